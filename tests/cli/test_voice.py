@@ -39,6 +39,21 @@ def test_one_line_of_one_character(cli: Cli, run: str, tmp_path: Path) -> None:
     assert cli("score", run, text).out.startswith("1 character in 1 line\n")
 
 
+def test_a_text_without_anything_to_predict_is_not_perfect(cli: Cli, run: str, tmp_path: Path) -> None:
+    """Once, an empty file had 0 bits per character, which is what a perfect model has."""
+    text = tmp_path / "t.txt"
+    text.write_text("", "utf-8")
+    for flags in ([], ["--json"], ["--per", "character"], ["--html", tmp_path / "page.html"]):
+        done = cli("score", run, text, *flags)
+        assert (done.code, done.out, done.err) == (3, "", f"unrolled: There is no text in {text}.\n")
+    assert not (tmp_path / "page.html").exists()
+    text.write_text("t", "utf-8")
+    assert json.loads(cli("score", run, text, "--json").out)["bits_per_character"] is None
+    assert cli("score", run, text, "--html", tmp_path / "page.html").code == 0
+    assert '"bits":null' in (tmp_path / "page.html").read_text("utf-8").replace(" ", "")
+    assert repr(unrolled.load(run).score("t")) == "<ScoredText: 1 token, nothing to predict>"
+
+
 def test_ngrams_are_one_row(cli: Cli, run: str) -> None:
     out = cli("eval", run, "--baselines", "--order", 9).out
     rows = [line for line in out.splitlines() if "-gram" in line and "of other orders" not in line]

@@ -10,7 +10,7 @@ from typing import Protocol, Self
 
 @dataclass(frozen=True)
 class Progress:
-    """The progress of a training. Losses are in nats per loss unit, `seconds` and `eta` in seconds of training."""
+    """The progress of a training. Losses are in nats per `loss_unit`, `seconds` and `eta` in seconds of training."""
 
     step: int
     fraction: float
@@ -22,6 +22,7 @@ class Progress:
     train_nats: float | None
     gradient_norm: float | None
     best_nats: float | None
+    loss_unit: str = "character"
 
 
 class ProgressCallback(Protocol):

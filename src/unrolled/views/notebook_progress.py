@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from unrolled.printable import printable
 from unrolled.training.callbacks import NullProgress, Progress
-from unrolled.views.progress import LogProgress, MessageHandler, format_bits, format_duration
+from unrolled.views.progress import LogProgress, MessageHandler, format_duration, format_loss, loss_name
 from unrolled.views.svg_curves import loss_curves_svg
 
 DRAW_INTERVAL = 1.0
@@ -77,9 +77,11 @@ class NotebookProgress(NullProgress):
         parts = []
         if (status := self._status) is not None:
             validation = self._curves["validation"][-1][1] if self._curves["validation"] else None
+            unit = status.loss_unit
+            losses = f"training {format_loss(status.train_nats, unit)}, validation {format_loss(validation, unit)}"
             numbers = (
-                f"{status.fraction:.0%}, {format_duration(status.eta)} left; bits: training {format_bits(status.train_nats)}, "
-                f"validation {format_bits(validation)}; step {status.step:,}, epoch {status.epochs:.2f}"
+                f"{status.fraction:.0%}, {format_duration(status.eta)} left; {loss_name(unit)}: {losses}; "
+                f"step {status.step:,}, epoch {status.epochs:.2f}"
             )
             parts.append(f'<progress max="1" value="{status.fraction:.3f}" style="width:100%"></progress><div>{numbers}</div>')
         curves = {name: points for name, points in self._curves.items() if len(points) > 1}

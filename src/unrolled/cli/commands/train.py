@@ -108,7 +108,8 @@ def _run_training(
     run = shell_argument(result.run)
     if result.stop_signal is None:
         verb = "sample" if result.loss_unit == "character" else "eval"
-        print(f"next: unrolled {verb} {run}", file=sys.stderr)
+        song = " --midi new.mid" if training_run.request.data.tokens.startswith("midi") else ""
+        print(f"next: unrolled {verb} {run}{song}", file=sys.stderr)
         return 0
     message = f"stopped and saved; continue with: unrolled train --resume {run}"
     if result.stop_signal:

@@ -15,7 +15,7 @@ import { writeText } from "../shared/visible_text.js";
 /**
  * @typedef {object} SurprisalData
  * @property {string} title
- * @property {{ name: string, bits: number, linesPredictedBest: number }[]} models the first one gives the colors
+ * @property {{ name: string, bits: number | null, linesPredictedBest: number }[]} models the first one gives the colors
  * @property {number} characterCount
  * @property {number} unknownCount
  * @property {number} lineCount
@@ -62,14 +62,14 @@ function showModels() {
   table.hidden = false;
   table.tBodies[0].append(...data.models.map((model) => element("tr", {},
     writeText(element("td"), model.name, { max: 200 }),
-    element("td", { textContent: model.bits.toFixed(4) }),
+    element("td", { textContent: model.bits?.toFixed(4) ?? "-" }),
     element("td", { textContent: integer(model.linesPredictedBest) }))));
 }
 
 setUpTheme(byId("theme"));
 writeText(byId("title"), data.title, { max: 200 });
 const unknown = data.unknownCount ? `, ${integer(data.unknownCount)} of them unknown to the model` : "";
-byId("about").textContent = `${data.models[0].bits.toFixed(3)} bits per character over ${integer(data.characterCount)} ` +
+byId("about").textContent = `${data.models[0].bits?.toFixed(3) ?? "no"} bits per character over ${integer(data.characterCount)} ` +
   `characters${unknown}, ${integer(data.lineCount)} lines`;
 byId("max-bits").textContent = `${MAX_BITS}+`;
 if (data.models.length > 1) showModels();
