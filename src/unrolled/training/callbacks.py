@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,11 @@ class Progress:
     gradient_norm: float | None
     best_nats: float | None
     loss_unit: str = "character"
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the line of metrics.jsonl; what the budget and the task say is left out."""
+        values = {name: value for name, value in asdict(self).items() if name not in ("fraction", "eta", "loss_unit")}
+        return {"event": "train", **values}
 
 
 class ProgressCallback(Protocol):

@@ -31,7 +31,7 @@ from unrolled.training.signals import STOP_SIGNALS, StopSignals
 from unrolled.training.tasks.base import TrainingTask
 from unrolled.training.thread_control import ThreadControl
 from unrolled.training.train_step import TrainStep
-from unrolled.training.trainer_state import TrainerState
+from unrolled.training.trainer_state import LOG_EVERY, TrainerState, is_record_of_stop
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +41,6 @@ MAX_ROLLBACKS = 3
 DIVERGENCE_RATIO, NUMBER_DIVERGENCE_RATIO = 1.2, 10.0
 """A training loss above this multiple of the first one (plus 1 nat) counts as divergence: of tokens and labels, and of numbers,
 whose losses have no bound and differ from batch to batch. Both are means of `LOG_EVERY` steps."""
-
-LOG_EVERY = 10
-"""Steps between two records in metrics.jsonl."""
 
 
 class Trainer:
@@ -236,9 +233,8 @@ class Trainer:
         self._append_progress(progress)
 
     def _append_progress(self, progress: Progress) -> None:
-        record = {name: value for name, value in asdict(progress).items() if name not in ("fraction", "eta", "loss_unit")}
         if self.process_group.is_main:
-            self.run.metrics.append({"event": "train", **record})
+            self.run.metrics.append(progress.to_record())
 
     def _check_finite(self, progress: Progress) -> None:
         """Raise `DivergedError` if loss, gradient or a weight is not finite."""
@@ -367,13 +363,7 @@ class Trainer:
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"The checkpoint of {self.run.path} lacks what a resume needs: {error}.") from error
         if self.process_group.is_main:
-            self.run.metrics.truncate_after(self.state.used.steps, _is_record_of_stop)
+            self.run.metrics.truncate_after(self.state.used.steps, is_record_of_stop)
             self.run.samples.truncate_after(self.state.used.steps)
         self.state.evals = min(self.state.evals, self._num_passed)  # of a larger budget, some are due again
         self._last_save_step = self.state.used.steps
-
-
-def _is_record_of_stop(record: dict[str, Any]) -> bool:
-    """Return whether a record of metrics was written since the training stopped, and not after `LOG_EVERY` steps."""
-    step = record.get("step")
-    return record.get("event") == "train" and isinstance(step, int) and step % LOG_EVERY != 0
