@@ -166,7 +166,8 @@ def _explain_neurons(session: TableSession, cells: list[Cell], options: ExplainO
     activations = _concatenate_rows(rows)
     probe_report = _probe_units(activations, options)
     labels = list(session.spec.target.labels) if session.spec.mode.output == "aligned" else []
-    return write_outputs(ExplainResult(session, activations, probe_report, None, [], None, labels), options)
+    result = ExplainResult(session, activations, probe_report, None, [], None, labels, None, isinstance(source, NumbersColumn))
+    return write_outputs(result, options)
 
 
 def _concatenate_rows(rows: list[RowActivations]) -> Activations:

@@ -109,6 +109,7 @@ class MetricReport(Displayed):
             "split": self.split,
             "baselines": {name: _finite_or_none(metrics) for name, metrics in self.baselines.items()},
             "rows": self.num_rows,
+            "row_noun": self.row_noun,
             "steps": self.num_steps,
             "labels": list(self.labels),
             "confusion": None if self.confusion is None else self.confusion.tolist(),

@@ -38,6 +38,9 @@ OVERFIT, AT_FLOOR, TEXT_LIMITED, SIZE_LIMITED, UNDERFIT, TOO_SHORT, NOT_LEARNED 
     "Overfit", "As good as this text allows", "Limited by the text", "Limited by time or size", "Underfit",
     "Too short to judge", "No better than a baseline",
 )  # fmt: skip
+FROM_BASE = "Started from"
+"""The diagnosis of a training that started from another model begins so; it has no verdict."""
+
 VERDICTS = (OVERFIT, AT_FLOOR, TEXT_LIMITED, SIZE_LIMITED, UNDERFIT, TOO_SHORT)
 """The verdicts: each is the beginning of a diagnosis."""
 
@@ -248,6 +251,8 @@ def advise(
         SIZE_LIMITED: "use a larger --hidden, or train longer",
         UNDERFIT: "train longer",
     }.get(judged, "train longer, or use a larger --hidden")
+    if diagnosis.startswith(FROM_BASE):  # its width is that of the base, and its budget may be a number of passes
+        remedy = "use more text, or more --epochs"
     if better_ngram is not None:
         article = "An" if better_ngram in (8, 11, 18) else "A"
         lines.append(f"{article} {better_ngram}-gram model predicts this text better: {remedy}.")
