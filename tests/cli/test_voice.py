@@ -80,8 +80,8 @@ def test_report_and_explain_judge_alike(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_a_table_as_a_text_says_what_to_type(cli: Cli) -> None:
-    Path("my table.csv").write_text("first name,b,c\n" + "x,y,z\n" * 300, "utf-8")
+    Path("my table.csv").write_text("id,first name,c\n" + "".join(f"{i},name {i},z\n" for i in range(300)), "utf-8")
     done = cli("train", "my table.csv", "--steps", 1, "--hidden", 8, "--layers", 1, "--batch", 2, "--bptt", 8, "--threads", 1)
     assert done.code == 0
-    assert "the columns of my table.csv are first name, b, c; to learn" in done.err
+    assert "the columns of my table.csv are id, first name, c; to learn" in done.err
     assert "unrolled train 'my table.csv' --source 'first name' --target c" in done.err
