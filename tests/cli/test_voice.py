@@ -8,6 +8,7 @@ import pytest
 
 import unrolled
 from support.cli import Cli
+from unrolled.cli.parser import program_name
 
 SMALL: dict[str, Any] = {"hidden": 8, "layers": 1, "batch": 4, "bptt": 8, "sample_length": 0, "progress": False, "threads": 1}
 
@@ -52,6 +53,20 @@ def test_a_text_without_anything_to_predict_is_not_perfect(cli: Cli, run: str, t
     assert cli("score", run, text, "--html", tmp_path / "page.html").code == 0
     assert '"bits":null' in (tmp_path / "page.html").read_text("utf-8").replace(" ", "")
     assert repr(unrolled.load(run).score("t")) == "<ScoredText: 1 token, nothing to predict>"
+
+
+def test_the_next_command_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After `make train`, the program is in .venv/bin: to type `unrolled` gave 'command not found'."""
+    monkeypatch.chdir(tmp_path)
+    program = tmp_path / "bin" / "unrolled"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n", "utf-8")
+    program.chmod(0o755)
+    monkeypatch.setattr("sys.argv", [str(program)])
+    monkeypatch.setenv("PATH", "/usr/bin")
+    assert program_name() == "bin/unrolled"
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert program_name() == "unrolled"
 
 
 def test_ngrams_are_one_row(cli: Cli, run: str) -> None:

@@ -55,7 +55,8 @@ class NotebookProgress(NullProgress):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._handler.__exit__()
-        self._draw()
+        if self._handle is not None or self.to_html():
+            self._draw()
 
     def on_step(self, progress: Callable[[], Progress]) -> None:
         """Draw, if the last drawing is old enough."""
@@ -75,9 +76,9 @@ class NotebookProgress(NullProgress):
     def to_html(self) -> str:
         """Return the content of the display."""
         parts = []
+        unit = "character" if self._status is None else self._status.loss_unit
         if (status := self._status) is not None:
             validation = self._curves["validation"][-1][1] if self._curves["validation"] else None
-            unit = status.loss_unit
             losses = f"training {format_loss(status.train_nats, unit)}, validation {format_loss(validation, unit)}"
             numbers = (
                 f"{status.fraction:.0%}, {format_duration(status.eta)} left; {loss_name(unit)}: {losses}; "
@@ -86,7 +87,7 @@ class NotebookProgress(NullProgress):
             parts.append(f'<progress max="1" value="{status.fraction:.3f}" style="width:100%"></progress><div>{numbers}</div>')
         curves = {name: points for name, points in self._curves.items() if len(points) > 1}
         if curves and max(points[-1][0] for points in curves.values()) > 0:
-            parts.append(f'<div style="max-width:480px">{loss_curves_svg(curves)}</div>')
+            parts.append(f'<div style="max-width:480px">{loss_curves_svg(curves, unit)}</div>')
         if self._sample:
             parts.append(f'<pre style="white-space:pre-wrap;max-height:16em;overflow:auto">{_escape(self._sample)}</pre>')
         messages = "<br>".join(map(_escape, self._messages))

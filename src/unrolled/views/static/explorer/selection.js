@@ -2,7 +2,7 @@
 // The selection: a part of the text, chosen by pointer or keys, and the panel with the neurons that follow it.
 
 import { byId, element } from "../shared/dom.js";
-import { writeText } from "../shared/visible_text.js";
+import { plural, writeText } from "../shared/visible_text.js";
 import { moveCursor, setCursor } from "./cursor.js";
 import { data, featuresOf, named, percent } from "./data.js";
 import { markingHint, showLegend } from "./legend.js";
@@ -95,7 +95,7 @@ export function showSelection() {
 function selectionHead([first, last]) {
   const text = data.tokens.slice(first, Math.min(last + 1, first + 60)).join("");
   return element("p", { className: "selected-text" }, tokenText(text, false, 48),
-    element("span", { className: "muted number", textContent: named(` ${last - first + 1} tokens`) }));
+    element("span", { className: "muted number", textContent: named(` ${plural(last - first + 1, "token")}`) }));
 }
 
 /** @param {import("./neuron_ranking.js").RankedNeuron[]} ranked */

@@ -2,8 +2,9 @@
 // Tables of numbers: the metrics of a model of a table, its errors, and the loss of text models next to simpler ones.
 
 import { element } from "../shared/dom.js";
+import { plural } from "../shared/visible_text.js";
 import { bar, table } from "./controls.js";
-import { dataText, fixed, integer, isNumber, largest, paragraph, percent, toBits, write } from "./format.js";
+import { dataText, fixed, isNumber, largest, paragraph, percent, toBits, write } from "./format.js";
 
 /** @param {unknown} value */
 const metricText = (value) => (isNumber(value) ? String(Number(value.toPrecision(4))).replace("-", "\u2212") : "\u2013");
@@ -24,7 +25,7 @@ export function metricsSection({ headline, metrics = {}, baselines = {}, rows, r
     ]);
     parts.push(table(["metric", "this model", ...Object.keys(baselines)], lines, "number metrics"));
   }
-  if (isNumber(rows)) parts.push(paragraph(`On ${integer(rows)} ${noun}${rows === 1 ? "" : "s"}.`, "muted small"));
+  if (isNumber(rows)) parts.push(paragraph(`On ${plural(rows, noun)}.`, "muted small"));
   if (notes?.length) {
     parts.push(element("ul", { className: "notes" }, ...notes.map((note) => write(element("li"), note, { max: 600 }))));
   }

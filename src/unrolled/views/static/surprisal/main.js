@@ -4,7 +4,7 @@
 import { byId, element } from "../shared/dom.js";
 import { pageData } from "../shared/page_data.js";
 import { setUpTheme } from "../shared/theme.js";
-import { writeText } from "../shared/visible_text.js";
+import { plural, writeText } from "../shared/visible_text.js";
 
 /**
  * A line of the text. `bits` are hundredths of a bit for each character, -1 where there is no prediction; `meanBits` is the
@@ -69,8 +69,8 @@ function showModels() {
 setUpTheme(byId("theme"));
 writeText(byId("title"), data.title, { max: 200 });
 const unknown = data.unknownCount ? `, ${integer(data.unknownCount)} of them unknown to the model` : "";
-byId("about").textContent = `${data.models[0].bits?.toFixed(3) ?? "no"} bits per character over ${integer(data.characterCount)} ` +
-  `characters${unknown}, ${integer(data.lineCount)} lines`;
+byId("about").textContent = `${data.models[0].bits?.toFixed(3) ?? "no"} bits per character over ` +
+  `${plural(data.characterCount, "character")}${unknown}, ${plural(data.lineCount, "line")}`;
 byId("max-bits").textContent = `${MAX_BITS}+`;
 if (data.models.length > 1) showModels();
 byId("top-lines").append(...data.topLines.map((line) => lineItem(line, true)));
