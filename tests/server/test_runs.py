@@ -112,8 +112,8 @@ def make_run(path: Path, steps: int, checkpoint: int | None) -> RunFacts:
     [
         ("source", None, "bits per character", 2.0 / math.log(2)),
         ("target", "target", "bits per target", 2.0 / math.log(2)),
-        ("target", None, "loss", 2.0),  # a run of an older version
-        ("horizon", "number", "loss of scaled numbers", 2.0),
+        ("target", None, "", 2.0),  # a run of an older version
+        ("horizon", "number", "of scaled numbers", 2.0),
     ],
 )
 def test_losses_are_in_the_unit_of_what_is_predicted(

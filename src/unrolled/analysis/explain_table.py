@@ -162,7 +162,7 @@ def _explain_neurons(session: TableSession, cells: list[Cell], options: ExplainO
     if not rows or not rows[0].encoder:
         return None
     step = "step" if isinstance(source, NumbersColumn) else "token"
-    logger.info(f"{plural(len(rows), session.spec.row_noun)}, {plural(num_tokens, step)}")
+    logger.info(f"{plural(len(rows), 'part' if session.spec.is_stream else 'row')}, {plural(num_tokens, step)}")
     activations = _concatenate_rows(rows)
     probe_report = _probe_units(activations, options)
     labels = list(session.spec.target.labels) if session.spec.mode.output == "aligned" else []

@@ -81,8 +81,8 @@ class RunFacts:
         """The unit of losses, and what nats are multiplied by for it."""
         unit = self.config.get("loss_unit", None if self.is_table else "character")  # runs of before 0.3.0 do not say it
         if unit == "number":
-            return "loss of scaled numbers", 1.0
-        return (f"bits per {unit}", 1 / math.log(2)) if unit in ("character", "target") else ("loss", 1.0)
+            return "of scaled numbers", 1.0
+        return (f"bits per {unit}", 1 / math.log(2)) if unit in ("character", "target") else ("", 1.0)
 
     def fraction(self, last: Mapping[str, float]) -> float:
         """Return the fraction of the budget that is used; 0 if it is not known."""
