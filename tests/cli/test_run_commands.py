@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def test_list(cli: Cli, folder: Path) -> None:
     lines = cli("list", folder / "runs").out.splitlines()
     assert [line.split()[1] for line in lines[1:]] == ["table", "text"]  # the newest first
     assert lines[0].split()[:4] == ["run", "kind", "network", "steps"]
+    assert all(" nats " in line for line in lines[1:])
     runs = json.loads(cli("list", folder / "runs", "--json").out)["runs"]
     assert [Path(run["path"]).name for run in runs] == ["words", "book"]
     assert [(run["steps"], run["has_model"], run["network"]) for run in runs] == [(4, True, "1x8 lstm")] * 2
@@ -91,6 +93,29 @@ def test_config_shows_the_settings_of_a_run(cli: Cli, folder: Path) -> None:
 def test_an_unknown_flag_is_named_and_not_its_value(cli: Cli, folder: Path) -> None:
     done = cli("sample", folder / "runs/book", "--tempreture", 0)
     assert (done.code, "Unknown flag --tempreture; did you mean '--temperature'?" in done.err) == (2, True)
+
+
+def test_every_method_takes_a_path_of_a_text(folder: Path, tmp_path: Path) -> None:
+    """Once, most methods raised `AttributeError` for a `Path`, and `score` did not say what to do instead."""
+    model, text = unrolled.load(folder / "runs/book"), folder / "book.txt"
+    methods: list[Callable[[Any], Any]] = [
+        lambda name: model.score(name).bits.tolist()[1:],
+        lambda name: [line.number for line in model.scoring(name).top_lines(2)],
+        lambda name: [alert.number for alert in model.alerts(name, alert_above=1.0).alerts],
+        lambda name: len(
+            model.explain(name, length=100, probe_length=200, out=str(tmp_path / "page.html")).activations.tokenized
+        ),
+        lambda name: next(model.follow(name, lambda: True, alert_above=0.0, from_start=True), None),
+    ]
+    for method in methods:
+        given = text.read_text("utf-8") if method is methods[0] else str(text)
+        assert method(text) == method(given)
+        if method is not methods[-1]:  # which waits for a file
+            with pytest.raises(DataError, match="No such file: "):
+                method(tmp_path / "nosuch")
+    (tmp_path / "labels.txt").write_text("0\n1\n" * 30, "utf-8")
+    labelled = model.alerts(text, labels=tmp_path / "labels.txt", alert_above=1.0)
+    assert labelled.metrics == model.alerts(text, labels=[0, 1] * 30, alert_above=1.0).metrics
 
 
 def test_what_is_no_text_and_no_table_is_refused_in_python(folder: Path) -> None:

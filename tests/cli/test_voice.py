@@ -8,6 +8,7 @@ import pytest
 
 import unrolled
 from support.cli import Cli
+from unrolled.cli.parser import program_name
 
 SMALL: dict[str, Any] = {"hidden": 8, "layers": 1, "batch": 4, "bptt": 8, "sample_length": 0, "progress": False, "threads": 1}
 
@@ -39,6 +40,35 @@ def test_one_line_of_one_character(cli: Cli, run: str, tmp_path: Path) -> None:
     assert cli("score", run, text).out.startswith("1 character in 1 line\n")
 
 
+def test_a_text_without_anything_to_predict_is_not_perfect(cli: Cli, run: str, tmp_path: Path) -> None:
+    """Once, an empty file had 0 bits per character, which is what a perfect model has."""
+    text = tmp_path / "t.txt"
+    text.write_text("", "utf-8")
+    for flags in ([], ["--json"], ["--per", "character"], ["--html", tmp_path / "page.html"]):
+        done = cli("score", run, text, *flags)
+        assert (done.code, done.out, done.err) == (3, "", f"unrolled: There is no text in {text}.\n")
+    assert not (tmp_path / "page.html").exists()
+    text.write_text("t", "utf-8")
+    assert json.loads(cli("score", run, text, "--json").out)["bits_per_character"] is None
+    assert cli("score", run, text, "--html", tmp_path / "page.html").code == 0
+    assert '"bits":null' in (tmp_path / "page.html").read_text("utf-8").replace(" ", "")
+    assert repr(unrolled.load(run).score("t")) == "<ScoredText: 1 token, nothing to predict>"
+
+
+def test_the_next_command_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After `make train`, the program is in .venv/bin: to type `unrolled` gave 'command not found'."""
+    monkeypatch.chdir(tmp_path)
+    program = tmp_path / "bin" / "unrolled"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n", "utf-8")
+    program.chmod(0o755)
+    monkeypatch.setattr("sys.argv", [str(program)])
+    monkeypatch.setenv("PATH", "/usr/bin")
+    assert program_name() == "bin/unrolled"
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert program_name() == "unrolled"
+
+
 def test_ngrams_are_one_row(cli: Cli, run: str) -> None:
     out = cli("eval", run, "--baselines", "--order", 9).out
     rows = [line for line in out.splitlines() if "-gram" in line and "of other orders" not in line]
@@ -65,8 +95,8 @@ def test_report_and_explain_judge_alike(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_a_table_as_a_text_says_what_to_type(cli: Cli) -> None:
-    Path("my table.csv").write_text("first name,b,c\n" + "x,y,z\n" * 300, "utf-8")
+    Path("my table.csv").write_text("id,first name,c\n" + "".join(f"{i},name {i},z\n" for i in range(300)), "utf-8")
     done = cli("train", "my table.csv", "--steps", 1, "--hidden", 8, "--layers", 1, "--batch", 2, "--bptt", 8, "--threads", 1)
     assert done.code == 0
-    assert "the columns of my table.csv are first name, b, c; to learn" in done.err
+    assert "the columns of my table.csv are id, first name, c; to learn" in done.err
     assert "unrolled train 'my table.csv' --source 'first name' --target c" in done.err

@@ -107,13 +107,24 @@ def make_run(path: Path, steps: int, checkpoint: int | None) -> RunFacts:
     return RunFacts(path)
 
 
-@pytest.mark.parametrize(("setting", "unit"), [("source", "bits per character"), ("target", "nats"), ("horizon", "nats")])
-def test_losses_of_tables_and_forecasts_are_no_bits_per_character(tmp_path: Path, setting: str, unit: str) -> None:
+@pytest.mark.parametrize(
+    ("setting", "loss_unit", "unit", "loss"),
+    [
+        ("source", None, "bits per character", 2.0 / math.log(2)),
+        ("target", "target", "bits per target", 2.0 / math.log(2)),
+        ("target", None, "", 2.0),  # a run of an older version
+        ("horizon", "number", "of scaled numbers", 2.0),
+    ],
+)
+def test_losses_are_in_the_unit_of_what_is_predicted(
+    tmp_path: Path, setting: str, loss_unit: str | None, unit: str, loss: float
+) -> None:
     facts = make_run(tmp_path / "run", 20, 20)
-    (facts.path / "config.json").write_text(
-        json.dumps({"inputs": ["a.csv"], "options": {"source": "a", setting: "12"}}), "utf-8"
-    )
-    assert facts.to_json("run", None)["unit"] == unit
+    config = {"inputs": ["a.csv"], "options": {"source": "a", setting: "12"}} | ({"loss_unit": loss_unit} if loss_unit else {})
+    (facts.path / "config.json").write_text(json.dumps(config), "utf-8")
+    shown = facts.to_json("run", None)
+    assert shown["unit"] == unit
+    assert shown["loss"] == pytest.approx(loss)
 
 
 @pytest.mark.skipif(not Path("/proc/locks").exists(), reason="the system does not list locks")

@@ -84,6 +84,15 @@ def test_different_signs_are_no_numbers(declared: str, caplog: pytest.LogCapture
     )
 
 
+def test_names_of_sound_files_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Once, two columns of WAV files were learned letter by letter, without a word."""
+    rows = [{"dry": f"{i}.wav", "wet": f"{i}-out.WAV"} for i in range(20)]
+    with caplog.at_level(logging.INFO, "unrolled"):
+        infer_spec(open_table(str(write_csv(Path("t.csv"), rows))), "dry", "wet")
+    assert "'dry': names of files, such as 0.wav, are read as text; to have the sound in them, say dry:numbers" in caplog.text
+    assert "say wet:numbers" in caplog.text
+
+
 def test_a_row_with_another_sign_is_left_out_and_prices_are_predicted(cli: Cli) -> None:
     rows = [{"s": f"flat {i}", "t": f"${i}.50" if i != 3 else "€3.50"} for i in range(40)]
     tiny = ("--steps", 2, "--hidden", 8, "--layers", 1, "--threads", 1)

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import math
+import re
 import struct
 import wave
 from pathlib import Path
@@ -19,9 +20,11 @@ from support.cli import Cli
 from unrolled.errors import DataError, UsageError
 from unrolled.nn.number_loss import number_losses
 from unrolled.options import SeriesOptions
+from unrolled.server.runs import RunFacts
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.columns import column_from_json, column_to_json
 from unrolled.tables.long_table import LongFormat, group_steps
+from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.scaling import Scaling
 from unrolled.tables.series_metrics import find_period, forecast_baselines, number_metrics, series_baselines, series_report
@@ -78,6 +81,30 @@ def test_a_baseline_that_knows_the_truth_is_no_bar() -> None:
     assert report.baselines["last_value"]["rmse"] < report.metrics["rmse"] < report.baselines["mean"]["rmse"]
     assert report.better_baseline == ""
     assert dataclasses.replace(report, informed=()).better_baseline == "last_value"
+
+
+def test_a_baseline_is_no_better_than_a_model_without_errors() -> None:
+    """Once, a model that was always right was 'no better than a baseline', since that was always right too."""
+    ties = {1.0: "", 0.9: "by token", 0.0: ""}
+    for accuracy, better in ties.items():
+        assert MetricReport({"accuracy": accuracy}, {"by token": {"accuracy": accuracy}}, 9).better_baseline == better
+    assert MetricReport({"accuracy": 0.9}, {"by token": {"accuracy": 1.0}}, 9).better_baseline == "by token"
+
+
+def test_an_evaluated_row_of_series_has_its_name(cli: Cli) -> None:
+    table = write_long("ar.csv", {"t": range(300), "x": autoregression(300).tolist()})
+    arguments = ["--source", "x", "--order-by", "t", "--horizon", 4, "--steps", 2, "--hidden", 4, "--layers", 1, "--out", "run"]
+    done = cli("train", table, *arguments)
+    assert (done.code, "validation forecasts" in done.err, " rows" in done.err) == (0, True, False), done.err
+    assert "val_loss=" in done.err
+    assert "bits" not in done.err
+    assert re.match(r"\d+ forecasts, \d+ steps of the validation split\n", cli("eval", "run").out)
+    assert "mode        forecast of 4 steps\n" in cli("info", "run").out
+    explained = cli("explain", "run")
+    assert re.match(r"\d+ parts?, [\d,]+ steps\n", explained.err)
+    assert "token" not in explained.err + explained.out
+    assert "validation forecasts: " in cli("report", "run").out
+    assert RunFacts(Path("run")).to_json("run", None)["unit"] == "of scaled numbers"
 
 
 @pytest.mark.slow

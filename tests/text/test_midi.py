@@ -179,6 +179,7 @@ def test_every_command_reads_and_writes_songs(cli: Cli) -> None:
     for number in range(8):
         save(f"songs/{number}.mid", track((60 + number % 3, 0, 480), (64, 0, 240), (62, 240, 480)))
     trained = cli("train", "songs", *SMALL, "--out", "run")
+    assert trained.err.endswith("next: unrolled sample run --midi new.mid\n")
     assert trained.code == 0, trained.err
     assert "these are MIDI files, learned as --tokens midi" in trained.err
     assert "8 songs of MIDI files with 24 notes" in trained.err

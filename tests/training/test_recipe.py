@@ -26,6 +26,7 @@ from unrolled.training.diagnosis import (
     judge_table,
     verdict,
 )
+from unrolled.training.fine_tuning import describe_fine_tuning
 from unrolled.training.recipe import (
     DROPOUT_BY_PRESSURE,
     RECIPE_OPTIONS,
@@ -267,6 +268,10 @@ def test_advice_is_only_given_where_the_run_has_evidence() -> None:
     assert advice_from_run(size, RunEvidence([(1, 2.0)], 6.0, 128, 0.1))[0].startswith("Use --hidden 160 (it was 128)")
     assert advice_from_run("No rows were held out.", RunEvidence(FALLING, 6.0, 128, 0.1)) == []
     assert advise(underfit, None, 0, (1.0, 1.0), False, RunEvidence(FALLING, 0.5, 128, 0.1)) == [line]
+    from_base = describe_fine_tuning("builtin:english", 0.3, 0.4)
+    assert advise(from_base, None, 0, (1.0, 1.0), False) == ["Use more text, or more --epochs."], (
+        "its width is that of the base"
+    )
 
 
 @pytest.mark.parametrize(
@@ -302,7 +307,7 @@ def test_a_likelihood_of_series_has_no_floor() -> None:
     assert judge_table(-0.3, -0.2, 1.0, 2.0, 100, is_series=True).startswith(" Underfit: ")
     no_better = judge_table(-0.3, -0.2, 1.0, 9.0, 100, "linear", is_series=True)
     assert no_better == (
-        " No better than a baseline (linear): the rows were read 9 times. More time, or more units (--hidden), may help."
+        " No better than a baseline (linear): the steps were read 9 times. More time, or more units (--hidden), may help."
     )
 
 

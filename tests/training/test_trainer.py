@@ -12,8 +12,11 @@ import torch
 
 from support.native import built
 from support.runs import assert_same_run, logged
+from unrolled.analysis.report_data import training_time
 from unrolled.api import load
 from unrolled.checkpoints.model_file import load_text_model
+from unrolled.checkpoints.run_dir import Run
+from unrolled.checkpoints.run_summary import summarize_run
 from unrolled.errors import DataError, DivergedError, Interrupted, UsageError
 from unrolled.evaluation.language_model import evaluate
 from unrolled.evaluation.ngram import loss_by_order, uniform_nats
@@ -63,6 +66,20 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(book: Path, settings: dic
     second = resume("broken", stop_after=None).train()
     assert (second.stop_signal, second.steps) == (None, 60)
     assert_same_run(Path("straight"), Path("broken"), 60)
+
+
+def test_a_stopped_run_says_how_far_it_came(book: Path) -> None:
+    """Once, a list and a report said the step of the last record: up to nine before that of the stop."""
+    start(book, "run", steps=40, eval_every=40, stop_after=17).train()
+    summary = summarize_run(Path("run"))
+    assert summary is not None
+    assert summary.steps == 17
+    record = list(Run(Path("run")).metrics.read())[-1]
+    assert training_time(Run(Path("run")))["note"] == f"{record['epochs']:.2f} passes"
+    assert RunFacts(Path("run")).to_json("run", None)["steps"] == 17
+    resume("run", stop_after=None).train()
+    steps = [record["step"] for record in Run(Path("run")).metrics.read() if record["event"] == "train"]
+    assert steps == [10, 20, 30, 40]
 
 
 @pytest.mark.slow

@@ -324,6 +324,18 @@ def test_light_dark_and_help(explorer: Page) -> None:
     assert explorer.locator("#help").is_hidden()
 
 
+def test_a_series_has_steps_and_no_tokens(browser: Browser, tmp_path: Path) -> None:
+    data = replace(view(full=False), is_series=True, predicts_labels=True)
+    data = replace(data, bits=np.full(len(data.token_texts), np.nan))
+    with open_page(browser, write_page(tmp_path, data)) as page:
+        assert f"step 1 of {len(data.token_texts)}" in page.locator("#token").inner_text()
+        page.keyboard.press("?")
+        shown = page.locator("#token-card, #selection-card, #help").all_inner_texts()
+        labels = page.locator("[placeholder]").evaluate_all("all => all.map((field) => field.placeholder)")
+        assert not re.findall(r"tokens?\b|\btext\b|nothing to predict", " ".join([*shown, *labels])), shown
+        assert "Find in the series" in labels
+
+
 @pytest.mark.slow
 def test_a_narrow_screen_never_scrolls_sideways(browser: Browser, file: Path) -> None:
     with open_page(browser, file, size=(360, 700)) as page:

@@ -13,6 +13,7 @@ import unrolled
 from unrolled.display import MAX_LINE_CHARS, html_table, one_line, page_frame
 from unrolled.training.callbacks import Progress
 from unrolled.views.notebook_progress import NotebookProgress, in_notebook, python_progress
+from unrolled.views.svg_curves import loss_curves_svg
 
 MISSING = [name for name in ("nbclient", "ipykernel") if importlib.util.find_spec(name) is None]
 
@@ -115,6 +116,24 @@ def test_an_error_is_one_sentence(outputs: dict[str, list[Any]]) -> None:
 
 # ---------------------------------------------------------------------------------------------------------------------------
 # Without a kernel
+
+
+def test_curves_are_named_by_what_is_predicted() -> None:
+    """Once, the loss of labels and of numbers was drawn as nats per character."""
+    curves = {"training": [(1.0, 2.0), (2.0, 1.0)]}
+    for unit, title in {"character": "nats per character", "target": "nats per target", "number": "of scaled numbers"}.items():
+        assert f"{title}</text>" in loss_curves_svg(curves, unit)
+    progress = NotebookProgress()
+    for seconds in (1.0, 2.0):
+        progress.on_evaluate(Progress(3, 0.5, 1.0, seconds, 2.0, 9.0, 0.1, 1.5, 1.0, None, "number"), 0.5, None)
+    assert "loss: training 1.500, validation 0.500" in progress.to_html()
+    assert "of scaled numbers</text>" in progress.to_html()
+
+
+def test_a_training_that_does_not_begin_displays_nothing() -> None:
+    with NotebookProgress() as progress:
+        pass
+    assert progress._handle is None
 
 
 def test_outside_of_a_notebook_there_are_log_lines() -> None:

@@ -328,6 +328,14 @@ def point(page: Page, where: str) -> None:
 
 
 @pytest.mark.slow
+def test_counts_of_one_have_the_singular(browser: Browser, tmp_path: Path) -> None:
+    report = text_report()
+    report["memorization"] |= {"samples": 1, "tokens": 1000, "longest_copy": 1}
+    with open_report(browser, report, tmp_path) as page:
+        shown = page.locator("body").inner_text()
+    assert "has 1 token in 1 sample with 1,000 tokens in total, with seed 3:" in shown
+
+
 def test_confusion_attention_and_errors(browser: Browser, tmp_path: Path) -> None:
     with open_report(browser, table_report(), tmp_path) as page:
         assert sections(page) == ["result", "curves", "table", "confusion", "attention", "errors"]

@@ -160,11 +160,13 @@ def _explain_neurons(session: TableSession, cells: list[Cell], options: ExplainO
         num_tokens += len(rows[-1].source_tokens)
     if not rows or not rows[0].encoder:
         return None
-    logger.info(f"{plural(len(rows), 'row')}, {plural(num_tokens, 'token')}")
+    step = "step" if isinstance(source, NumbersColumn) else "token"
+    logger.info(f"{plural(len(rows), 'part' if session.spec.is_stream else 'row')}, {plural(num_tokens, step)}")
     activations = _concatenate_rows(rows)
     probe_report = _probe_units(activations, options)
     labels = list(session.spec.target.labels) if session.spec.mode.output == "aligned" else []
-    return write_outputs(ExplainResult(session, activations, probe_report, None, [], None, labels), options)
+    result = ExplainResult(session, activations, probe_report, None, [], None, labels, None, isinstance(source, NumbersColumn))
+    return write_outputs(result, options)
 
 
 def _concatenate_rows(rows: list[RowActivations]) -> Activations:

@@ -51,11 +51,16 @@ class ExplainResult(Displayed):
     page_path: Path | None
     vocab_texts: list[str]
     eos_id: int | None = None
+    is_series: bool = False
 
     @property
     def facts(self) -> Mapping[str, object]:
         """What is displayed."""
-        return {"page": self.page_path, "tokens": len(self.activations.tokenized), "effects": len(self.effects)}
+        return {
+            "page": self.page_path,
+            "steps" if self.is_series else "tokens": len(self.activations.tokenized),
+            "effects": len(self.effects),
+        }
 
     def explorer_data(self) -> ExplorerData:
         """Return the data of the page."""
@@ -80,6 +85,7 @@ class ExplainResult(Displayed):
             eos_positions=eos_positions,
             eos_ids=[] if self.eos_id is None else [self.eos_id],
             predicts_labels=not self.predicts_text,
+            is_series=self.is_series,
         )
 
     def _repr_html_(self) -> str:

@@ -34,6 +34,7 @@ class NotebookRun(Run):
 
 def run_loss_svg(run: Run) -> str:
     """Return the loss curves of a run over time as an SVG; an empty text if there are no values yet."""
+    unit = str(run.config.get("loss_unit", "character"))
     curve_names = {"train_nats": "training", "val_nats": "validation"}
     curves: dict[str, list[tuple[float, float]]] = {}
     for record in run.metrics.read():
@@ -41,7 +42,7 @@ def run_loss_svg(run: Run) -> str:
             value = record.get(key)
             if isinstance(value, float) and math.isfinite(value):
                 curves.setdefault(name, []).append((float(record["seconds"]), value))
-    return loss_curves_svg(curves) if any(len(points) > 1 for points in curves.values()) else ""
+    return loss_curves_svg(curves, unit) if any(len(points) > 1 for points in curves.values()) else ""
 
 
 def facts_table(rows: list[tuple[str, Any]], run: Run | None) -> str:

@@ -51,7 +51,7 @@ def build_table_report(session: TableSession) -> dict[str, Any]:
         "command": f"unrolled predict {shell_argument(session.path.parent)} TABLE",
         "headline": [
             {"name": headline.replace("_", " "), "value": f"{report.metrics[headline]:.3f}", "note": "; ".join(baseline_texts)},
-            {"name": f"{report.split} rows", "value": f"{report.num_rows:,}", "note": ""},
+            {"name": f"{report.split} {report.row_noun}s", "value": f"{report.num_rows:,}", "note": ""},
             training_time(session.run),
         ],
         "diagnosis": diagnosis,
@@ -71,7 +71,8 @@ def _advice(session: TableSession, diagnosis: str, run_data: dict[str, Any]) -> 
     """Return what the run gives reason to try."""
     if session.run is None:
         return []
-    return advice_from_run(diagnosis, run_evidence(session.run, run_data, session.saved.model.options, "rows"))
+    noun = "steps" if session.spec.is_stream else "rows"
+    return advice_from_run(diagnosis, run_evidence(session.run, run_data, session.saved.model.options, noun))
 
 
 def _scatter(session: TableSession, evaluated: EvaluatedRows) -> dict[str, Any] | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import itertools
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +16,11 @@ import numpy.typing as npt
 from unrolled.analysis.text_session import TextSession
 from unrolled.checkpoints.run_dir import find_model, run_of_model
 from unrolled.datasets.base_models import display_path
-from unrolled.errors import UsageError
+from unrolled.display import plural
+from unrolled.errors import DataError, UsageError
 from unrolled.evaluation.line_surprisal import ScoringStream
 from unrolled.evaluation.log_blocks import LogBlocks, decode_points
-from unrolled.evaluation.surprisal import UNKNOWN_BITS, SurprisalScorer, token_bits
+from unrolled.evaluation.surprisal import UNKNOWN_BITS, SurprisalScorer, TextBlock, token_bits
 from unrolled.nn.unit_clamp import Clamp, parse_clamp
 from unrolled.option_rules import check_adaptation
 from unrolled.options import ScoreOptions
@@ -49,16 +52,18 @@ class ScoredText:
 
     @property
     def bits_per_character(self) -> float:
-        """The mean bits per character; if tokens are bytes, only those that complete a character are counted."""
+        """The mean bits per character, nan if none was predicted; of bytes, only those that complete one are counted."""
         num_chars = sum(
             len(token_text)
             for token_text, token_bits in zip(self.tokenized.token_texts, self.bits, strict=True)
             if not np.isnan(token_bits)
         )
-        return float(np.nansum(self.bits)) / max(1, num_chars)
+        return float(np.nansum(self.bits)) / num_chars if num_chars else math.nan
 
     def __repr__(self) -> str:
-        return f"<ScoredText: {len(self.tokenized):,} tokens, {self.bits_per_character:.3f} bits per character>"
+        mean = self.bits_per_character
+        found = "nothing to predict" if math.isnan(mean) else f"{mean:.3f} bits per character"
+        return f"<ScoredText: {plural(len(self.tokenized), 'token')}, {found}>"
 
     def _repr_html_(self) -> str:
         from unrolled.views.colored_text import surprisal_html
@@ -114,7 +119,8 @@ def _score_sessions(session: TextSession, text: str, clamps: Sequence[Clamp], ad
 def open_scoring_stream(session: TextSession, name: str | None, options: ScoreOptions) -> ScoringStream:
     """Return a text (None: the run's validation text) to be scored by `session` and by the other models of `options`.
 
-    Raises `UsageError` for models with another kind of tokens: their bits per token could not be compared.
+    Raises `UsageError` for models with another kind of tokens: their bits per token could not be compared, and `DataError` for
+    an empty file.
     """
     check_adaptation(options)
     sessions = [session, *(_open_other(session, path) for path in options.compare)]
@@ -124,7 +130,18 @@ def open_scoring_stream(session: TextSession, name: str | None, options: ScoreOp
         clamps = [parse_clamp(text) for text in options.clamp]
         scorers.insert(CLAMPED_INDEX, replace(scorers[0], model=session.scoring_model(clamps, options.portable), clamps=clamps))
         names.insert(CLAMPED_INDEX, "with " + ", ".join(options.clamp))
-    return ScoringStream(names, scorers, session.text_blocks(name, TableFormat(encoding=options.encoding), options.unknown))
+    blocks = session.text_blocks(name, TableFormat(encoding=options.encoding), options.unknown)
+    if name is not None:
+        blocks = _not_empty(blocks, name)
+    return ScoringStream(names, scorers, blocks)
+
+
+def _not_empty(blocks: Iterator[TextBlock], name: str) -> Iterator[TextBlock]:
+    """Return the blocks of a text, after its first one was read. Raises `DataError` if there is none."""
+    first = next(blocks, None)
+    if first is None:
+        raise DataError(f"There is no text in {name}.")
+    return itertools.chain([first], blocks)
 
 
 def open_scorer(session: TextSession, options: ScoreOptions) -> SurprisalScorer:

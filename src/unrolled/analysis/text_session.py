@@ -244,12 +244,18 @@ class TextSession(Displayed):
             code_points = np.concatenate([code_points, chunk])
             if len(code_points) >= max_tokens:
                 break
+        return self.tokenize(self._text_of(code_points[:max_tokens], name))
+
+    def read_text(self, name: str) -> str:
+        """Return all of a file, a folder or standard input, as the model reads it."""
+        return self._text_of(np.concatenate([np.zeros(0, dtype=np.uint8), *self.code_point_chunks(name)]), name)
+
+    def _text_of(self, code_points: Ids, name: str) -> str:
         if not len(code_points):
             raise DataError(f"There is no text in {name}.")
-        prefix = code_points[:max_tokens]
         if self.tokenizer.reads_bytes:
-            return self.tokenize(prefix.tobytes().decode("utf-8", "surrogateescape"))
-        return self.tokenize("".join(self.tokenizer.texts_of(prefix)))
+            return code_points.tobytes().decode("utf-8", "surrogateescape")
+        return "".join(self.tokenizer.texts_of(code_points))
 
     def text_blocks(self, name: str | None, format: TableFormat | None = None, unknown: str = "keep") -> Iterator[TextBlock]:
         """Yield a text, as `code_point_chunks` takes it, in the blocks that the model scores; report what was masked."""

@@ -17,7 +17,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -288,9 +288,9 @@ class JsonLinesLog:
         except OSError as error:
             raise storage_error(error, self.path, "read") from error
 
-    def truncate_after(self, step: int) -> None:
-        """Drop the records after `step`: a resumed run writes them again."""
-        records: Iterable[dict[str, Any]] = (record for record in self.read() if _record_step(record) <= step)
+    def truncate_after(self, step: int, is_dropped: Callable[[dict[str, Any]], bool] = lambda record: False) -> None:
+        """Drop the records after `step`, and those of which `is_dropped` is true: a resumed run writes them again."""
+        records = (record for record in self.read() if _record_step(record) <= step and not is_dropped(record))
         write_atomic(self.path, "".join(map(_encode_line, records)).encode())
         if self.listener is not None:
             self.listener.on_truncate()

@@ -20,7 +20,7 @@ from unrolled.errors import StorageError
 
 @dataclass(frozen=True, repr=False)
 class RunSummary(Displayed):
-    """One run: its kind, what it was trained on, how far it came, and its lowest validation loss in nats."""
+    """One run: its kind, what it was trained on, how far it came, and its lowest validation loss in nats per `loss_unit`."""
 
     path: str
     kind: str
@@ -30,12 +30,19 @@ class RunSummary(Displayed):
     val_nats: float | None
     has_model: bool
     changed: float
+    loss_unit: str | None = None
 
     @property
     def facts(self) -> Mapping[str, object]:
         """What is displayed."""
-        loss = "unknown" if self.val_nats is None else f"{self.val_nats:.4f}"
+        loss = self.loss_text or "unknown"
         return {"run": self.path, "kind": self.kind, "network": self.network, "steps": f"{self.steps:,}", "loss": loss}
+
+    @property
+    def loss_text(self) -> str:
+        """The lowest validation loss for people, without a unit if it has none or none is known; empty if there is no loss."""
+        unit = " nats" if self.loss_unit in ("character", "target") else ""
+        return "" if self.val_nats is None else f"{self.val_nats:.4f}{unit}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as JSON values; `changed` is in seconds since 1970."""
@@ -61,15 +68,17 @@ def summarize_run(path: Path) -> RunSummary | None:
     with contextlib.suppress(StorageError):
         records.extend(JsonLinesLog(path / "metrics.jsonl").read())
     losses = [record["val_nats"] for record in records if _is_number(record.get("val_nats"))]
+    is_table = is_table_run(inputs, options)
     return RunSummary(
         path=str(path),
-        kind="table" if is_table_run(inputs, options) else "text",
+        kind="table" if is_table else "text",
         inputs=inputs,
         network=f"{options.get('layers')}x{options.get('hidden')} {options.get('cell')}",
         steps=max((int(record["step"]) for record in records if _is_number(record.get("step"))), default=0),
         val_nats=min(losses, default=None),
         has_model=(path / MODEL_FILE_NAME).is_file(),
         changed=changed,
+        loss_unit=config.get("loss_unit", None if is_table else "character"),
     )
 
 
@@ -89,10 +98,9 @@ def table_of_runs(summaries: list[RunSummary]) -> str:
     """Return the runs as a table of text."""
     rows = [["run", "kind", "network", "steps", "val loss", "changed", "trained on"]]
     for run in summaries:
-        loss = "-" if run.val_nats is None else f"{run.val_nats:.4f}"
         changed = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.changed))
         inputs = one_line(", ".join(Path(name).name for name in run.inputs), 40)
-        rows.append([run.path, run.kind, run.network, f"{run.steps:,}", loss, changed, inputs])
+        rows.append([run.path, run.kind, run.network, f"{run.steps:,}", run.loss_text or "-", changed, inputs])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import inspect
+import os
 import re
+import shutil
 import sys
 import textwrap
 import types
@@ -21,7 +23,7 @@ from unrolled.datasets.stdlib import PREFIX
 from unrolled.errors import UsageError, did_you_mean
 from unrolled.option_fields import KEYWORD_FLAGS
 from unrolled.options import MachineOptions, choices, flag_name, from_dict, split_by_class
-from unrolled.printable import printable
+from unrolled.printable import printable, shell_argument
 
 HELP_WIDTH = 80
 _MESSAGE_REWRITES = (
@@ -183,6 +185,13 @@ def _positionals_first(argv: list[str]) -> list[str]:
     flags = [argument for argument in argv[:end] if argument.startswith("-") and argument != "-"]
     positionals = [argument for argument in argv[:end] if not argument.startswith("-") or argument == "-"]
     return positionals + flags if end == len(argv) else [*flags, "--", *positionals, *argv[end + 1 :]]
+
+
+def program_name() -> str:
+    """Return what a shell calls this program: its name, or its path where it was started by that and is not on the PATH."""
+    path = sys.argv[0]
+    is_found = os.path.basename(path) != "unrolled" or os.sep not in path or shutil.which("unrolled") is not None
+    return "unrolled" if is_found else shell_argument(os.path.relpath(path))
 
 
 def print_note(message: str) -> None:

@@ -86,12 +86,12 @@ class ScoreTotals:
     num_lines: int = 0
 
     def bits_per_character(self, model: int = 0) -> float:
-        """Return the mean bits per character of one model."""
-        return self.bits[model] / max(1, self.num_chars)
+        """Return the mean bits per character of one model; nan if no character was predicted."""
+        return self.bits[model] / self.num_chars if self.num_chars else math.nan
 
     def bits_per_token(self, model: int = 0) -> float:
-        """Return the mean bits per token of one model."""
-        return self.bits[model] / max(1, self.num_tokens)
+        """Return the mean bits per token of one model; nan if no token was predicted."""
+        return self.bits[model] / self.num_tokens if self.num_tokens else math.nan
 
 
 class LineAggregator:

@@ -71,7 +71,7 @@ def table_card(job: TableExportJob) -> str:
         ],
     }
     description = (
-        f"{spec.mode.name.capitalize()}, {options.layers} x {options.hidden} {options.cell.upper()}, {parameters:,} "
+        f"{spec.mode_text.capitalize()}, {options.layers} x {options.hidden} {options.cell.upper()}, {parameters:,} "
         f"parameters, trained with unrolled {__version__}."
     )
     return card_markdown(pipeline_tag(spec), ["rnn", options.cell], job.title, description, sections)

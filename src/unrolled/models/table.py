@@ -100,7 +100,7 @@ class TableModel(TrainedModel):
 
     def _kind_facts(self) -> dict[str, Any]:
         source, target = self.spec.columns_text.split(" -> ")
-        return {"kind": "table", "source": source, "target": target, "mode": self.spec.mode.name}
+        return {"kind": "table", "source": source, "target": target, "mode": self.spec.mode_text}
 
     @keyword_arguments(PredictOptions, exclude=NOT_IN_PYTHON)
     def predictions(self, values: Any, **options: Unpack[PredictKwargs]) -> list[Prediction]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -12,7 +11,7 @@ from unrolled.errors import UsageError
 from unrolled.generation.sampling import Sample, encode_prompt, resolve_seed, sampling_backend, stream_text
 from unrolled.keyword_docs import keyword_arguments
 from unrolled.keywords import EvaluateKwargs, ExplainKwargs, SampleKwargs
-from unrolled.models.text_scoring import ScoringModel
+from unrolled.models.text_scoring import ScoringModel, file_name, file_name_or_none
 from unrolled.nn.unit_clamp import parse_clamp
 from unrolled.option_rules import check_adaptation, refuse_unused
 from unrolled.options import (
@@ -45,17 +44,6 @@ NOT_IN_STREAM = "samples() has it, since a stream cannot take back what it gave"
 NOT_IN_SAMPLE = {"prompt": "", "count": "samples(count=...) draws several"}
 NOT_IN_STREAMS = {**NOT_IN_SAMPLE, "novel_only": NOT_IN_STREAM, "keep_if": NOT_IN_STREAM}
 """Settings of `unrolled sample` that a method does not have, and what to use instead."""
-
-
-def _names(inputs: tuple[Any, ...]) -> tuple[str, ...]:
-    """Return names of files as strings. Raises `UsageError` for what is no name."""
-    for name in inputs:
-        if not isinstance(name, str | os.PathLike):
-            raise UsageError(
-                f"Names of files are expected, and a {type(name).__name__} is given: name files one by one, or give a text to "
-                "score(text)."
-            )
-    return tuple(map(str, inputs))
 
 
 class Model(ScoringModel):
@@ -262,7 +250,7 @@ class Model(ScoringModel):
         """
         from unrolled.analysis.evaluate_text import evaluate_text
 
-        return evaluate_text(self.session, _names(inputs), from_dict(EvaluateOptions, options, "evaluate"))
+        return evaluate_text(self.session, tuple(map(file_name, inputs)), from_dict(EvaluateOptions, options, "evaluate"))
 
     @keyword_arguments(EvaluateOptions, exclude={"baselines": "", "window": "evaluate() has it", "adapt": "evaluate() has it"})
     def baselines(self, *inputs: str | Path, **options: Unpack[EvaluateKwargs]) -> Baselines:
@@ -287,7 +275,7 @@ class Model(ScoringModel):
         settings = from_dict(EvaluateOptions, options, "evaluate")
         if self.run is None:
             raise UsageError(f"{self.path} is not in a run folder, and n-grams need the training text: name a run folder.")
-        ids, corpus, split = select_split(self.session, _names(inputs), settings)
+        ids, corpus, split = select_split(self.session, tuple(map(file_name, inputs)), settings)
         continues_training = not inputs and split == "validation"
         return measure_baselines(
             self.tokenizer, self.session.train_and_held_out()[0], ids, settings.order, continues_training, corpus.is_text, True
@@ -343,7 +331,7 @@ class Model(ScoringModel):
         return NotebookActivations(**vars(result))
 
     @keyword_arguments(ExplainOptions)
-    def explain(self, name: str | None = None, **options: Unpack[ExplainKwargs]) -> ExplainResult:
+    def explain(self, name: str | Path | None = None, **options: Unpack[ExplainKwargs]) -> ExplainResult:
         """Record the hidden units while the model reads a text, and write the neuron explorer, an HTML page.
 
         Args:
@@ -361,7 +349,7 @@ class Model(ScoringModel):
         """
         from unrolled.analysis.explain_text import explain_text
 
-        return explain_text(self.session, name, from_dict(ExplainOptions, options, "explain"))
+        return explain_text(self.session, file_name_or_none(name), from_dict(ExplainOptions, options, "explain"))
 
     def _build_report(self, settings: ReportOptions) -> dict[str, Any]:
         from unrolled.analysis.report_text import TextReportBuilder

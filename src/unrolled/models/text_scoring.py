@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
+from unrolled.errors import UsageError
 from unrolled.keyword_docs import keyword_arguments
 from unrolled.keywords import AlertKwargs, ScoreKwargs
 from unrolled.models.base import TrainedModel
@@ -19,6 +22,21 @@ if TYPE_CHECKING:
     from unrolled.evaluation.line_surprisal import ScoringStream
 
 
+def file_name(name: object) -> str:
+    """Return the name of a file as a string. Raises `UsageError` for what is no name."""
+    if not isinstance(name, str | os.PathLike):
+        raise UsageError(
+            f"Names of files are expected, and a {type(name).__name__} is given: name files one by one, or give a text to "
+            "score(text)."
+        )
+    return str(name)
+
+
+def file_name_or_none(name: object) -> str | None:
+    """Return the same for a method that reads the run's own text without a name."""
+    return None if name is None else file_name(name)
+
+
 class ScoringModel(TrainedModel):
     """The methods of `Model` that score texts and logs. `session` has the network and the tokenizer."""
 
@@ -26,7 +44,7 @@ class ScoringModel(TrainedModel):
 
     def score(
         self,
-        text: str,
+        text: str | Path,
         clamp: Sequence[str] = (),
         adapt: bool = False,
         *,
@@ -37,7 +55,7 @@ class ScoringModel(TrainedModel):
         """Return how surprising each token of a text is and, with one of the last three arguments, which lines are alerts.
 
         Args:
-            text: The text, T tokens.
+            text: The text, T tokens; or the `pathlib.Path` of a file that has it.
             clamp: Hidden units to set to a constant, each as "LAYER.UNIT=VALUE".
             adapt: Whether the model goes on learning while it reads; the model itself does not change.
             alert_rate: Fraction of the run's validation lines that may be above the threshold of alerts.
@@ -57,6 +75,7 @@ class ScoringModel(TrainedModel):
         """
         from unrolled.analysis.score_text import score_text
 
+        text = self.session.read_text(str(text)) if isinstance(text, os.PathLike) else text
         scored = score_text(self.session, text, [parse_clamp(unit) for unit in clamp], adapt)
         if alert_rate is None and alert_above is None and labels is None:
             return scored
@@ -76,7 +95,7 @@ class ScoringModel(TrainedModel):
             "force": "nothing is written",
         },
     )
-    def scoring(self, name: str | None = None, **options: Unpack[ScoreKwargs]) -> ScoringStream:
+    def scoring(self, name: str | Path | None = None, **options: Unpack[ScoreKwargs]) -> ScoringStream:
         """Score a text of any length as a stream.
 
         Args:
@@ -96,13 +115,13 @@ class ScoringModel(TrainedModel):
         """
         from unrolled.analysis.score_text import open_scoring_stream
 
-        return open_scoring_stream(self.session, name, from_dict(ScoreOptions, options, "score"))
+        return open_scoring_stream(self.session, file_name_or_none(name), from_dict(ScoreOptions, options, "score"))
 
     @keyword_arguments(AlertOptions, exclude={"labels": "", "follow": "call follow(...)", "from_start": "call follow(...)"})
     def alerts(  # type: ignore[misc]  # labels may be a list here, and is a file on the command line
         self,
-        name: str | None = None,
-        labels: Sequence[object] | str | None = None,
+        name: str | Path | None = None,
+        labels: Sequence[object] | str | Path | None = None,
         encoding: str | None = None,
         **options: Unpack[AlertKwargs],
     ) -> AlertReport:
@@ -127,17 +146,16 @@ class ScoringModel(TrainedModel):
         """
         from unrolled.analysis.log_alerts import AlertScan, as_labels
 
-        alert_options = from_dict(
-            AlertOptions, {**options, **({"labels": labels} if isinstance(labels, str) else {})}, "alerts"
-        )
-        given = None if labels is None or isinstance(labels, str) else as_labels(labels)
-        return AlertScan(self.session, name, alert_options, ScoreOptions(encoding=encoding), given).report()
+        is_file = isinstance(labels, str | os.PathLike)
+        alert_options = from_dict(AlertOptions, {**options, **({"labels": str(labels)} if is_file else {})}, "alerts")
+        given = None if labels is None or is_file else as_labels(labels)
+        return AlertScan(self.session, file_name_or_none(name), alert_options, ScoreOptions(encoding=encoding), given).report()
 
     @keyword_arguments(
         AlertOptions, exclude=dict.fromkeys(("label", "labels", "source"), "call alerts(...)") | {"follow": "give path"}
     )
     def follow(
-        self, path: str, should_stop: Callable[[], bool] = lambda: False, **options: Unpack[AlertKwargs]
+        self, path: str | Path, should_stop: Callable[[], bool] = lambda: False, **options: Unpack[AlertKwargs]
     ) -> Iterator[Alert]:
         """Yield the alerts of the lines that are appended to a file, as `tail -F` does, until `should_stop` returns True.
 
@@ -161,5 +179,5 @@ class ScoringModel(TrainedModel):
         from unrolled.analysis.log_alerts import follow_alerts
 
         return follow_alerts(
-            self.session, from_dict(AlertOptions, {**options, "follow": path}, "follow"), ScoreOptions(), should_stop
+            self.session, from_dict(AlertOptions, {**options, "follow": file_name(path)}, "follow"), ScoreOptions(), should_stop
         )

@@ -79,7 +79,10 @@ class RunFacts:
     @property
     def unit(self) -> tuple[str, float]:
         """The unit of losses, and what nats are multiplied by for it."""
-        return ("nats", 1.0) if self.is_table else ("bits per character", 1 / math.log(2))
+        unit = self.config.get("loss_unit", None if self.is_table else "character")  # runs of before 0.3.0 do not say it
+        if unit == "number":
+            return "of scaled numbers", 1.0
+        return (f"bits per {unit}", 1 / math.log(2)) if unit in ("character", "target") else ("", 1.0)
 
     def fraction(self, last: Mapping[str, float]) -> float:
         """Return the fraction of the budget that is used; 0 if it is not known."""

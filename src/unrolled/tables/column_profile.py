@@ -26,6 +26,7 @@ from unrolled.tables.cell_values import (
 from unrolled.tables.digit_groups import is_surely_grouped
 from unrolled.tables.number_counts import NumberCounts
 from unrolled.tables.number_units import is_symbol, split_unit
+from unrolled.tables.wav_files import SUFFIXES as SOUND_SUFFIXES
 from unrolled.text.normalization import normalize
 
 MAX_PROFILED_ROWS = 20_000
@@ -223,8 +224,18 @@ class ColumnProfile:
             return f"'{self.name}': the comma is read as the decimal point, as in {numbers.comma_example}"
         return "; ".join(filter(None, (self._unit_note(kind), "" if declared else self._missed_note(kind))))
 
+    def _sound_note(self, kind: str) -> str:
+        """Return a sentence about names of sound files that are read as texts, or an empty one."""
+        names = [text for text in self.value_counts if text.lower().endswith(SOUND_SUFFIXES)]
+        if kind not in ("text", "label") or not self._is_nearly_all(sum(self.value_counts[name] for name in names)):
+            return ""
+        files = f"names of files, such as {names[0]:.40}, are read as {kind}"
+        return f"'{self.name}': {files}; to have the sound in them, say {self.name}:numbers"
+
     def _missed_note(self, kind: str) -> str:
         """Return a sentence about cells that may be numbers and are not read so, or an empty one."""
+        if sounds := self._sound_note(kind):
+            return sounds
         plain, how = self._counts_of(""), f"are read as {kind}"
         blanks = next(groups for groups in plain.digit_groups if groups.sign == " ")
         most = max(self.number_counts.values(), key=lambda counts: counts.num_in_parentheses)

@@ -18,6 +18,9 @@ IntArray = npt.NDArray[np.int64]
 ERRORS = frozenset(("rmse", "mae", "esr"))
 """Metrics of which less is better."""
 
+BEST_OR_WORST = (0, 1, 100)
+"""Values of a metric at which a baseline that is as good says nothing against the model: nobody can be better, or worse."""
+
 MAX_PRINTED_LABELS = 20
 """With more labels than this, the confusion matrix is not printed: it would be wider than a terminal."""
 
@@ -30,7 +33,8 @@ class MetricReport(Displayed):
     `labels` and `confusion` `(labels, labels)`, counts by [truth, predicted], are set if the target is one of few labels.
     `warning` says what makes the metrics worthless, such as that all predictions are the same.
     `num_steps` is the number of labels in all rows, if a row has several. `standard_error` is that of the headline metric, and
-    `split` the part of the table that the rows are. The baselines `informed` know more of a row than the model does.
+    `split` the part of the table that the rows are, `row_noun` what a row is called. The baselines `informed` know more of a
+    row than the model does.
     """
 
     metrics: dict[str, float]
@@ -44,12 +48,13 @@ class MetricReport(Displayed):
     split: str = "all"
     warning: str = ""
     informed: tuple[str, ...] = ()
+    row_noun: str = "row"
 
     @property
     def facts(self) -> Mapping[str, object]:
         """What is displayed."""
         metrics = {name: _format_metric(name, value) for name, value in self.metrics.items()}
-        return {**metrics, "rows": f"{self.num_rows:,}"}
+        return {**metrics, f"{self.row_noun}s": f"{self.num_rows:,}"}
 
     @property
     def headline(self) -> str:
@@ -66,7 +71,7 @@ class MetricReport(Displayed):
             names = [escape_label(label) for label in self.labels]
             counts = [[name, *map(str, row)] for name, row in zip(names, self.confusion.tolist(), strict=True)]
             tables += html_table(counts, ["truth \\ predicted", *names])
-        return f"<div>{plural(self.num_rows, 'row')}</div>{tables}"
+        return f"<div>{plural(self.num_rows, self.row_noun)}</div>{tables}"
 
     def in_words(self, split: str, error: float | None = None) -> str:
         """Return the first metrics, on rows of `split`, with the baselines; `error` is the standard error of the headline."""
@@ -78,7 +83,8 @@ class MetricReport(Displayed):
             for name, metrics_of in self.baselines.items()
             if self.headline in metrics_of
         )
-        summary = f"{', '.join(metrics)} on {plural(self.num_rows, f'{split} row')}" + (f" ({baselines})" if baselines else "")
+        counted = plural(self.num_rows, f"{split} {self.row_noun}")
+        summary = f"{', '.join(metrics)} on {counted}" + (f" ({baselines})" if baselines else "")
         return f"{summary}; {self.warning}" if self.warning else summary
 
     @property
@@ -91,7 +97,8 @@ class MetricReport(Displayed):
         fair = {name: metrics for name, metrics in self.baselines.items() if name not in self.informed}
         found = {name: sign * metrics[self.headline] for name, metrics in fair.items() if self.headline in metrics}
         best = max(found, key=lambda name: found[name], default="")
-        return best if best and (found[best] > sign * own or found[best] == sign * own != 0) else ""
+        ties = own not in BEST_OR_WORST and found.get(best) == sign * own
+        return best if best and (found[best] > sign * own or ties) else ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values; a number that is not finite is null, since JSON cannot represent it."""
@@ -102,6 +109,7 @@ class MetricReport(Displayed):
             "split": self.split,
             "baselines": {name: _finite_or_none(metrics) for name, metrics in self.baselines.items()},
             "rows": self.num_rows,
+            "row_noun": self.row_noun,
             "steps": self.num_steps,
             "labels": list(self.labels),
             "confusion": None if self.confusion is None else self.confusion.tolist(),
@@ -110,7 +118,9 @@ class MetricReport(Displayed):
 
     def to_text(self) -> str:
         """Return the report as plain text in aligned columns, without a final line end."""
-        counts_line = plural(self.num_rows, "row") + ("" if self.num_steps is None else f", {plural(self.num_steps, 'step')}")
+        counts_line = plural(self.num_rows, self.row_noun) + (
+            "" if self.num_steps is None else f", {plural(self.num_steps, 'step')}"
+        )
         counts_line += "" if self.split == "all" else f" of the {self.split} split"
         if self.standard_error is not None:
             counts_line += f"; standard error of {self.headline.replace('_', ' ')}: {self.standard_error:.3f}"

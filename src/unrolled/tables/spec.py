@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from unrolled.display import plural
 from unrolled.errors import DataError
 from unrolled.tables.cell_values import (
     BLANKS,
@@ -78,6 +79,11 @@ class TableSpec:
         return mode_of(self.source, self.target)
 
     @property
+    def mode_text(self) -> str:
+        """The mode for people; that of a forecast says how far it goes."""
+        return f"forecast of {plural(self.horizon, 'step')}" if self.horizon else self.mode.name
+
+    @property
     def dims(self) -> ModelDims:
         """What a network needs to know."""
         source, target = self.source, self.target
@@ -108,6 +114,11 @@ class TableSpec:
     def horizon(self) -> int:
         """Steps of a forecast, or 0."""
         return self.target.horizon if isinstance(self.target, NumbersColumn) else 0
+
+    @property
+    def row_noun(self) -> str:
+        """What an evaluated row is called: of a forecast, it is one forecast; of other series, a part of one."""
+        return "forecast" if self.horizon else "part" if self.is_stream else "row"
 
     def table_format(self, header: str | None, encoding: str | None) -> TableFormat:
         """Return how a file is read, its columns named as those of the training table unless `header` says otherwise."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 
 @dataclass(frozen=True)
 class Progress:
-    """The progress of a training. Losses are in nats per loss unit, `seconds` and `eta` in seconds of training."""
+    """The progress of a training. Losses are in nats per `loss_unit`, `seconds` and `eta` in seconds of training."""
 
     step: int
     fraction: float
@@ -22,6 +22,12 @@ class Progress:
     train_nats: float | None
     gradient_norm: float | None
     best_nats: float | None
+    loss_unit: str = "character"
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the line of metrics.jsonl; what the budget and the task say is left out."""
+        values = {name: value for name, value in asdict(self).items() if name not in ("fraction", "eta", "loss_unit")}
+        return {"event": "train", **values}
 
 
 class ProgressCallback(Protocol):

@@ -38,13 +38,18 @@ OVERFIT, AT_FLOOR, TEXT_LIMITED, SIZE_LIMITED, UNDERFIT, TOO_SHORT, NOT_LEARNED 
     "Overfit", "As good as this text allows", "Limited by the text", "Limited by time or size", "Underfit",
     "Too short to judge", "No better than a baseline",
 )  # fmt: skip
+FROM_BASE = "Started from"
+"""The diagnosis of a training that started from another model begins so; it has no verdict."""
+
 VERDICTS = (OVERFIT, AT_FLOOR, TEXT_LIMITED, SIZE_LIMITED, UNDERFIT, TOO_SHORT)
 """The verdicts: each is the beginning of a diagnosis."""
 
 TABLE_VERDICTS = {
-    "Overfit": OVERFIT, "As good as these rows allow": AT_FLOOR, "Limited by the rows": TEXT_LIMITED,
-    "Limited by time or size": SIZE_LIMITED, "Underfit": UNDERFIT, "No better than a baseline": NOT_LEARNED,
-    "Too few rows to judge": TOO_SHORT,
+    "Overfit": OVERFIT, "Limited by time or size": SIZE_LIMITED, "Underfit": UNDERFIT,
+    "No better than a baseline": NOT_LEARNED,
+    **{f"As good as these {noun} allow": AT_FLOOR for noun in ("rows", "steps")},
+    **{f"Limited by the {noun}": TEXT_LIMITED for noun in ("rows", "steps")},
+    **{f"Too few {noun} to judge": TOO_SHORT for noun in ("rows", "steps")},
 }  # fmt: skip
 """The verdicts on a table, each with the one on a text that means the same."""
 
@@ -136,13 +141,14 @@ def judge_table(
     be a likelihood, which has no floor. `better_baseline` is the name of a baseline that answers the validation rows as well
     or better, or empty.
     """
-    reads, gap = f"the rows were {describe_epochs(epochs)}", val - train
+    noun = "steps" if is_series else "rows"
+    reads, gap = f"the {noun} were {describe_epochs(epochs)}", val - train
     if num_validation < MIN_JUDGED_ROWS:
-        return f" Too few rows to judge: {num_validation} for validation, and a verdict needs {MIN_JUDGED_ROWS}."
+        return f" Too few {noun} to judge: {num_validation} for validation, and a verdict needs {MIN_JUDGED_ROWS}."
     is_gap = gap > max(MIN_TABLE_GAP, MIN_GENERALIZATION_GAP * val)
     if best_fraction < OVERFIT_FRACTION and epochs >= 1 and is_gap:
         best = f"it was best after {best_fraction:.0%} of the time, and that model is kept"
-        return f" Overfit: {best}. More time would not help; more rows or more --dropout would."
+        return f" Overfit: {best}. More time would not help; more {noun} or more --dropout would."
     if better_baseline and epochs > MAX_UNDERFIT_EPOCHS:
         if is_series:
             return f" No better than a baseline ({better_baseline}): {reads}. More time, or more units (--hidden), may help."
@@ -152,18 +158,18 @@ def judge_table(
         )
     is_low = not is_series and val < (LOW_TABLE_LOSS if epochs > MAX_UNDERFIT_EPOCHS else FLOOR_TABLE_LOSS)
     if is_low or (best_fraction < OVERFIT_FRACTION and epochs >= 1):
-        return f" As good as these rows allow: {reads}. More time would bring little."
+        return f" As good as these {noun} allow: {reads}. More time would bring little."
     if epochs > MAX_UNDERFIT_EPOCHS and is_gap:  # before, most tables are still being learned, whatever the gap
-        return f" Limited by the rows: {reads}; more rows would bring more than more time."
+        return f" Limited by the {noun}: {reads}; more {noun} would bring more than more time."
     if epochs > MAX_UNDERFIT_EPOCHS:
-        return f" Limited by time or size: {reads}, and new rows are answered about as well as those."
-    return f" Underfit: {reads}. It is limited by time, not by the rows."
+        return f" Limited by time or size: {reads}, and new {noun} are answered about as well as those."
+    return f" Underfit: {reads}. It is limited by time, not by the {noun}."
 
 
 @dataclass(frozen=True)
 class RunEvidence:
     """What a run shows of what would help: its validation `curve`, pairs of step and loss; how often the data were read; and
-    the width and dropout of the network. `noun` is what the data are: text or rows."""
+    the width and dropout of the network. `noun` is what the data are: text, rows or steps."""
 
     curve: Sequence[tuple[float, float]]
     epochs: float
@@ -172,7 +178,9 @@ class RunEvidence:
     noun: str = "text"
 
 
-_LOSSES = re.compile(r"([0-9.]+)(?: nats per character)? on (?:the )?training (?:text|rows), ([0-9.]+) on (?:the )?validation")
+_LOSSES = re.compile(
+    r"(?<![-0-9.])([0-9.]+)(?: nats per character)? on (?:the )?training (?:text|rows|steps), ([0-9.]+) on (?:the )?validation"
+)
 
 
 def advice_from_run(diagnosis: str, evidence: RunEvidence) -> list[str]:
@@ -243,6 +251,8 @@ def advise(
         SIZE_LIMITED: "use a larger --hidden, or train longer",
         UNDERFIT: "train longer",
     }.get(judged, "train longer, or use a larger --hidden")
+    if diagnosis.startswith(FROM_BASE):  # its width is that of the base, and its budget may be a number of passes
+        remedy = "use more text, or more --epochs"
     if better_ngram is not None:
         article = "An" if better_ngram in (8, 11, 18) else "A"
         lines.append(f"{article} {better_ngram}-gram model predicts this text better: {remedy}.")

@@ -189,7 +189,7 @@ def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:
     name = process_group.broadcast_str(
         lambda: str(
             Run.create(
-                path or unused_run_dir(request.inputs), run_config(request, task.origin, environment(machine, kernels, task))
+                path or unused_run_dir(request.inputs), run_config(request, task, environment(machine, kernels, task))
             ).path
         )
     )
@@ -235,7 +235,7 @@ def _resume(
     training_run = _build_run(request, task, machine, kernels, model, run, callback, process_group)
     training_run.trainer.restore(tensors, metadata)
     if process_group.is_main:
-        run.write_config(run_config(request, task.origin, current_environment))
+        run.write_config(run_config(request, task, current_environment))
     used = training_run.trainer.state.used
     logger.info(f"going on with {run.path} from step {used.steps:,}, after {used.seconds:,.0f} s of training")
     if training_run.trainer.budget_fraction >= 1:

@@ -25,15 +25,15 @@ ALLOWED_CHANGES = frozenset(
 """Settings that may change on a resume with --allow-change: they change the training, but fit the saved tensors."""
 
 
-def run_config(request: TrainRequest, origin: dict[str, Any], environment_values: dict[str, Any]) -> dict[str, Any]:
+def run_config(request: TrainRequest, task: TrainingTask, environment_values: dict[str, Any]) -> dict[str, Any]:
     """Return the content of `config.json`."""
     inputs = [name if name == "-" or name.startswith(PREFIX) else str(Path(name).absolute()) for name in request.inputs]
     # A resumed run must not stop at the same step again.
     options = _with_absolute_paths(request.to_dict() | {"stop_after": None})
     explicit = sorted(request.explicit)
     return {
-        "format": 3, "inputs": inputs, **origin, "options": options, "explicit_options": explicit,
-        "environment": environment_values,
+        "format": 3, "inputs": inputs, **task.origin, "loss_unit": task.loss_unit, "options": options,
+        "explicit_options": explicit, "environment": environment_values,
     }  # fmt: skip
 
 

@@ -31,7 +31,7 @@ from unrolled.training.signals import STOP_SIGNALS, StopSignals
 from unrolled.training.tasks.base import TrainingTask
 from unrolled.training.thread_control import ThreadControl
 from unrolled.training.train_step import TrainStep
-from unrolled.training.trainer_state import TrainerState
+from unrolled.training.trainer_state import LOG_EVERY, TrainerState, is_record_of_stop
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +41,6 @@ MAX_ROLLBACKS = 3
 DIVERGENCE_RATIO, NUMBER_DIVERGENCE_RATIO = 1.2, 10.0
 """A training loss above this multiple of the first one (plus 1 nat) counts as divergence: of tokens and labels, and of numbers,
 whose losses have no bound and differ from batch to batch. Both are means of `LOG_EVERY` steps."""
-
-LOG_EVERY = 10
-"""Steps between two records in metrics.jsonl."""
 
 
 class Trainer:
@@ -108,7 +105,7 @@ class Trainer:
                     except DivergedError as error:
                         self._roll_back(error)
             except Interrupted:
-                self.save()
+                self._save_last()
                 return self._stop_signal
 
     def _log_baselines(self) -> None:
@@ -128,12 +125,18 @@ class Trainer:
             self._raise_if_stopped()
             self._evaluate_if_due(stop)
             if self.state.used.steps == self.run_options.stop_after and self.budget_fraction < 1 and not self.stops_early:
-                self.save()
+                self._save_last()
                 return 0
             if save_due:
                 self.save()
-        self.save()
+        self._save_last()
         return None
+
+    def _save_last(self) -> None:
+        """Save, and record how far the training came: at a stop, most often between two records."""
+        self.save()
+        if self.state.used.steps % LOG_EVERY:
+            self._append_progress(self.current_progress())
 
     def _roll_back(self, error: DivergedError) -> None:
         """Go back to the last checkpoint and halve the learning rate; raise the error after too many rollbacks.
@@ -218,6 +221,7 @@ class Trainer:
             train_nats=loss / tokens * self.task.tokens_per_character if tokens else self.state.train_nats,
             gradient_norm=norm / steps if tokens else None,
             best_nats=self.state.best_nats,
+            loss_unit=self.task.loss_unit,
         )
 
     def _log(self) -> None:
@@ -226,9 +230,11 @@ class Trainer:
         self._check_divergence(progress)
         self.state.train_nats = progress.train_nats
         self._running_sums.zero_()
-        record = asdict(progress)
+        self._append_progress(progress)
+
+    def _append_progress(self, progress: Progress) -> None:
         if self.process_group.is_main:
-            self.run.metrics.append({"event": "train", **{k: v for k, v in record.items() if k not in ("fraction", "eta")}})
+            self.run.metrics.append(progress.to_record())
 
     def _check_finite(self, progress: Progress) -> None:
         """Raise `DivergedError` if loss, gradient or a weight is not finite."""
@@ -356,7 +362,8 @@ class Trainer:
             self.batches.seek(self.state.cursor)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"The checkpoint of {self.run.path} lacks what a resume needs: {error}.") from error
-        for log in (self.run.metrics, self.run.samples) if self.process_group.is_main else ():
-            log.truncate_after(self.state.used.steps)
+        if self.process_group.is_main:
+            self.run.metrics.truncate_after(self.state.used.steps, is_record_of_stop)
+            self.run.samples.truncate_after(self.state.used.steps)
         self.state.evals = min(self.state.evals, self._num_passed)  # of a larger budget, some are due again
         self._last_save_step = self.state.used.steps

@@ -7,6 +7,15 @@ from typing import Any
 
 from unrolled.training.schedule import BudgetUsed
 
+LOG_EVERY = 10
+"""Steps between two records of training in metrics.jsonl; where a training stops, there is one more."""
+
+
+def is_record_of_stop(record: dict[str, Any]) -> bool:
+    """Return whether a record of metrics was written since the training stopped, and not after `LOG_EVERY` steps."""
+    step = record.get("step")
+    return record.get("event") == "train" and isinstance(step, int) and step % LOG_EVERY != 0
+
 
 @dataclass
 class TrainerState:

@@ -54,6 +54,7 @@ class ExplorerData:
         eos_positions: Positions in the text at which a document ends.
         eos_ids: Tokens of the vocabulary that end a document.
         predicts_labels: Whether the predictions are labels of the tokens, and not the next tokens.
+        is_series: Whether the steps of a series were read, and not the tokens of a text.
     """
 
     title: str
@@ -72,6 +73,7 @@ class ExplorerData:
     eos_positions: Sequence[int] = ()
     eos_ids: Sequence[int] = ()
     predicts_labels: bool = False
+    is_series: bool = False
 
     def __post_init__(self) -> None:
         """Refuse arrays that do not fit together.
@@ -118,6 +120,7 @@ def payload(data: ExplorerData) -> dict[str, Any]:
         "eosIds": [int(token_id) for token_id in data.eos_ids],
         "topK": data.top_ids.shape[1],
         "predictsLabels": data.predicts_labels,
+        "isSeries": data.is_series,
         "topIds": pack_array(data.top_ids.astype(np.uint32)),
         "topProbabilities": pack_array(quantize(data.top_probs, 65535, (0, 65535), 0).astype(np.uint16)),
         "probes": [probe_dict(item, data.hidden_size) for item in data.probes],

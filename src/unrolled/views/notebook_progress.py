@@ -15,7 +15,7 @@ from typing import Any
 
 from unrolled.display import escape
 from unrolled.training.callbacks import NullProgress, Progress
-from unrolled.views.progress import LogProgress, MessageProgress, format_bits, format_duration
+from unrolled.views.progress import LogProgress, MessageProgress, format_duration, format_loss, loss_name
 from unrolled.views.svg_curves import loss_curves_svg
 
 DRAW_INTERVAL = 1.0
@@ -50,7 +50,8 @@ class NotebookProgress(MessageProgress):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         super().__exit__(kind, error, traceback)
-        self._draw()
+        if self._handle is not None or self.to_html():
+            self._draw()
 
     def on_step(self, progress: Callable[[], Progress]) -> None:
         """Draw, if the last drawing is old enough."""
@@ -70,16 +71,18 @@ class NotebookProgress(MessageProgress):
     def to_html(self) -> str:
         """Return the content of the display."""
         parts = []
+        unit = "character" if self._status is None else self._status.loss_unit
         if (status := self._status) is not None:
             validation = self._curves["validation"][-1][1] if self._curves["validation"] else None
+            losses = f"training {format_loss(status.train_nats, unit)}, validation {format_loss(validation, unit)}"
             numbers = (
-                f"{status.fraction:.0%}, {format_duration(status.eta)} left; bits: training {format_bits(status.train_nats)}, "
-                f"validation {format_bits(validation)}; step {status.step:,}, epoch {status.epochs:.2f}"
+                f"{status.fraction:.0%}, {format_duration(status.eta)} left; {loss_name(unit)}: {losses}; "
+                f"step {status.step:,}, epoch {status.epochs:.2f}"
             )
             parts.append(f'<progress max="1" value="{status.fraction:.3f}" style="width:100%"></progress><div>{numbers}</div>')
         curves = {name: points for name, points in self._curves.items() if len(points) > 1}
         if curves and max(points[-1][0] for points in curves.values()) > 0:
-            parts.append(f'<div style="max-width:480px">{loss_curves_svg(curves)}</div>')
+            parts.append(f'<div style="max-width:480px">{loss_curves_svg(curves, unit)}</div>')
         if self._sample:
             parts.append(f'<pre style="white-space:pre-wrap;max-height:16em;overflow:auto">{escape(self._sample)}</pre>')
         messages = "<br>".join(map(escape, self._messages))

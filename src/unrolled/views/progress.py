@@ -34,11 +34,16 @@ MAX_SAMPLE_CHARS = 120
 BAR_INTERVAL = 0.25
 
 
-def format_bits(nats: float | None) -> str:
-    """Return a loss in bits, or a dash."""
+def loss_name(unit: str) -> str:
+    """Return what a loss per `unit` is shown as: bits, but the loss of scaled numbers has no unit."""
+    return "loss" if unit == "number" else "bits"
+
+
+def format_loss(nats: float | None, unit: str) -> str:
+    """Return a loss as `loss_name` calls it, or a dash."""
     if nats is None:
         return "-"
-    return f"{nats / math.log(2):.3f}" if nats < 100 else "exploding"
+    return f"{nats if unit == 'number' else nats / math.log(2):.3f}" if nats < 100 else "exploding"
 
 
 def format_duration(seconds: float) -> str:
@@ -101,18 +106,21 @@ class LogProgress(MessageProgress):
         if time.monotonic() < self._next_time:
             return
         current = progress()
+        unit = current.loss_unit
         self._next_time = time.monotonic() + LOG_INTERVAL
         self._write(
             f"step={current.step} done={current.fraction:.0%} eta={format_duration(current.eta)} epochs={current.epochs:.2f} "
-            f"tokens_per_second={current.tokens_per_second:.0f} train_bits={format_bits(current.train_nats)} "
+            f"tokens_per_second={current.tokens_per_second:.0f} "
+            f"train_{loss_name(unit)}={format_loss(current.train_nats, unit)} "
             f"lr={current.lr:.2g} gradient_norm={-1 if current.gradient_norm is None else current.gradient_norm:.2g}"
         )
 
     def on_evaluate(self, progress: Progress, val_nats: float | None, sample: str | None) -> None:
         if val_nats is not None:
-            self._write(
-                f"step={progress.step} done={progress.fraction:.0%} val_bits={format_bits(val_nats)} val_nats={val_nats:.4f}"
-            )
+            unit = progress.loss_unit
+            nats = "" if unit == "number" else f" val_nats={val_nats:.4f}"
+            loss = f"val_{loss_name(unit)}={format_loss(val_nats, unit)}{nats}"
+            self._write(f"step={progress.step} done={progress.fraction:.0%} {loss}")
         if sample is not None:
             short = sample if len(sample) <= MAX_SAMPLE_CHARS else sample[:MAX_SAMPLE_CHARS] + "..."
             self._write(f"step={progress.step} sample={json.dumps(printable(short), ensure_ascii=False)}")
@@ -162,8 +170,10 @@ class BarProgress(MessageProgress):
         bar_row.add_row(
             ProgressBar(total=1.0, completed=status.fraction), f"{status.fraction:.0%}  {format_duration(status.eta)} left"
         )
+        unit = status.loss_unit
+        losses = f"train {format_loss(status.train_nats, unit)}  validation {format_loss(self._val_nats, unit)}"
         numbers = (
-            f"bits: train {format_bits(status.train_nats)}  validation {format_bits(self._val_nats)}  "
+            f"{loss_name(unit)}: {losses}  "
             f"{status.tokens_per_second:,.0f} tokens/s  step {status.step:,}  epoch {status.epochs:.2f}"
         )
         max_lines = max(3, self._console.height - 6)

@@ -28,7 +28,11 @@ def surprisal_page(
     data = {
         "title": title,
         "models": [
-            {"name": name, "bits": totals.bits_per_character(index), "linesPredictedBest": totals.best_lines[index]}
+            {
+                "name": name,
+                "bits": totals.bits_per_character(index) if totals.num_chars else None,
+                "linesPredictedBest": totals.best_lines[index],
+            }
             for index, name in enumerate(model_names)
         ],
         "characterCount": totals.num_chars,

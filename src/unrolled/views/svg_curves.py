@@ -15,8 +15,11 @@ WIDTH, HEIGHT = 760.0, 420.0
 LEFT, RIGHT, TOP, BOTTOM = 60.0, 230.0, 20.0, 50.0
 
 
-def loss_curves_svg(curves: dict[str, list[tuple[float, float]]]) -> str:
-    """Return an SVG of curves of (seconds, nats per character), each labeled at its end. Both axes are linear."""
+def loss_curves_svg(curves: dict[str, list[tuple[float, float]]], unit: str = "character") -> str:
+    """Return an SVG of curves of (seconds, nats per `unit`), each labeled at its end. Both axes are linear.
+
+    The loss of a `number` is that of scaled numbers, which has no unit.
+    """
     points = [point for curve in curves.values() for point in curve]
     max_seconds = max(seconds for seconds, _ in points)
     min_nats = math.floor(10 * min(nats for _, nats in points)) / 10
@@ -26,7 +29,7 @@ def loss_curves_svg(curves: dict[str, list[tuple[float, float]]]) -> str:
         x = LEFT + (WIDTH - LEFT - RIGHT) * seconds / max_seconds
         return x, TOP + (HEIGHT - TOP - BOTTOM) * (max_nats - min(nats, max_nats)) / (max_nats - min_nats)
 
-    elements = [_axes(to_pixels, max_seconds, min_nats, max_nats)]
+    elements = [_axes(to_pixels, max_seconds, min_nats, max_nats, unit)]
     labels: list[tuple[float, str, str]] = []
     for color, (name, curve) in zip(itertools.cycle(COLORS), curves.items(), strict=False):
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in (to_pixels(*point) for point in curve if point[1] <= max_nats))
@@ -43,8 +46,9 @@ def loss_curves_svg(curves: dict[str, list[tuple[float, float]]]) -> str:
 
 
 def _axes(
-    to_pixels: Callable[[float, float], tuple[float, float]], max_seconds: float, min_nats: float, max_nats: float
+    to_pixels: Callable[[float, float], tuple[float, float]], max_seconds: float, min_nats: float, max_nats: float, unit: str
 ) -> str:
+    title = "loss of scaled numbers" if unit == "number" else f"loss, nats per {unit}"
     elements = []
     for tenth in range(round(10 * min_nats), round(10 * max_nats) + 1, 2):
         (x, y), (x_end, _) = to_pixels(0, tenth / 10), to_pixels(max_seconds, tenth / 10)
@@ -59,6 +63,6 @@ def _axes(
     elements.append(f'<text x="{x:.1f}" y="{y + 38:.1f}" text-anchor="middle" fill="#555">seconds of training</text>')
     elements.append(
         f'<text x="16" y="{HEIGHT / 2:.0f}" transform="rotate(-90 16 {HEIGHT / 2:.0f})" text-anchor="middle" fill="#555">'
-        "loss, nats per character</text>"
+        f"{escape(title)}</text>"
     )
     return "\n".join(elements)

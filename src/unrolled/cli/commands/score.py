@@ -108,12 +108,8 @@ def _print_json(scoring: ScoringStream, options: ScoreOptions, all_lines: bool) 
         items = (
             {
                 "text": text,
-                "bits": None if math.isnan(bits[0]) else bits[0],
-                **(
-                    {"all_bits": [None if math.isnan(model_bits) else model_bits for model_bits in bits]}
-                    if has_several_models
-                    else {}
-                ),
+                "bits": _known(bits[0]),
+                **({"all_bits": [_known(model_bits) for model_bits in bits]} if has_several_models else {}),
             }
             for text, bits in scoring.tokens()
         )
@@ -129,14 +125,19 @@ def _print_json(scoring: ScoringStream, options: ScoreOptions, all_lines: bool) 
         {
             "name": name,
             "bits": totals.bits[i],
-            "bits_per_character": totals.bits_per_character(i),
-            "bits_per_token": totals.bits_per_token(i),
+            "bits_per_character": _known(totals.bits_per_character(i)),
+            "bits_per_token": _known(totals.bits_per_token(i)),
             "best_lines": totals.best_lines[i],
         }
         for i, name in enumerate(scoring.model_names)
     ]
-    summary = {"characters": totals.num_chars, "bits": totals.bits[0], "bits_per_character": totals.bits_per_character()}
+    summary = {"characters": totals.num_chars, "bits": totals.bits[0], "bits_per_character": models[0]["bits_per_character"]}
     out.write("],\n" + json.dumps({**summary, "unknown": totals.num_unknown, "models": models})[1:] + "\n")
+
+
+def _known(bits: float) -> float | None:
+    """Return bits as JSON has them: null where nothing was predicted."""
+    return None if math.isnan(bits) else bits
 
 
 def _line_dict(line: ScoredLine, has_several_models: bool) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from typing import Any
 
 from unrolled import __version__
 from unrolled.cli.json_output import print_json
-from unrolled.cli.parser import CommandParser
+from unrolled.cli.parser import CommandParser, program_name
 from unrolled.display import plural
 from unrolled.errors import Interrupted, UsageError
 from unrolled.options import BUDGET_OPTIONS, GROUP_TITLES, OPTION_CLASSES, PRESETS, TrainRequest, present_names
@@ -107,9 +107,10 @@ def _run_training(
     run = shell_argument(result.run)
     if result.stop_signal is None:
         verb = "sample" if result.loss_unit == "character" else "eval"
-        print(f"next: unrolled {verb} {run}", file=sys.stderr)
+        song = " --midi new.mid" if training_run.request.data.tokens.startswith("midi") else ""
+        print(f"next: {program_name()} {verb} {run}{song}", file=sys.stderr)
         return 0
-    message = f"stopped and saved; continue with: unrolled train --resume {run}"
+    message = f"stopped and saved; continue with: {program_name()} train --resume {run}"
     if result.stop_signal:
         raise Interrupted(message, result.stop_signal)
     print(message, file=sys.stderr)

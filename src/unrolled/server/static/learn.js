@@ -111,7 +111,7 @@ export function setUpLearn(app) {
     byId("loss-chart").hidden = !series.length;
     byId("chart-legend").textContent = series.length
       ? "Area: smallest to largest training loss. Line: validation loss. Dashed: baselines of the chosen run." : "";
-    lossChart.show(series, baselines.map(([name, value]) => ({ name, value })), byId("log-steps", HTMLInputElement).checked, [...units].join(" or "));
+    lossChart.show(series, baselines.map(([name, value]) => ({ name, value })), byId("log-steps", HTMLInputElement).checked, [...units].map((unit) => unit.startsWith("bits") ? unit : `loss ${unit}`.trim()).join(" or "));
   }
 
   /** @param {string} id "" for none */

@@ -112,8 +112,7 @@ class TableTask:
         if known is None:
             spec, message = infer_spec(self.table, source, target, tokens, request.data.normalize)
         else:
-            mode = f"forecast of {plural(known.horizon, 'step')}" if known.horizon else known.mode.name
-            spec, message = known, f"{known.source.describe()} -> {known.target.describe()}: {mode}"
+            spec, message = known, f"{known.source.describe()} -> {known.target.describe()}: {known.mode_text}"
         spec = read_as_base(spec, source, self.table, request, self.base)
         spec = replace(spec, header=self.table.header or FIRST_ROW, max_length=request.table.max_length)
         check_table_training(request, spec.dims, spec.target.is_calibrated, spec.labels_one_text)
@@ -309,7 +308,7 @@ class TableTask:
             lines.append(f"{asked} -> {predicted}  ({true})")
         metric = report.headline
         if model.decoder is None:
-            lines.insert(0, f"{metric} {report.metrics[metric]:.3f} on {plural(len(rows), 'validation row')}")
+            lines.insert(0, f"{metric} {report.metrics[metric]:.3f} on {plural(len(rows), f'validation {self.spec.row_noun}')}")
         return "\n".join(lines)
 
     def _predict(
@@ -331,7 +330,8 @@ class TableTask:
         train = mean_loss(model, self.dataset, self.train_rows[: max(1, len(self.validation_rows))], machine)
         threshold_note = self._choose_threshold(model, machine)
         summary, better = self._summary(model, machine, self.validation_cells, "validation")
-        diagnosis = f"{summary}. Loss {train:.3f} on training rows, {val:.3f} on validation rows.{threshold_note}"
+        noun = "steps" if self.spec.is_stream else "rows"
+        diagnosis = f"{summary}. Loss {train:.3f} on training {noun}, {val:.3f} on validation {noun}.{threshold_note}"
         if (label := only_label(self.spec.target, [cell for _, cell in self.validation_cells])) is not None:
             diagnosis += f" The validation rows have one label only, '{label}': these figures say nothing about the others."
         else:

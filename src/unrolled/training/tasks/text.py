@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import logging
 import math
 import os
+from collections import Counter
 from pathlib import PurePath
 from typing import Any
 
@@ -48,7 +50,7 @@ from unrolled.training.throughput import measure_throughput
 
 logger = logging.getLogger(__name__)
 
-MAX_SHOWN_COLUMNS = 12
+MAX_SHOWN_COLUMNS, MAX_HINT_ROWS = 12, 20
 
 SAMPLE_DOCUMENTS = 8
 """Documents in a live sample."""
@@ -316,13 +318,18 @@ def _check_options(request: TrainRequest) -> None:
 
 
 def _table_hint(name: str) -> str:
-    """Return what to type to learn a table as a table: its columns, and the command with the first and the last of them."""
+    """Return what to type to learn a table as a table: its columns, and the command, from the longest texts to the last one."""
     columns: tuple[str, ...] = ()
+    lengths: Counter[str] = Counter()
     with contextlib.suppress(UnrolledError):
-        columns = open_table(name).columns
+        table = open_table(name)
+        columns = table.columns
+        with contextlib.closing(table.rows()) as rows:
+            for _, row in itertools.islice(rows, MAX_HINT_ROWS):
+                lengths.update({column: len(str(row.get(column, ""))) for column in columns[:-1]})
     if len(columns) < 2:
         return "learned as a text; to learn one of its columns from another: --source COLUMN --target COLUMN"
     shown = ", ".join(columns[:MAX_SHOWN_COLUMNS]) + (", ..." if len(columns) > MAX_SHOWN_COLUMNS else "")
-    typed, source, target = (shell_argument(word) for word in (name, columns[0], columns[-1]))
+    typed, source, target = (shell_argument(word) for word in (name, max(columns[:-1], key=lengths.__getitem__), columns[-1]))
     command = f"unrolled train {typed} --source {source} --target {target}"
     return f"learned as a text; the columns of {PurePath(name).name} are {shown}; to learn one of them from another: {command}"

@@ -53,6 +53,7 @@ import { unpack } from "../shared/packed_arrays.js";
  * @property {Set<number>} eosIds entries of the vocabulary that end a document
  * @property {number} topK predictions for each token
  * @property {boolean} predictsLabels whether the predictions are labels of the tokens, and not the next tokens
+ * @property {boolean} isSeries whether the steps of a series were read, and not the tokens of a text
  * @property {Uint32Array} topIds
  * @property {Uint16Array} topProbabilities
  * @property {Uint16Array} surprisal in thousandths of a bit
@@ -75,6 +76,14 @@ export const NO_CHANGE = -32768;
 
 /** What the page shows; filled by `loadData` before anything else runs. */
 export const data = /** @type {ExplorerData} */ ({});
+
+/**
+ * Return a text of the page as it is said of what was read: of a series, a token is a step.
+ * @param {string} text
+ */
+export const named = (text) => data.isSeries
+  ? text.replace(/\btoken(s?)\b/g, "step$1").replace(/\b(T|t)ext\b/g, (_, first) => (first === "T" ? "Series" : "series"))
+  : text;
 
 /** The activations of one kind (state, memory or gate) of all neurons: a level for each token, neuron by neuron. */
 export class Activation {

@@ -2,7 +2,7 @@
 // The colors of the text in each view, and the legend that explains them.
 
 import { byId, element } from "../shared/dom.js";
-import { bitsAt, data, neuronName, signed } from "./data.js";
+import { bitsAt, data, named, neuronName, signed } from "./data.js";
 import { clampText, interventionColors } from "./interventions.js";
 import { COLOR_CLASSES, colorClass, colorClassNumber } from "./palette.js";
 import { shownActivation, state } from "./state.js";
@@ -44,7 +44,7 @@ export function showColors() {
 
 /** While two ends are being marked, return what to do next, else null. */
 export function markingHint() {
-  return state.marking === null ? null : state.marking < 0 ? "Choose the first token" : "Choose the last token";
+  return state.marking === null ? null : state.marking < 0 ? named("Choose the first token") : named("Choose the last token");
 }
 
 /**

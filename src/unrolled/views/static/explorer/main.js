@@ -6,7 +6,7 @@ import { UnsupportedBrowserError } from "../shared/packed_arrays.js";
 import { setUpTheme } from "../shared/theme.js";
 import { writeText } from "../shared/visible_text.js";
 import { hideTooltip, moveCursor } from "./cursor.js";
-import { data, featuresOf, loadData, neuronName, parseNeuron } from "./data.js";
+import { data, featuresOf, loadData, named, neuronName, parseNeuron } from "./data.js";
 import { setUpInterventions, showSamples } from "./interventions.js";
 import { setUpSurprisal, showColors } from "./legend.js";
 import { markCurrentRows, showLists } from "./neuron_list.js";
@@ -203,9 +203,21 @@ function showHeader() {
   byId("app").hidden = false;
 }
 
+/** Say of the page's own words what was read. */
+function nameWhatWasRead() {
+  for (const part of [byId("app"), byId("help")]) {
+    const texts = document.createTreeWalker(part, NodeFilter.SHOW_TEXT);
+    for (let node = texts.nextNode(); node; node = texts.nextNode()) node.nodeValue = named(node.nodeValue ?? "");
+    for (const name of ["placeholder", "aria-label"]) {
+      for (const owner of part.querySelectorAll(`[${name}]`)) owner.setAttribute(name, named(owner.getAttribute(name) ?? ""));
+    }
+  }
+}
+
 async function start() {
   setUpTheme(byId("theme"));
   await loadData();
+  if (data.isSeries) nameWhatWasRead();
   marks.ofToken = new Uint8Array(data.count);
   // The probes read the memory of an LSTM, and the state of other cells.
   state.activation = Math.max(0, data.activations.findIndex((activation) => activation.name === "c"));

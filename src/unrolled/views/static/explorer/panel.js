@@ -3,7 +3,7 @@
 
 import { byId, element, svgElement } from "../shared/dom.js";
 import { writeText } from "../shared/visible_text.js";
-import { bitsAt, data, neuronName, percent, predictionsAt, signed } from "./data.js";
+import { bitsAt, data, named, neuronName, percent, predictionsAt, signed } from "./data.js";
 import { scoreText } from "./neuron_list.js";
 import { colorClass } from "./palette.js";
 import { shownActivation, state } from "./state.js";
@@ -32,8 +32,9 @@ export function showToken() {
 /** @param {number} position */
 function tokenHead(position) {
   const bits = bitsAt(position);
-  const cost = Number.isNaN(bits) ? "the first: nothing to predict it from" : `surprisal ${bits.toFixed(2)} bits`;
-  const where = element("span", { className: "muted number", textContent: `token ${position + 1} of ${data.count}, ${cost}` });
+  const first = data.predictsLabels ? "" : ", the first: nothing to predict it from";
+  const cost = Number.isNaN(bits) ? first : `, surprisal ${bits.toFixed(2)} bits`;
+  const where = element("span", { className: "muted number", textContent: named(`token ${position + 1} of ${data.count}${cost}`) });
   return element("p", { className: "token-head" }, tokenText(data.tokens[position], data.documentEnds.has(position)), where);
 }
 
@@ -52,7 +53,7 @@ function timeline(position) {
   }
   const plot = element("div", { className: "plot" }, chart);
   plot.setAttribute("role", "img");
-  plot.setAttribute("aria-label", `State of neuron ${neuronName(state.neuron)} around the token`);
+  plot.setAttribute("aria-label", named(`State of neuron ${neuronName(state.neuron)} around the token`));
   const axis = element("span", { className: "axis" }, element("span", {}, "+1"), element("span", {}, "−1"));
   const strips = data.activations.filter((activation) => !activation.highResolution).flatMap((gate) => gateStrip(gate, positions));
   return element("div", { className: "timeline" }, axis, plot, ...tokenStrip(positions), ...strips);

@@ -2,9 +2,9 @@
 // The selection: a part of the text, chosen by pointer or keys, and the panel with the neurons that follow it.
 
 import { byId, element } from "../shared/dom.js";
-import { writeText } from "../shared/visible_text.js";
+import { plural, writeText } from "../shared/visible_text.js";
 import { moveCursor, setCursor } from "./cursor.js";
-import { data, featuresOf, percent } from "./data.js";
+import { data, featuresOf, named, percent } from "./data.js";
 import { markingHint, showLegend } from "./legend.js";
 import { markCurrentRows, neuronRow } from "./neuron_list.js";
 import { findSimilar, rankNeurons } from "./neuron_ranking.js";
@@ -81,7 +81,7 @@ export function showSelection() {
   byId("selection-clear").hidden = !state.selection;
   byId("selection-start").ariaPressed = String(state.marking !== null);
   byId("selection-hint").textContent = markingHint()
-    ?? "Drag over the text, or click a token and Shift-click another, to find the neurons that are active there and not elsewhere.";
+    ?? named("Drag over the text, or click a token and Shift-click another, to find the neurons that are active there and not elsewhere.");
   showLegend();
   byId("selection-card").classList.toggle("first", Boolean(state.selection));
   if (!state.selection) return byId("selection").replaceChildren();
@@ -95,7 +95,7 @@ export function showSelection() {
 function selectionHead([first, last]) {
   const text = data.tokens.slice(first, Math.min(last + 1, first + 60)).join("");
   return element("p", { className: "selected-text" }, tokenText(text, false, 48),
-    element("span", { className: "muted number", textContent: ` ${last - first + 1} tokens` }));
+    element("span", { className: "muted number", textContent: named(` ${plural(last - first + 1, "token")}`) }));
 }
 
 /** @param {import("./neuron_ranking.js").RankedNeuron[]} ranked */

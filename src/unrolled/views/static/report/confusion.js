@@ -2,6 +2,7 @@
 // The confusion matrix of a model that predicts labels, and its most frequent errors.
 
 import { element } from "../shared/dom.js";
+import { plural } from "../shared/visible_text.js";
 import { dataText, integer, paragraph, percent } from "./format.js";
 import { Matrix } from "./matrix.js";
 
@@ -23,7 +24,7 @@ export function confusionSection(rows, { table }) {
     cell: (row, column) => ({ className: row === column ? "right" : "wrong", strength: Math.sqrt(share(row, column)) }),
     describe: (row, column) => [
       dataText(labels[row]), element("span", {}, row === column ? "predicted correctly " : "predicted as "),
-      ...(row === column ? [] : [dataText(labels[column])]), element("b", {}, `${integer(counts[row][column] ?? 0)} times`),
+      ...(row === column ? [] : [dataText(labels[column])]), element("b", {}, plural(counts[row][column] ?? 0, "time")),
       element("span", {}, `${percent(share(row, column))} of ${integer(sums[row])}`),
     ],
   });
@@ -42,7 +43,7 @@ function largestErrors(counts, labels, sums) {
   const found = errors.filter(({ count, row, column }) => count > 0 && column !== row).sort((a, b) => b.count - a.count);
   const items = found.slice(0, MAX_ERRORS).map(({ count, row, column }) => element("li", {},
     element("span", {}, dataText(labels[row], { max: 24 }), " as ", dataText(labels[column], { max: 24 })),
-    element("span", { className: "muted number" }, `${integer(count)} times, ${percent(count / sums[row])}`)));
+    element("span", { className: "muted number" }, `${plural(count, "time")}, ${percent(count / sums[row])}`)));
   const list = items.length ? element("ol", { className: "confused-pairs" }, ...items) : paragraph("There are no errors.", "muted");
   return element("div", { className: "largest-errors" }, element("h3", { textContent: "Most frequent errors" }), list);
 }

@@ -2,6 +2,7 @@
 // How far back the model uses its context: by the loss with short contexts, and by the gradient.
 
 import { element, svgElement } from "../shared/dom.js";
+import { plural } from "../shared/visible_text.js";
 import { chart, createPlot, dots, line } from "./charts.js";
 import { compact, fixed, integer, isNumber, percent, plainText } from "./format.js";
 import { domainOf } from "./scales.js";
@@ -64,7 +65,7 @@ function gradientChart(points) {
   const y = { domain: domainOf(points.map((point) => point[1])), log: true, title: "share of the gradient",
     format: (/** @type {number} */ value) => `${Number((100 * value).toPrecision(2))}%` };
   const description = `Share of the gradient by distance: ${percent(first[1])} one token back, ` +
-    `${compact(100 * last[1])}% ${last[0]} tokens back.`;
+    `${compact(100 * last[1])}% ${plural(last[0], "token")} back.`;
   return chart(description, 250, (width, height) => {
     const plot = createPlot(width, height, { x, y });
     plot.root.append(line(plot, points, "first"));

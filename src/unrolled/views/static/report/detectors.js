@@ -2,8 +2,9 @@
 // Neurons that follow a feature of the text.
 
 import { element } from "../shared/dom.js";
+import { plural } from "../shared/visible_text.js";
 import { choices, table } from "./controls.js";
-import { fixed, integer, isNumber, percent, write } from "./format.js";
+import { fixed, isNumber, percent, write } from "./format.js";
 
 /**
  * @typedef {object} Detector
@@ -36,7 +37,7 @@ export function detectorsSection({ share, tokens, rows = [], snippet }) {
   /** @type {Node[]} */
   const parts = [];
   if (isNumber(share)) {
-    const measured = isNumber(tokens) ? `, measured on ${integer(tokens)} tokens` : "";
+    const measured = isNumber(tokens) ? `, measured on ${plural(tokens, "token")}` : "";
     parts.push(element("p", {}, element("b", {}, percent(share)),
       ` of the neurons are detectors: they follow a feature that takes memory to know${measured}.`));
   }

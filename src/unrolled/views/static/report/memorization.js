@@ -2,6 +2,7 @@
 // How much of the training text samples copy.
 
 import { element } from "../shared/dom.js";
+import { plural } from "../shared/visible_text.js";
 import { chart, createPlot, line } from "./charts.js";
 import { legend } from "./controls.js";
 import { integer, isNumber, multilineText, paragraph, percent } from "./format.js";
@@ -58,9 +59,9 @@ function newNgramsChart(rows) {
 
 /** @param {Memorization} data */
 function longestCopy({ longest_copy: length, copied_text: text, samples, tokens, seed }) {
-  const where = isNumber(samples) && isNumber(tokens) ? ` in ${integer(samples)} samples with ${integer(tokens)} tokens in total` : "";
+  const where = isNumber(samples) && isNumber(tokens) ? ` in ${plural(samples, "sample")} with ${plural(tokens, "token")} in total` : "";
   const from = isNumber(seed) ? `, with seed ${seed}` : "";
   const head = element("p", {}, "The longest sequence that was copied from the training text has ",
-    element("b", {}, `${integer(length)} tokens`), `${where}${from}:`);
+    element("b", {}, plural(length, "token")), `${where}${from}:`);
   return text ? [head, multilineText(text)] : [head];
 }

@@ -2,6 +2,7 @@
 // All settings of the run.
 
 import { element } from "../shared/dom.js";
+import { plural } from "../shared/visible_text.js";
 import { isFilled, write } from "./format.js";
 
 /** @typedef {[string, string, string]} Setting name, value, and where it comes from */
@@ -23,7 +24,7 @@ export function settingsSection(groups) {
 /** @param {SettingsGroup} group */
 function settingsGroup({ group, rows }) {
   const given = rows.filter(isGiven).length;
-  const count = ` ${rows.length} settings${given ? `, ${given} given` : ""}`;
+  const count = ` ${plural(rows.length, "setting")}${given ? `, ${given} given` : ""}`;
   const head = element("summary", {}, write(element("b"), group), element("span", { className: "muted small" }, count));
   const lines = rows.map((row) => element("tr", { className: isGiven(row) ? "is-given" : "" },
     write(element("th", { scope: "row" }), row[0]), write(element("td", { className: "code" }), row[1] ?? "", { max: 400 }),

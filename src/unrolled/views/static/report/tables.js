@@ -2,8 +2,9 @@
 // Tables of numbers: the metrics of a model of a table, its errors, and the loss of text models next to simpler ones.
 
 import { element } from "../shared/dom.js";
+import { plural } from "../shared/visible_text.js";
 import { bar, table } from "./controls.js";
-import { dataText, fixed, integer, isNumber, largest, paragraph, percent, toBits, write } from "./format.js";
+import { dataText, fixed, isNumber, largest, paragraph, percent, toBits, write } from "./format.js";
 
 /** @param {unknown} value */
 const metricText = (value) => (isNumber(value) ? String(Number(value.toPrecision(4))).replace("-", "\u2212") : "\u2013");
@@ -11,9 +12,10 @@ const metricText = (value) => (isNumber(value) ? String(Number(value.toPrecision
 /** @typedef {Record<string, number | null>} Metrics */
 
 /**
- * @param {{ headline?: string, metrics?: Metrics, baselines?: Record<string, Metrics>, rows?: number, notes?: string[] }} data
+ * @param {{ headline?: string, metrics?: Metrics, baselines?: Record<string, Metrics>, rows?: number, row_noun?: string,
+ *   notes?: string[] }} data
  */
-export function metricsSection({ headline, metrics = {}, baselines = {}, rows, notes }) {
+export function metricsSection({ headline, metrics = {}, baselines = {}, rows, row_noun: noun = "row", notes }) {
   const parts = [];
   if (Object.keys(metrics).length) {
     const lines = Object.entries(metrics).map(([name, value]) => [
@@ -23,7 +25,7 @@ export function metricsSection({ headline, metrics = {}, baselines = {}, rows, n
     ]);
     parts.push(table(["metric", "this model", ...Object.keys(baselines)], lines, "number metrics"));
   }
-  if (isNumber(rows)) parts.push(paragraph(`On ${integer(rows)} rows.`, "muted small"));
+  if (isNumber(rows)) parts.push(paragraph(`On ${plural(rows, noun)}.`, "muted small"));
   if (notes?.length) {
     parts.push(element("ul", { className: "notes" }, ...notes.map((note) => write(element("li"), note, { max: 600 }))));
   }

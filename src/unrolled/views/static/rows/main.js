@@ -6,7 +6,7 @@ import { dataText, fixed, isFilled, isNumber, percent } from "../report/format.j
 import { byId, element } from "../shared/dom.js";
 import { pageData } from "../shared/page_data.js";
 import { setUpTheme } from "../shared/theme.js";
-import { writeText } from "../shared/visible_text.js";
+import { plural, writeText } from "../shared/visible_text.js";
 
 const ROWS_AT_ONCE = 40;
 const PICTURE_WIDTH = 112;
@@ -119,8 +119,8 @@ function show() {
   byId("more").hidden = chosen.length <= shown;
   const wrong = data.rows.filter((row) => row.wrong === true).length;
   const judged = data.rows.filter((row) => row.wrong !== null).length;
-  byId("count").textContent = `${Math.min(shown, chosen.length)} of ${chosen.length} rows` +
-    (judged ? `; ${wrong} of ${judged} answers are wrong` : "");
+  byId("count").textContent = `${Math.min(shown, chosen.length)} of ${plural(chosen.length, "row")}` +
+    (judged ? `; ${wrong} of ${plural(judged, "answer")} ${judged === 1 ? "is" : "are"} wrong` : "");
   for (const [index, button] of [...byId("filters").children].entries()) button.ariaPressed = String(FILTERS[index] === filter);
 }
 

@@ -12,6 +12,13 @@ const MAX_CODE_POINTS = 80;
 const MAX_COMBINING_MARKS = 3;
 
 /**
+ * Return a count and its noun, such as "1 row" or "1,200 rows".
+ * @param {number} count
+ * @param {string} noun
+ */
+export const plural = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
+
+/**
  * Return the name of an invisible character: a control picture, or its code point.
  * @param {string} character
  */

@@ -4,7 +4,7 @@
 import { byId, element } from "../shared/dom.js";
 import { pageData } from "../shared/page_data.js";
 import { setUpTheme } from "../shared/theme.js";
-import { writeText } from "../shared/visible_text.js";
+import { plural, writeText } from "../shared/visible_text.js";
 
 /**
  * A line of the text. `bits` are hundredths of a bit for each character, -1 where there is no prediction; `meanBits` is the
@@ -15,7 +15,7 @@ import { writeText } from "../shared/visible_text.js";
 /**
  * @typedef {object} SurprisalData
  * @property {string} title
- * @property {{ name: string, bits: number, linesPredictedBest: number }[]} models the first one gives the colors
+ * @property {{ name: string, bits: number | null, linesPredictedBest: number }[]} models the first one gives the colors
  * @property {number} characterCount
  * @property {number} unknownCount
  * @property {number} lineCount
@@ -62,15 +62,15 @@ function showModels() {
   table.hidden = false;
   table.tBodies[0].append(...data.models.map((model) => element("tr", {},
     writeText(element("td"), model.name, { max: 200 }),
-    element("td", { textContent: model.bits.toFixed(4) }),
+    element("td", { textContent: model.bits?.toFixed(4) ?? "-" }),
     element("td", { textContent: integer(model.linesPredictedBest) }))));
 }
 
 setUpTheme(byId("theme"));
 writeText(byId("title"), data.title, { max: 200 });
 const unknown = data.unknownCount ? `, ${integer(data.unknownCount)} of them unknown to the model` : "";
-byId("about").textContent = `${data.models[0].bits.toFixed(3)} bits per character over ${integer(data.characterCount)} ` +
-  `characters${unknown}, ${integer(data.lineCount)} lines`;
+byId("about").textContent = `${data.models[0].bits?.toFixed(3) ?? "no"} bits per character over ` +
+  `${plural(data.characterCount, "character")}${unknown}, ${plural(data.lineCount, "line")}`;
 byId("max-bits").textContent = `${MAX_BITS}+`;
 if (data.models.length > 1) showModels();
 byId("top-lines").append(...data.topLines.map((line) => lineItem(line, true)));
