@@ -14,6 +14,7 @@ from support.cli import Cli
 from unrolled.bench import languages
 from unrolled.bench.languages import TRANSFORMER, Curriculum, Encoder, accuracy_at, build, compare, take_step
 from unrolled.datasets.formal_languages import LANGUAGES, MAX_DEPTH, UNSCORED, LabeledString
+from unrolled.errors import UnrolledError
 from unrolled.nn.cells import CELLS
 
 
@@ -177,6 +178,23 @@ def test_who_does_not_learn_with_noise_learns_without(
     assert list(trained.values()) == list(scores)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("language", "model", "least", "most"),
+    [
+        *[(language, "lstm", 0.99, 1.0) for language in ("parity", "mod-3", "anbn", "dyck-1")],
+        ("parity", "slstm", 0.99, 1.0),
+        ("parity", "gated-deltanet", 0.95, 1.0),
+        ("parity", "gated-deltanet-positive", 0.0, 0.65),
+        ("parity", "mingru", 0.0, 0.65),
+    ],
+)
+def test_cells_hold_what_the_documents_say(language: str, model: str, least: float, most: float) -> None:
+    """At 256 symbols, after strings of 3 to 40; chance is a half for parity."""
+    row = languages.measure(language, model, languages.DEFAULT_SECONDS, 1, (256,))
+    assert least <= row["accuracy"][256] <= most
+
+
 def test_strings_grow_with_accuracy_and_with_time() -> None:
     curriculum = Curriculum(random.Random(1))
     assert max(curriculum.draw_length(0.0) for _ in range(50)) == languages.FIRST_LENGTH
@@ -195,6 +213,27 @@ def test_models_learn_the_same_strings_for_the_same_time(monkeypatch: pytest.Mon
     assert [row["model"] for row in rows] == ["mingru", TRANSFORMER]
     assert all(row["steps"] >= 1 and 0 <= row["accuracy"][40] <= 1 for row in rows)
     assert torch.get_num_threads() == threads
+
+
+@pytest.mark.slow
+def test_processes_share_the_trainings_and_keep_their_order() -> None:
+    """Rows come in the order of languages and models, each of its own job; an error of one ends all."""
+    models = ["mingru", TRANSFORMER, "lstm"]
+    rows = list(compare(["parity"], models, 0.05, [1, 2], (5,), processes=2))
+    assert [(row["model"], set(row["accuracy"])) for row in rows] == [(model, {5}) for model in models]
+    assert [row["parameters"] for row in rows] == [
+        sum(weight.numel() for weight in build(model, Encoder.of("parity"), 1).parameters()) for model in models
+    ]
+    with pytest.raises(UnrolledError, match="process for 'languages' ended with code 1"):
+        list(compare(["parity"], ["no such cell", "lstm"], 0.05, [1], (5,), processes=2))
+
+
+def test_a_cell_that_other_processes_do_not_have_stays_in_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert [languages.num_processes(["lstm", TRANSFORMER], jobs) for jobs in (1, 3, 100)] == [1, 3, 4]
+    outside = type("OutsideCell", (CELLS["lstm"],), {})
+    monkeypatch.setitem(CELLS, "outside", outside)
+    assert languages.num_processes(["lstm", "outside"], 100) == 1
 
 
 def test_the_command_prints_a_table_and_draws_it(cli: Cli, tmp_path: Path) -> None:

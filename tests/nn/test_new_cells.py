@@ -43,20 +43,56 @@ def some_resets() -> Tensor:
     return resets
 
 
+@pytest.mark.parametrize("resets", [None, some_resets()], ids=["no resets", "resets"])
 @pytest.mark.parametrize("name", FUSED)
-def test_fused_forms_equal_steps_over_chunks_and_resets(name: str) -> None:
+def test_fused_forms_equal_steps_over_chunks(name: str, resets: Tensor | None) -> None:
     cell, results = make(name), []
     xs = torch.randn(T, B, E, dtype=torch.float64)
     for unroll in (unroll_by_step, aten.unroll):
         leaf = xs.clone().requires_grad_()
         torch.manual_seed(2)
         state = map_state(lambda s: (torch.rand(s.shape) + 0.5).double().requires_grad_(), cell.initial_state(B))
-        ys, last = unroll(cell, leaf, state, some_resets())
+        ys, last = unroll(cell, leaf, state, resets)
         loss = (ys * torch.linspace(-1, 1, ys.numel(), dtype=ys.dtype).view_as(ys)).sum()
         loss = loss + sum((part.sin().sum() for part in state_tensors(last)), torch.zeros(()))
         grads = torch.autograd.grad(loss, [leaf, *state_tensors(state), *cell.parameters()])
         results.append([ys, *state_tensors(last), *grads])
     torch.testing.assert_close(results[1], results[0], **FLOAT64)
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_fused_forms_in_bfloat16_are_near_the_steps(name: str) -> None:
+    """Products are in bfloat16, as training has them on processors that multiply it; states and gates are in float32."""
+    torch.manual_seed(1)
+    cell, xs, found = CELLS[name](H, H), torch.randn(T, B, H), []
+    for unroll, is_rough in ((unroll_by_step, False), (aten.unroll, True)):
+        leaf = xs.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_rough):
+            ys, last = unroll(cell, leaf, cell.initial_state(B), some_resets())
+        assert all(part.dtype == torch.float32 for part in state_tensors(last))
+        found.append([ys.float(), *torch.autograd.grad(ys.float().square().mean(), [leaf, *cell.parameters()])])
+    for exact, rough in zip(*found, strict=True):
+        assert (exact - rough).norm() <= 0.05 * exact.norm()
+
+
+@pytest.mark.parametrize("name", ["mingru", "minlstm", "rg-lru"])
+def test_a_factor_near_one_keeps_its_digits_in_bfloat16(name: str) -> None:
+    """In bfloat16, 0.999 is one: a state would be kept for ever in training, and for 1,000 steps when the model is used."""
+    cell = cast(Any, CELLS[name](1, 1))
+    with torch.no_grad():
+        for weight in cell.parameters():
+            weight.zero_()
+        keep = torch.tensor(0.999)
+        if name == "rg-lru":
+            cell.decay_logit.fill_(float(torch.logit(keep ** (2 / cell.exponent))))
+        elif name == "mingru":
+            cell.bias[0] = torch.logit(1 - keep)
+        else:
+            cell.bias[:2] = torch.tensor([-6.9058, 6.9058])  # i / (i + f) = 0.001
+    with torch.autocast("cpu", torch.bfloat16):
+        a, _ = cell.scan_terms(torch.zeros(1, 1))
+    assert a.dtype == torch.float32
+    torch.testing.assert_close(a.item(), 0.999, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", FUSED)
@@ -79,10 +115,11 @@ def test_the_scan_is_a_loop_and_keeps_its_digits(steps: int, width: int) -> None
     torch.manual_seed(0)
     a = torch.sigmoid(8 * torch.randn(steps, 1, width))
     b, h = torch.randn(steps, 1, width), torch.randn(1, width)
-    found, exact = scan(a, b, h), h.double()
-    for t in range(steps):
-        exact = a[t].double() * exact + b[t].double()
-        torch.testing.assert_close(found[t].double(), exact, rtol=2e-6, atol=2e-6)
+    for reverse in (False, True):
+        found, exact = scan(a, b, h, reverse), h.double()
+        for t in range(steps)[:: -1 if reverse else 1]:
+            exact = a[t].double() * exact + b[t].double()
+            torch.testing.assert_close(found[t].double(), exact, rtol=2e-6, atol=2e-6)
 
 
 def naive_slstm(cell: GatedCell, x: Tensor, state: Any) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,13 +12,19 @@ trained again without, and the better of the two counts.
 
 from __future__ import annotations
 
+import itertools
+import json
 import logging
 import random
 import statistics
+import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, cast
 
 import numpy as np
@@ -28,10 +34,13 @@ from torch.nn import functional as F
 
 from unrolled.atomic_io import write_atomic
 from unrolled.bench.peers import RotaryTransformer
+from unrolled.bench.process import Worker
 from unrolled.datasets.formal_languages import LANGUAGES, TRAIN_LENGTHS, UNSCORED, LabeledString
+from unrolled.display import plural
 from unrolled.errors import UsageError, did_you_mean
 from unrolled.nn.cells import CELLS, GatedCell, LSTMCell, SLSTMCell
 from unrolled.nn.cells.matrix_memory import MatrixMemoryCell, num_heads
+from unrolled.nn.kernels.extension import usable_processors
 from unrolled.nn.kernels.select import set_kernel
 from unrolled.nn.stack import Stack
 from unrolled.options import BenchOptions
@@ -63,6 +72,9 @@ FIRST_LENGTH, ADVANCE_AT, FULL_LENGTH_AT = 6, 0.95, 0.5
 """Curriculum: the longest string at first; the accuracy at which it grows by one; the share of the time at which it is full."""
 
 IGNORED = -100
+
+Job = tuple[str, str, float, int, Sequence[int]]
+"""The arguments of `measure`."""
 
 
 class SequenceTagger(nn.Module):
@@ -245,21 +257,64 @@ def measure(language: str, model: str, seconds: float, seed: int, lengths: Seque
 
 
 def compare(
-    languages: Sequence[str], models: Sequence[str], seconds: float, seeds: Sequence[int], lengths: Sequence[int]
+    languages: Sequence[str],
+    models: Sequence[str],
+    seconds: float,
+    seeds: Sequence[int],
+    lengths: Sequence[int],
+    processes: int = 1,
 ) -> Iterator[dict[str, Any]]:
     """Yield a row for each language and model: medians over seeds of the accuracy at each length."""
+    pairs = list(itertools.product(languages, models))
+    all_runs = measure_all(
+        [(language, model, seconds, seed, lengths) for language, model in pairs for seed in seeds], processes
+    )
+    for language, model in pairs:
+        runs = list(itertools.islice(all_runs, len(seeds)))
+        accuracy = {length: statistics.median(run["accuracy"][length] for run in runs) for length in lengths}
+        facts = {"language": language, "model": model, "parameters": runs[0]["parameters"]}
+        facts |= {key: statistics.median(run[key] for run in runs) for key in ("steps", "noise")}
+        yield facts | {"accuracy": accuracy}
+
+
+def measure_all(jobs: Sequence[Job], processes: int) -> Iterator[dict[str, Any]]:
+    """Yield what `measure` returns for each job, in their order: in this process, or in several at once."""
+    if processes > 1:
+        with ThreadPoolExecutor(processes) as pool, ExitStack() as stack:
+            idle: SimpleQueue[Worker] = SimpleQueue()
+            for _ in range(processes):
+                idle.put(stack.enter_context(Worker("languages", f"from {__name__} import serve; serve()")))
+
+            def ask(job: Job) -> dict[str, Any]:
+                worker = idle.get()
+                try:
+                    answer: dict[str, Any] = json.loads(worker.ask(json.dumps(job)))
+                finally:
+                    idle.put(worker)
+                return answer | {"accuracy": {int(length): value for length, value in answer["accuracy"].items()}}
+
+            yield from pool.map(ask, jobs)
+        return
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # these networks are too small for more, and a second thread would count twice
     try:
-        for language in languages:
-            for model in models:
-                runs = [measure(language, model, seconds, seed, lengths) for seed in seeds]
-                accuracy = {length: statistics.median(run["accuracy"][length] for run in runs) for length in lengths}
-                facts = {"language": language, "model": model, "parameters": runs[0]["parameters"]}
-                facts |= {key: statistics.median(run[key] for run in runs) for key in ("steps", "noise")}
-                yield facts | {"accuracy": accuracy}
+        yield from (measure(*job) for job in jobs)
     finally:
         torch.set_num_threads(threads)
+
+
+def serve() -> None:
+    """Answer each job on standard input with a line of JSON: what a process of `measure_all` does."""
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        print(json.dumps(measure(*json.loads(line))), flush=True)
+
+
+def num_processes(models: Sequence[str], num_jobs: int) -> int:
+    """Return how many processes take the jobs: one on each processor, or none but this if it alone has a cell of `models`."""
+    if any(model != TRANSFORMER and not CELLS[model].__module__.startswith("unrolled.") for model in models):
+        return 1
+    return min(usable_processors(), num_jobs)
 
 
 def format_table(rows: Sequence[dict[str, Any]], length: int) -> str:
@@ -284,12 +339,15 @@ def run_languages(options: BenchOptions) -> list[dict[str, Any]]:
     seconds = (options.seconds or DEFAULT_SECONDS) * (QUICK_SHARE if options.quick else 1)
     lengths = TEST_LENGTHS if options.quick else (*TEST_LENGTHS, LONG_LENGTH)
     seeds = range(options.seed, options.seed + options.seeds)
+    num_trainings = len(languages) * len(models) * len(seeds)
+    processes = num_processes(models, num_trainings)
+    logger.info(f"{plural(num_trainings, 'model')} to train, {processes} at a time")
     logger.info(
         f"accuracy at {', '.join(map(str, lengths))} symbols, after {seconds:g} s of one processor "
         f"(as long again without noise for a model that is below {LEARNED_AT} at {TRAIN_LENGTHS[1]}), median of {len(seeds)}"
     )
     rows = []
-    for row in compare(languages, models, seconds, seeds, lengths):
+    for row in compare(languages, models, seconds, seeds, lengths, processes):
         rows.append(row)
         accuracy = "  ".join(f"{value:.3f}" for value in row["accuracy"].values())
         facts = f"{row['parameters']:>7,} parameters, {row['steps']:,} steps{'' if row['noise'] else ' without noise'}"

@@ -49,15 +49,27 @@ class UnrolledStep:
     """A training step of this package, as `unrolled train --optimizer adamw` takes it, on random tokens.
 
     `threads` is the number of threads, 0 for all there are; with `threads_follow`, it follows the load of the machine.
+    `cell`, `kernels` and `precision` are those of `unrolled train`; the kernel and number format that were chosen are kept.
     """
 
     def __init__(
-        self, layers: int, hidden: int, batch: int, bptt: int, optimizer: Any, threads: int = 0, threads_follow: bool = False
+        self,
+        layers: int,
+        hidden: int,
+        batch: int,
+        bptt: int,
+        optimizer: Any,
+        threads: int = 0,
+        threads_follow: bool = False,
+        cell: Any = "lstm",
+        kernels: Any = "auto",
+        precision: Any = "auto",
     ) -> None:
-        options = MachineOptions(threads=threads)
+        options = MachineOptions(threads=threads, kernels=kernels, precision=precision)
         training = TrainingOptions(batch=batch, bptt=bptt, optimizer=optimizer)
-        model = RecurrentLM(VOCAB_SIZE, ModelOptions(layers=layers, hidden=hidden, dropout=0.0)).train()
-        machine, _ = choose_kernel(model, select_device(options), options, training)
+        model = RecurrentLM(VOCAB_SIZE, ModelOptions(cell=cell, layers=layers, hidden=hidden, dropout=0.0)).train()
+        machine, self.kernels = choose_kernel(model, select_device(options), options, training)
+        self.precision = str(machine.dtype).removeprefix("torch.")
         ids = np.random.default_rng(0).integers(VOCAB_SIZE, size=(2, bptt, batch))
         self.batch, self.work = Batch(ids[0], ids[1], None, True, ids[0].size), float(ids[0].size)
         self.train_step = TrainStep(model, machine, training, batch)

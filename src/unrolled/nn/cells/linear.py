@@ -7,6 +7,7 @@ in float32 and which need positive states.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any, ClassVar, NamedTuple, cast
 
@@ -26,8 +27,11 @@ class LinearState(NamedTuple):
     h: Tensor
 
 
-def scan(a: Tensor, b: Tensor, initial: Tensor) -> Tensor:
+def scan(a: Tensor, b: Tensor, initial: Tensor, reverse: bool = False, out: Tensor | None = None) -> Tensor:
     """Return all `h_t = a_t * h_{t-1} + b_t` `(T, B, H)` for `a`, `b` `(T, B, H)` and `h_0` = `initial` `(B, H)`; no gradients.
+
+    With `reverse`, it is `h_t = a_t * h_{t+1} + b_t` from the last step to the first, and `initial` comes after the last. All
+    arguments of T steps, and `out`, are contiguous.
 
     Time is cut in C chunks of K steps. Within chunks, the steps of all chunks run at once from a zero state, with the products
     of `a`; the C states at the ends of chunks follow one from the other, and are added to the steps of the next chunk.
@@ -35,19 +39,22 @@ def scan(a: Tensor, b: Tensor, initial: Tensor) -> Tensor:
     steps, width = len(a), initial.numel()
     chunks = min(max(1, MIN_PARALLEL_NUMBERS // max(1, width)), math.isqrt(steps))
     length = steps // max(1, chunks)
-    hs, h, whole = torch.empty_like(b), initial, length * chunks
+    hs, h, direction = torch.empty_like(b) if out is None else out, initial, -1 if reverse else 1
+    order = range(steps)[::direction]
     if chunks > 1:
-        shape = (chunks, length, *initial.shape)
-        parts, gates, terms = hs[:whole].view(shape), a[:whole].view(shape), b[:whole].view(shape)
+        whole, within = length * chunks, range(length)[::direction]
+        first = steps - whole if reverse else 0
+        parts, gates, terms = (part[first : first + whole].view(chunks, length, *initial.shape) for part in (hs, a, b))
         products = torch.empty_like(parts)
-        parts[:, 0], products[:, 0] = terms[:, 0], gates[:, 0]
-        for k in range(1, length):
-            torch.addcmul(terms[:, k], gates[:, k], parts[:, k - 1], out=parts[:, k])
-            torch.mul(gates[:, k], products[:, k - 1], out=products[:, k])
-        for index in range(chunks):
+        parts[:, within[0]], products[:, within[0]] = terms[:, within[0]], gates[:, within[0]]
+        for before, k in itertools.pairwise(within):
+            torch.addcmul(terms[:, k], gates[:, k], parts[:, before], out=parts[:, k])
+            torch.mul(gates[:, k], products[:, before], out=products[:, k])
+        for index in range(chunks)[::direction]:
             parts[index].addcmul_(products[index], h)
-            h = parts[index, -1]
-    for t in range(whole if chunks > 1 else 0, steps):
+            h = parts[index, within[-1]]
+        order = order[whole:]
+    for t in order:
         h = torch.addcmul(b[t], a[t], h, out=hs[t])
     return hs
 
@@ -58,7 +65,8 @@ class LinearScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, initial: Tensor) -> Tensor:
         """Return all states `(T, B, H)`."""
-        hs = scan(a.contiguous(), b.contiguous(), initial)
+        a = a.contiguous()
+        hs = scan(a, b.contiguous(), initial)
         ctx.save_for_backward(a, hs, initial)
         return hs
 
@@ -67,9 +75,12 @@ class LinearScan(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the gradients of `a`, `b` and the initial state: `g_t = grad_t + a_{t+1} * g_{t+1}` is that of `h_t`."""
         a, hs, initial = ctx.saved_tensors
-        following = torch.cat([torch.zeros_like(a[:1]), a[1:].flip(0)])
-        g = scan(following, grad.flip(0).contiguous(), torch.zeros_like(initial)).flip(0)
-        return torch.cat([(g[0] * initial).unsqueeze(0), g[1:] * hs[:-1]]), g, a[0] * g[0]
+        g, grad_a, grad = torch.empty_like(a), torch.empty_like(a), grad.contiguous()
+        g[-1] = grad[-1]
+        scan(a[1:], grad[:-1], grad[-1], reverse=True, out=g[:-1])
+        torch.mul(g[0], initial, out=grad_a[0])
+        torch.mul(g[1:], hs[:-1], out=grad_a[1:])
+        return grad_a, g, a[0] * g[0]
 
 
 class LinearCell(GatedCell):
@@ -80,6 +91,11 @@ class LinearCell(GatedCell):
 
     has_recurrent_weights = False
     has_fused_unroll: ClassVar[bool] = True
+
+    def project(self, x: Tensor) -> Tensor:
+        """Return `W x + b` of all gates `(..., G H)`, in the number format of the weights: also where products are in bfloat16,
+        a factor near one keeps its digits."""
+        return F.linear(x, self.weight_ih, self.bias).to(self.weight_ih.dtype)
 
     def scan_terms(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return `a` and `b`, each `(..., H)`, for inputs `x` `(..., I)`."""
@@ -123,7 +139,7 @@ class MinGRUCell(LinearCell):
     gate_names = ("z", "n")
 
     def gate_activations(self, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
-        z, n = F.linear(x, self.weight_ih, self.bias).chunk(2, -1)
+        z, n = self.project(x).chunk(2, -1)
         return torch.sigmoid(z), n
 
     def scan_terms(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,7 +168,7 @@ class MinLSTMCell(LinearCell):
         self.bias[self.hidden_size : 2 * self.hidden_size] = 1.0
 
     def gate_activations(self, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
-        i, f, n = F.linear(x, self.weight_ih, self.bias).chunk(3, -1)
+        i, f, n = self.project(x).chunk(3, -1)
         # i / (f + i) as a sigmoid of a difference of logarithms: right also where both gates underflow to zero
         share = torch.sigmoid(F.logsigmoid(i) - F.logsigmoid(f))
         return share, 1 - share, n
@@ -191,7 +207,7 @@ class RGLRUCell(LinearCell):
         self.decay_logit.copy_(torch.logit(decay))
 
     def gate_activations(self, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
-        r, i, n = F.linear(x, self.weight_ih, self.bias).chunk(3, -1)
+        r, i, n = self.project(x).chunk(3, -1)
         return torch.sigmoid(r), torch.sigmoid(i), n
 
     def scan_terms(self, x: Tensor) -> tuple[Tensor, Tensor]:
