@@ -382,14 +382,28 @@ def test_an_amplifier_of_nam_is_read_and_stepped(tmp_path: Path) -> None:
     assert predicted(imported, tmp_path, xs.numpy()) == pytest.approx(expected, abs=1e-5)
     stored = weights.copy()
     stored[-(H + 1) - 2 * H : -(H + 1)] = [0.5] * (2 * H)  # h and c of the second layer
-    path.write_text(json.dumps({**about, "weights": stored, "sample_rate": 44100.0}))
+    path.write_text(json.dumps({**about, "weights": stored}))
     settled = import_file(path, ImportOptions())
-    assert (
-        "it starts from the zero state; from the state that the file stores, the first samples differ by up to"
-        in settled.notes[1]
-    )
+    assert settled.notes[1:] == ("it starts from the state that the file stores",)
+    states = torch.zeros(2, 2, 1, H)
+    states[:, 1] = 0.5
+    from_stored = head(lstm(xs[:, None], tuple(states))[0])[:, 0].detach().numpy()
+    assert abs(from_stored - expected)[0] > 0.01
+    assert predicted(settled, tmp_path, xs.numpy()) == pytest.approx(from_stored, abs=1e-5)
+    series = [xs[:, 0].tolist(), xs[:20, 0].tolist()]  # each starts from the stored state
+    both = unrolled.load_table(tmp_path / "imported.safetensors").predictions(series)
+    assert np.asarray(both[1].values) == pytest.approx(from_stored[:20], abs=1e-5)
     assert isinstance(settled.model_file, TableModelFile)
-    assert settled.model_file.spec.source.describe() == "input: numbers at 44,100 a second"
+    network, resets = settled.model_file.model, torch.zeros(50, 2, dtype=torch.bool)
+    resets[0], resets[30, 1] = True, True  # a second series begins in the second row
+    outputs, _ = network.stream(xs[:, None].expand(50, 2, 1), network.initial_state(2), resets)
+    alone, _ = network.stream(xs[30:, None], network.initial_state(1))
+    assert outputs[:, 0].detach().numpy() == pytest.approx(from_stored, abs=1e-5)
+    assert outputs[30:, 1].detach().numpy() == pytest.approx(alone[:, 0].detach().numpy(), abs=1e-6)
+    path.write_text(json.dumps({**about, "weights": weights, "sample_rate": 44100.0}))
+    sound = import_file(path, ImportOptions()).model_file
+    assert isinstance(sound, TableModelFile)
+    assert sound.spec.source.describe() == "input: numbers at 44,100 a second"
     path.write_text(json.dumps({**about, "weights": weights}))
     with pytest.raises(UsageError, match="--text is for models of texts"):
         import_file(path, ImportOptions(text=str(path)))
@@ -466,7 +480,7 @@ def test_an_imported_amplifier_plays_a_wav_file(cli: Cli, tmp_path: Path, monkey
     assert "Next: unrolled predict runs/amp in.wav --wav out.wav" in imported.err
     assert cli("predict", "runs/amp", "in.wav", "--wav", "out.wav").out == "out.wav: 200 samples, 44,100 a second\n"
     samples, rate = read_wav(Path("out.wav"), "out.wav")
-    expected = read_numbers_model(Path("amp.nam")).from_zero().run(sound.astype(np.float64))
+    expected = read_numbers_model(Path("amp.nam")).run(sound.astype(np.float64))
     assert samples == pytest.approx(expected, abs=1e-5)
     assert rate == 44_100
     Path("two.csv").write_text("input\nin.wav\nin.wav\n")

@@ -77,14 +77,6 @@ class NumbersModel:
         skip = [f"{plural(self.skip, 'input')} added to the output"] if self.skip else []
         return f"{self.format}: {', '.join(parts + skip)}"
 
-    def from_zero(self) -> NumbersModel:
-        """Return the same layers with states of zero."""
-        layers = (
-            dataclasses.replace(layer, state=tuple(map(np.zeros_like, layer.state))) if isinstance(layer, Recurrent) else layer
-            for layer in self.layers
-        )
-        return dataclasses.replace(self, layers=tuple(layers))
-
     def run(self, inputs: Array) -> Array:
         """Return the outputs `(T, O)` for inputs `(T, I)`, step by step."""
         states = [layer.state if isinstance(layer, Recurrent) else () for layer in self.layers]
