@@ -26,6 +26,7 @@ from unrolled.generation.sampling import encode_prompt
 from unrolled.runtime import portable
 from unrolled.runtime.portable import PortableNetwork
 from unrolled.views import writer_page
+from unrolled.views.js_linker import link
 
 WEIGHTS = ("int8", "int4", "float32")
 PAIRS = [*((c, k) for c in CELLS for k in LAYERS), *NEWER_CELLS]
@@ -237,6 +238,26 @@ def test_a_wrong_page_writer_is_noticed(tmp_path: Path, monkeypatch: pytest.Monk
     assert os.listdir() == []
 
 
+SCRIPT_FAULTS = {
+    "the initial state is dropped": "state.h[0].fill(0);",
+    "time is frozen": "token = 0;",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", SCRIPT_FAULTS)
+def test_a_wrong_script_of_the_page_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node: str, fault: str) -> None:
+    def wrong(*arguments: Any) -> str:
+        script, begin = link(*arguments), "step(state, token, hold = null) {"
+        assert script.count(begin) == 1
+        return script.replace(begin, begin + SCRIPT_FAULTS[fault])
+
+    monkeypatch.setattr(html_export, "link", wrong)
+    with pytest.raises(ExportError, match="computes something else"):
+        export_model(saved_job(tmp_path, "m.html"), "html")
+    assert os.listdir() == []
+
+
 def test_a_wrong_numpy_writer_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = saved_job(tmp_path, "m.py", to="numpy")
     with monkeypatch.context() as patch:
@@ -246,6 +267,7 @@ def test_a_wrong_numpy_writer_is_noticed(tmp_path: Path, monkeypatch: pytest.Mon
     for old, new in (
         ("zip(CELLS, state)", "zip(CELLS[:1], state)"),
         ("x, state):\n@CELL@", "x, state):\n    state = [0 * s for s in state]\n@CELL@"),
+        ("= EMBEDDING[ids], []", "= EMBEDDING[0 * ids], []"),  # time is frozen
     ):
         with monkeypatch.context() as patch:
             assert old in numpy_export.SCRIPT

@@ -209,6 +209,24 @@ def test_keras(kind: str, settings: Any, write: Any, name: str, tmp_path: Path, 
     assert log_probs(path, vocabulary) == pytest.approx(keras_log_probs(layers), abs=1e-5)
 
 
+RECORDED = {
+    ("LSTM", True): [-3.431802, -4.220238, -2.839044, -2.585504, -2.461819, -1.830346, -3.288343, -2.776231, -0.746737],
+    ("GRU", True): [-4.086787, -4.726668, -3.490537, -1.581979, -0.800703, -4.843329, -1.418274, -3.351195, -5.4654],
+    ("GRU", False): [-3.374639, -2.937646, -2.397878, -5.850177, -7.465001, -7.859711, -0.312737, -3.132456, -3.147076],
+    ("SimpleRNN", True): [-3.787898, -3.911984, -2.723029, -4.047927, -5.690835, -4.853589, -4.052962, -0.171382, -5.752748],
+}
+"""Log-probabilities after the last token, by class and `reset_after`: Keras 3.15.1 and tf_keras 2.21.0 with these weights."""
+
+
+@pytest.mark.parametrize(("kind", "is_after"), RECORDED)
+def test_keras_itself_gave_these_numbers(kind: str, is_after: bool, tmp_path: Path, vocabulary: str) -> None:
+    """In the layouts that both programs write: `.keras`, and `.h5` of Keras 2 and 3."""
+    layers = keras_layers(kind, **({} if is_after else {"reset_after": False}))
+    files = (write_keras(tmp_path / "m.keras", layers), *(write_h5(tmp_path / f"{v}.h5", layers, v) for v in (2, 3)))
+    for path in files:
+        assert log_probs(path, vocabulary)[-1] == pytest.approx(RECORDED[kind, is_after], abs=1e-5)
+
+
 def test_kernels_of_cudnn_are_turned_round(tmp_path: Path, vocabulary: str) -> None:
     """CuDNN stores each gate's kernel as `(H, I)` in the memory of `(I, H)`, the recurrent one transposed, and two biases."""
     layers = keras_layers("CuDNNLSTM")
