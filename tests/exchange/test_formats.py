@@ -434,6 +434,35 @@ def test_an_amplifier_of_nam_is_read_and_stepped(tmp_path: Path) -> None:
     assert "'WaveNet' of Neural Amp Modeler" in message(path)
 
 
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"config": {"hidden_size": 10**9}}, "hidden_size=1000000000, and a whole number from 1 to 39 is expected"),
+        ({"config": {"hidden_size": 2, "num_layers": 10**9}}, "num_layers=1000000000, and"),
+        ({"config": {"hidden_size": 2.5}}, "hidden_size=2.5, and"),
+        ({"config": {"hidden_size": "a"}}, "hidden_size='a', and"),
+        ({"config": {"input_size": -1, "hidden_size": 2}}, "input_size=-1, and"),
+        ({"config": {"hidden_size": 2, "out_channels": 10**9}}, "out_channels=1000000000, and"),
+        ({"config": {"hidden_size": 3}}, "fewer than its configuration"),
+        ({"config": {"hidden_size": 1}}, "39 weights, and its configuration"),
+        ({"config": None}, "is damaged, or not a model of audio samples"),
+        ({"weights": [1e39] * 39}, "weights that are not finite"),
+        ({"weights": [float("nan")] * 39}, "weights that are not finite"),
+        ({"weights": ["a"]}, "is damaged, or not a model of audio samples"),
+        ({"sample_rate": -5}, "sample_rate=-5, and"),
+        ({"sample_rate": 1e30}, "sample_rate=1e+30, and"),
+    ],
+)  # fmt: skip
+def test_amplifiers_whose_files_lie_are_refused(change: dict[str, Any], expected: str, tmp_path: Path) -> None:
+    settings = {"input_size": 1, "hidden_size": 2, "num_layers": 1}
+    weights = np.random.default_rng(1).normal(0, 0.5, 4 * 2 * 3 + 4 * 2 + 2 * 2 + 2 + 1).tolist()
+    path = tmp_path / "amp.nam"
+    if isinstance(change.get("config"), dict):
+        change = {"config": settings | change["config"]}
+    path.write_text(json.dumps({"architecture": "LSTM", "config": settings, "weights": weights, **change}))
+    assert expected in message(path)
+
+
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
 def test_rtneural_is_read_and_stepped(kind: str, tmp_path: Path) -> None:
     random = np.random.default_rng(7)
@@ -484,6 +513,8 @@ def test_a_model_of_guitarml_adds_its_input_to_the_output(tmp_path: Path) -> Non
     assert imported.description == "GuitarML JSON: lstm of 5 units, dense to 1, 1 input added to the output"
     expected = (head(lstm(xs)[0]) + xs).detach().numpy()
     assert predicted(imported, tmp_path, xs.numpy()) == pytest.approx(expected, abs=1e-5)
+    path.write_text(json.dumps({"model_data": settings | {"skip": 10**9}, "state_dict": weights}))
+    assert "skip=1000000000, and a whole number from 1 to 1 is expected" in message(path)
 
 
 def test_an_imported_amplifier_plays_a_wav_file(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from unrolled.checkpoints.model_file import TableModelFile
 from unrolled.errors import ModelError
-from unrolled.exchange.numbers_lstm import TOLERANCE, Dense, NumbersModel, Recurrent
+from unrolled.exchange.numbers_lstm import TOLERANCE, Dense, NumbersModel, Recurrent, num_inputs
 from unrolled.exchange.source_model import cell_weights
 from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.options import ModelOptions, PairOptions, from_dict
@@ -39,14 +39,14 @@ def to_model_file(model: NumbersModel) -> TableModelFile:
     cells = {layer.cell for layer in recurrent}
     if len(cells) > 1:
         raise ModelError(f"The model has layers of different cells, {' and '.join(sorted(cells))}; one cell is expected.")
-    hidden, num_inputs = max(layer.weights.weight_hh.shape[1] for layer in recurrent), recurrent[0].weights.weight_ih.shape[2]
+    hidden, inputs = max(layer.weights.weight_hh.shape[1] for layer in recurrent), num_inputs(model)
     two_biases = any(layer.weights.bias_hh is not None for layer in recurrent)
-    spec = TableSpec(_column(SOURCE, num_inputs, model.rate), _column(TARGET, len(head.bias), model.rate))
+    spec = TableSpec(_column(SOURCE, inputs, model.rate), _column(TARGET, len(head.bias), model.rate))
     settings = {"cell": cells.pop(), "layers": len(recurrent), "hidden": hidden, "dropout": 0.0, "residual": False}
     options = from_dict(ModelOptions, {**settings, "two_biases": two_biases}, "the imported model")
     with torch.random.fork_rng(devices=[]):
         network = EncoderDecoder(spec.dims, options, PairOptions(bidirectional=False)).eval()
-    skip = np.zeros((len(head.bias), num_inputs))
+    skip = np.zeros((len(head.bias), inputs))
     skip[range(model.skip), range(model.skip)] = 1
     weights: dict[str, npt.NDArray[Any]] = {
         "head.weight": np.pad(head.weight, ((0, 0), (0, hidden - head.weight.shape[1]))),
@@ -54,7 +54,7 @@ def to_model_file(model: NumbersModel) -> TableModelFile:
     }
     weights |= {"skip.weight": skip, "temperature": np.ones(())}
     for number, layer in enumerate(recurrent):
-        padded = layer.weights.padded(hidden if number else num_inputs, hidden)
+        padded = layer.weights.padded(hidden if number else inputs, hidden)
         weights |= cell_weights(f"encoder.stack.layers.{number}.cell.", padded, two_biases)
     if any(part.any() for layer in recurrent for part in layer.state):
         weights["encoder.start"] = np.array(
