@@ -16,9 +16,10 @@ from support.forks import forks
 from support.live_server import page_server
 from support.native import best_set_again
 from support.pages import browser
+from support.programs import compiler, node
 from support.texts import sentences
 
-__all__ = ["best_set_again", "browser", "cli", "forks", "page_server"]
+__all__ = ["best_set_again", "browser", "cli", "compiler", "forks", "node", "page_server"]
 
 THREADS = int(os.environ["OMP_NUM_THREADS"])
 

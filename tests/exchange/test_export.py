@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 
 from support.cli import Cli
+from support.programs import need
 from support.text_networks import CELLS, LAYERS, NEWER_CELLS, job_of, saved_model
 from unrolled.errors import UsageError
 from unrolled.exchange import c_export, c_source, card_export, export_job, html_export, numpy_export, onnx_builder, onnx_graph
@@ -26,7 +26,6 @@ from unrolled.generation.sampling import encode_prompt
 from unrolled.runtime import portable
 from unrolled.runtime.portable import PortableNetwork
 from unrolled.views import writer_page
-from unrolled.views.html_page import STATIC
 from unrolled.views.js_linker import link
 
 WEIGHTS = ("int8", "int4", "float32")
@@ -34,23 +33,6 @@ PAIRS = [*((c, k) for c in CELLS for k in LAYERS), *NEWER_CELLS]
 COMBINATIONS = [(cell, layers, WEIGHTS[i % 3]) for i, (cell, layers) in enumerate(PAIRS)]
 DIAGONAL = [*((cell, list(LAYERS)[index % 4]) for index, cell in enumerate((*CELLS, *CELLS[2:]))), *NEWER_CELLS]
 """Every cell and every kind of layer at least once, where a combination takes a process or more."""
-
-
-def need(found: Any, what: str) -> Any:
-    """Return a tool; skip with the reason where there is none, and fail where there has to be one."""
-    if found is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"there is no {what}")
-    return found
-
-
-@pytest.fixture(scope="module")
-def compiler() -> str:
-    return str(need(c_export.find_compiler(), "C compiler"))
-
-
-@pytest.fixture(scope="module")
-def node() -> str:
-    return str(need(shutil.which("node"), "node"))
 
 
 @pytest.fixture
@@ -112,54 +94,6 @@ def test_c_and_the_command_line_write_the_same_text(
         done = subprocess.run(["./m", "120", str(temperature), str(seed), prompt], capture_output=True, check=True)
         assert done.stdout.decode("utf-8", "replace") == ours
         assert len(ours) > len(prompt) + 1
-
-
-WRITE = """
-let text = "";
-for await (const chunk of process.stdin) text += chunk;
-const { network, tokens, length, seed } = JSON.parse(text);
-const { createStepper, drawToken } = __modules["writer/portable.js"];
-const stepper = createStepper(await __modules["writer/model.js"].unpackNetwork(network));
-const decode = __modules["writer/model.js"].createTokenizer(tokens).decoder();
-const state = stepper.initialState();
-let [id, written] = [tokens.beginId, ""];
-for (let position = 0; position < length; position++) {
-  stepper.step(state, id);
-  id = drawToken(state.logits, 1, seed, position);
-  written += decode(id);
-}
-process.stdout.write(written);
-"""
-
-
-def node_text(node: str, page: str, length: int, seed: int) -> str:
-    """Return what the script of a page writes in node."""
-    data = json.loads(page.split('<script type="application/json" id="data">')[1].split("</script>")[0])
-    script = link(STATIC, "writer/model.js") + WRITE
-    text = json.dumps(data | {"length": length, "seed": seed})
-    return subprocess.run(
-        [node, "--input-type=module", "--eval", script], input=text, capture_output=True, text=True, check=True
-    ).stdout
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("cell", dict.fromkeys([*CELLS, *(cell for cell, _ in NEWER_CELLS)]))
-def test_ten_thousand_characters_are_equal_everywhere(tmp_path: Path, compiler: str, node: str, cli: Cli, cell: str) -> None:
-    path = saved_model(tmp_path / "m.safetensors", cell, "plain", has_eos=False)
-    ours = cli("sample", path, "--portable", "--length", 10_000, "--seed", 5).out
-    assert cli("export", path, "--to", "c", "--out", "m.c").code == 0
-    compilers = [compiler, *filter(None, [shutil.which("clang")])]
-    for program, level in [(program, level) for program in compilers for level in ("-O0", "-O3")]:
-        subprocess.run([program, level, "-DMAIN", "m.c", "-o", "m", "-lm"], check=True)
-        assert subprocess.run(["./m", "10000", "1", "5"], capture_output=True, check=True).stdout.decode() == ours
-    for prefix, emulator in (("arm-linux-gnueabihf", "qemu-arm"), ("aarch64-linux-gnu", "qemu-aarch64")):
-        if shutil.which(f"{prefix}-gcc") and shutil.which(emulator):
-            subprocess.run([f"{prefix}-gcc", "-O3", "-static", "-DMAIN", "m.c", "-o", "m", "-lm"], check=True)
-            done = subprocess.run([emulator, "./m", "10000", "1", "5"], capture_output=True, check=True)
-            assert done.stdout.decode() == ours, prefix
-    data = Path("m.html")
-    assert cli("export", path, "--to", "html", "--out", data).code == 0
-    assert node_text(node, data.read_text("utf-8"), 10_000, 5) == ours.removesuffix("\n")
 
 
 @pytest.mark.slow
@@ -304,6 +238,26 @@ def test_a_wrong_page_writer_is_noticed(tmp_path: Path, monkeypatch: pytest.Monk
     assert os.listdir() == []
 
 
+SCRIPT_FAULTS = {
+    "the initial state is dropped": "state.h[0].fill(0);",
+    "time is frozen": "token = 0;",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", SCRIPT_FAULTS)
+def test_a_wrong_script_of_the_page_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node: str, fault: str) -> None:
+    def wrong(*arguments: Any) -> str:
+        script, begin = link(*arguments), "step(state, token, hold = null) {"
+        assert script.count(begin) == 1
+        return script.replace(begin, begin + SCRIPT_FAULTS[fault])
+
+    monkeypatch.setattr(html_export, "link", wrong)
+    with pytest.raises(ExportError, match="computes something else"):
+        export_model(saved_job(tmp_path, "m.html"), "html")
+    assert os.listdir() == []
+
+
 def test_a_wrong_numpy_writer_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = saved_job(tmp_path, "m.py", to="numpy")
     with monkeypatch.context() as patch:
@@ -313,6 +267,7 @@ def test_a_wrong_numpy_writer_is_noticed(tmp_path: Path, monkeypatch: pytest.Mon
     for old, new in (
         ("zip(CELLS, state)", "zip(CELLS[:1], state)"),
         ("x, state):\n@CELL@", "x, state):\n    state = [0 * s for s in state]\n@CELL@"),
+        ("= EMBEDDING[ids], []", "= EMBEDDING[0 * ids], []"),  # time is frozen
     ):
         with monkeypatch.context() as patch:
             assert old in numpy_export.SCRIPT

@@ -209,6 +209,24 @@ def test_keras(kind: str, settings: Any, write: Any, name: str, tmp_path: Path, 
     assert log_probs(path, vocabulary) == pytest.approx(keras_log_probs(layers), abs=1e-5)
 
 
+RECORDED = {
+    ("LSTM", True): [-3.431802, -4.220238, -2.839044, -2.585504, -2.461819, -1.830346, -3.288343, -2.776231, -0.746737],
+    ("GRU", True): [-4.086787, -4.726668, -3.490537, -1.581979, -0.800703, -4.843329, -1.418274, -3.351195, -5.4654],
+    ("GRU", False): [-3.374639, -2.937646, -2.397878, -5.850177, -7.465001, -7.859711, -0.312737, -3.132456, -3.147076],
+    ("SimpleRNN", True): [-3.787898, -3.911984, -2.723029, -4.047927, -5.690835, -4.853589, -4.052962, -0.171382, -5.752748],
+}
+"""Log-probabilities after the last token, by class and `reset_after`: Keras 3.15.1 and tf_keras 2.21.0 with these weights."""
+
+
+@pytest.mark.parametrize(("kind", "is_after"), RECORDED)
+def test_keras_itself_gave_these_numbers(kind: str, is_after: bool, tmp_path: Path, vocabulary: str) -> None:
+    """In the layouts that both programs write: `.keras`, and `.h5` of Keras 2 and 3."""
+    layers = keras_layers(kind, **({} if is_after else {"reset_after": False}))
+    files = (write_keras(tmp_path / "m.keras", layers), *(write_h5(tmp_path / f"{v}.h5", layers, v) for v in (2, 3)))
+    for path in files:
+        assert log_probs(path, vocabulary)[-1] == pytest.approx(RECORDED[kind, is_after], abs=1e-5)
+
+
 def test_kernels_of_cudnn_are_turned_round(tmp_path: Path, vocabulary: str) -> None:
     """CuDNN stores each gate's kernel as `(H, I)` in the memory of `(I, H)`, the recurrent one transposed, and two biases."""
     layers = keras_layers("CuDNNLSTM")
@@ -382,14 +400,28 @@ def test_an_amplifier_of_nam_is_read_and_stepped(tmp_path: Path) -> None:
     assert predicted(imported, tmp_path, xs.numpy()) == pytest.approx(expected, abs=1e-5)
     stored = weights.copy()
     stored[-(H + 1) - 2 * H : -(H + 1)] = [0.5] * (2 * H)  # h and c of the second layer
-    path.write_text(json.dumps({**about, "weights": stored, "sample_rate": 44100.0}))
+    path.write_text(json.dumps({**about, "weights": stored}))
     settled = import_file(path, ImportOptions())
-    assert (
-        "it starts from the zero state; from the state that the file stores, the first samples differ by up to"
-        in settled.notes[1]
-    )
+    assert settled.notes[1:] == ("it starts from the state that the file stores",)
+    states = torch.zeros(2, 2, 1, H)
+    states[:, 1] = 0.5
+    from_stored = head(lstm(xs[:, None], tuple(states))[0])[:, 0].detach().numpy()
+    assert abs(from_stored - expected)[0] > 0.01
+    assert predicted(settled, tmp_path, xs.numpy()) == pytest.approx(from_stored, abs=1e-5)
+    series = [xs[:, 0].tolist(), xs[:20, 0].tolist()]  # each starts from the stored state
+    both = unrolled.load_table(tmp_path / "imported.safetensors").predictions(series)
+    assert np.asarray(both[1].values) == pytest.approx(from_stored[:20], abs=1e-5)
     assert isinstance(settled.model_file, TableModelFile)
-    assert settled.model_file.spec.source.describe() == "input: numbers at 44,100 a second"
+    network, resets = settled.model_file.model, torch.zeros(50, 2, dtype=torch.bool)
+    resets[0], resets[30, 1] = True, True  # a second series begins in the second row
+    outputs, _ = network.stream(xs[:, None].expand(50, 2, 1), network.initial_state(2), resets)
+    alone, _ = network.stream(xs[30:, None], network.initial_state(1))
+    assert outputs[:, 0].detach().numpy() == pytest.approx(from_stored, abs=1e-5)
+    assert outputs[30:, 1].detach().numpy() == pytest.approx(alone[:, 0].detach().numpy(), abs=1e-6)
+    path.write_text(json.dumps({**about, "weights": weights, "sample_rate": 44100.0}))
+    sound = import_file(path, ImportOptions()).model_file
+    assert isinstance(sound, TableModelFile)
+    assert sound.spec.source.describe() == "input: numbers at 44,100 a second"
     path.write_text(json.dumps({**about, "weights": weights}))
     with pytest.raises(UsageError, match="--text is for models of texts"):
         import_file(path, ImportOptions(text=str(path)))
@@ -400,6 +432,35 @@ def test_an_amplifier_of_nam_is_read_and_stepped(tmp_path: Path) -> None:
     assert "fewer than its configuration" in message(path)
     path.write_text(json.dumps({**about, "architecture": "WaveNet", "weights": weights}))
     assert "'WaveNet' of Neural Amp Modeler" in message(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"config": {"hidden_size": 10**9}}, "hidden_size=1000000000, and a whole number from 1 to 39 is expected"),
+        ({"config": {"hidden_size": 2, "num_layers": 10**9}}, "num_layers=1000000000, and"),
+        ({"config": {"hidden_size": 2.5}}, "hidden_size=2.5, and"),
+        ({"config": {"hidden_size": "a"}}, "hidden_size='a', and"),
+        ({"config": {"input_size": -1, "hidden_size": 2}}, "input_size=-1, and"),
+        ({"config": {"hidden_size": 2, "out_channels": 10**9}}, "out_channels=1000000000, and"),
+        ({"config": {"hidden_size": 3}}, "fewer than its configuration"),
+        ({"config": {"hidden_size": 1}}, "39 weights, and its configuration"),
+        ({"config": None}, "is damaged, or not a model of audio samples"),
+        ({"weights": [1e39] * 39}, "weights that are not finite"),
+        ({"weights": [float("nan")] * 39}, "weights that are not finite"),
+        ({"weights": ["a"]}, "is damaged, or not a model of audio samples"),
+        ({"sample_rate": -5}, "sample_rate=-5, and"),
+        ({"sample_rate": 1e30}, "sample_rate=1e+30, and"),
+    ],
+)  # fmt: skip
+def test_amplifiers_whose_files_lie_are_refused(change: dict[str, Any], expected: str, tmp_path: Path) -> None:
+    settings = {"input_size": 1, "hidden_size": 2, "num_layers": 1}
+    weights = np.random.default_rng(1).normal(0, 0.5, 4 * 2 * 3 + 4 * 2 + 2 * 2 + 2 + 1).tolist()
+    path = tmp_path / "amp.nam"
+    if isinstance(change.get("config"), dict):
+        change = {"config": settings | change["config"]}
+    path.write_text(json.dumps({"architecture": "LSTM", "config": settings, "weights": weights, **change}))
+    assert expected in message(path)
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
@@ -452,6 +513,8 @@ def test_a_model_of_guitarml_adds_its_input_to_the_output(tmp_path: Path) -> Non
     assert imported.description == "GuitarML JSON: lstm of 5 units, dense to 1, 1 input added to the output"
     expected = (head(lstm(xs)[0]) + xs).detach().numpy()
     assert predicted(imported, tmp_path, xs.numpy()) == pytest.approx(expected, abs=1e-5)
+    path.write_text(json.dumps({"model_data": settings | {"skip": 10**9}, "state_dict": weights}))
+    assert "skip=1000000000, and a whole number from 1 to 1 is expected" in message(path)
 
 
 def test_an_imported_amplifier_plays_a_wav_file(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -466,7 +529,7 @@ def test_an_imported_amplifier_plays_a_wav_file(cli: Cli, tmp_path: Path, monkey
     assert "Next: unrolled predict runs/amp in.wav --wav out.wav" in imported.err
     assert cli("predict", "runs/amp", "in.wav", "--wav", "out.wav").out == "out.wav: 200 samples, 44,100 a second\n"
     samples, rate = read_wav(Path("out.wav"), "out.wav")
-    expected = read_numbers_model(Path("amp.nam")).from_zero().run(sound.astype(np.float64))
+    expected = read_numbers_model(Path("amp.nam")).run(sound.astype(np.float64))
     assert samples == pytest.approx(expected, abs=1e-5)
     assert rate == 44_100
     Path("two.csv").write_text("input\nin.wav\nin.wav\n")

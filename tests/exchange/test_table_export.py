@@ -17,9 +17,10 @@ import unrolled
 from support.cli import Cli
 from support.tables import write_jsonl
 from unrolled.checkpoints.model_file import TableModelFile
-from unrolled.exchange import onnx_builder, onnx_table
+from unrolled.exchange import onnx_builder, onnx_cells, onnx_table
 from unrolled.exchange.export_job import ExportError
 from unrolled.exchange.table_export import TableExportJob, export_table, unsupported_reason
+from unrolled.network_shapes import LINEAR_CELLS
 from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.options import ModelOptions, PairOptions
 from unrolled.tables.cell_values import Cell
@@ -52,6 +53,8 @@ NETWORKS: list[tuple[Any, ...]] = [
     ("lstm", True, "attention"), ("gru", False, "last"), ("gru-reset-before", True, "last"), ("rnn", True, "max"),
     ("gru", False, "mean"),
 ]  # fmt: skip
+WRITTEN_OUT = ["mingru", "minlstm", "rg-lru", "slstm", "mogrifier-lstm", "mogrifier-gru"]
+"""Cells without a recurrent node of ONNX."""
 
 
 def table_job(
@@ -65,7 +68,7 @@ def table_job(
     """Return a job of a model with noisy weights: 21 units cannot be halved evenly."""
     spec = TableSpec(SOURCES[source], TARGETS[target])
     torch.manual_seed(0)
-    options = ModelOptions(cell=cell, hidden=21, layers=2, two_biases=cell != "rnn")
+    options = ModelOptions(cell=cell, hidden=21, layers=2, two_biases=cell != "rnn" and cell not in LINEAR_CELLS)
     model = EncoderDecoder(spec.dims, options, PairOptions(bidirectional=bidirectional, pool=pool)).eval()
     with torch.no_grad():
         for weight in model.parameters():
@@ -92,6 +95,48 @@ def test_it_computes_the_model(pair: tuple[str, str], network: tuple[Any, ...]) 
 def test_every_pooling_in_both_precisions(source: str, network: tuple[Any, ...]) -> None:
     exact, half = (export_table(table_job(source, "label", *network, float16=float16)) for float16 in (False, True))
     assert len(half.files[Path("m.onnx")]) < 0.75 * len(exact.files[Path("m.onnx")])
+
+
+@pytest.mark.parametrize("cell", WRITTEN_OUT)
+@pytest.mark.parametrize("target", ["label", "labels", "number"])
+def test_cells_without_a_node_of_onnx(cell: str, target: str) -> None:
+    """Many-to-one and synced, in both directions and forward, in both precisions: T and B are free in a `Scan`, too."""
+    source, is_bidirectional = ("frames", False) if target == "number" else ("text", True)
+    network = (cell, is_bidirectional, "last" if target == "number" else "attention")
+    for float16 in (False, True):
+        job = table_job(source, target, *network, float16=float16)
+        result = export_table(job)
+        session = onnxruntime.InferenceSession(result.files[job.out], providers=["CPUExecutionProvider"])
+        time = ["T"] if target == "labels" else []
+        assert session.get_outputs()[0].shape[:-1] == [*time, "B"]
+        assert session.get_inputs()[0].shape[:2] == ["T", "B"]
+
+
+def test_wrong_writers_of_a_step_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = onnx_cells.StepNodes
+    faults: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
+        "two gates are swapped": (
+            "slstm",
+            lambda patch, original=nodes.gates: patch.setattr(  # type: ignore[misc]
+                nodes, "gates", lambda self, *args: (lambda i, f, g, o: [f, i, g, o])(*original(self, *args))
+            ),
+        ),
+        "the state is dropped": (
+            "mingru",
+            lambda patch, original=nodes.mix: patch.setattr(  # type: ignore[misc]
+                nodes, "mix", lambda self, share, h, n: original(self, share, self.op("Mul", h, self.const(0)), n)
+            ),
+        ),
+        "the rounds are dropped": (
+            "mogrifier-gru",
+            lambda patch: patch.setattr(nodes, "mogrify", lambda self, x, h: (x, h)),
+        ),
+    }
+    for cell, fault in faults.values():
+        with monkeypatch.context() as patch:
+            fault(patch)
+            with pytest.raises(ExportError, match="differ"):
+                export_table(table_job(cell=cell))
 
 
 def test_wrong_writers_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,15 +32,22 @@ def config(layers: list[Layer]) -> dict[str, Any]:
     return {"class_name": "Sequential", "config": {"name": "sequential", "layers": entries}}
 
 
-def write_h5(path: Path, layers: list[Layer]) -> Path:
-    """Write the layout of Keras 2: groups by layer, then datasets by weight."""
+def write_h5(path: Path, layers: list[Layer], version: int = 2) -> Path:
+    """Write the layout of Keras 2 or 3 as `.h5`: groups by layer, then datasets by weight."""
     with h5py.File(path, "w") as file:
         file.attrs["model_config"] = json.dumps(config(layers))
         for kind, name, _, weights in layers:
-            group = file.create_group(f"model_weights/{name}/{name}")
+            below = name if version == 2 else f"sequential/{name}"
+            cell = "" if kind in PARTS or version == 2 else f"/{snake_case(kind)}_cell"
+            group = file.create_group(f"model_weights/{name}/{below}{cell}")
             for part, values in zip(PARTS.get(kind, ["kernel", "recurrent_kernel", "bias"]), weights, strict=False):
-                group[f"{part}:0"] = np.asarray(values, np.float32)
+                group[f"{part}:0" if version == 2 else part] = np.asarray(values, np.float32)
     return path
+
+
+def snake_case(kind: str) -> str:
+    """Return the name that Keras makes of a class."""
+    return {"SimpleRNN": "simple_rnn"}.get(kind, kind.lower())
 
 
 def write_keras(path: Path, layers: list[Layer]) -> Path:
@@ -48,7 +55,7 @@ def write_keras(path: Path, layers: list[Layer]) -> Path:
     content, counts = io.BytesIO(), Counter[str]()
     with h5py.File(content, "w") as file:
         for kind, name, _, weights in layers:
-            place = {"SimpleRNN": "simple_rnn"}.get(kind, kind.lower()) + (f"_{counts[kind]}" if counts[kind] else "")
+            place = snake_case(kind) + (f"_{counts[kind]}" if counts[kind] else "")
             inner = "vars" if kind in PARTS else "cell/vars"
             group = file.create_group(f"layers/{place}/{inner}")
             group.attrs["name"] = name

@@ -129,7 +129,10 @@ def _build_table_model(tensors: Mapping[str, Tensor], metadata: dict[str, Any]) 
     options = from_dict(ModelOptions, metadata["options"], "model")
     pair = from_dict(PairOptions, metadata["table_options"], "model")
     _check_sizes(tensors, spec.dims, options)
-    return TableModelFile(EncoderDecoder(spec.dims, options, pair).eval(), spec, read_history(metadata))
+    network = EncoderDecoder(spec.dims, options, pair).eval()
+    if "encoder.start" in tensors:
+        network.encoder.add_start()
+    return TableModelFile(network, spec, read_history(metadata))
 
 
 def _check_sizes(tensors: Mapping[str, Tensor], shape: ModelDims, options: ModelOptions) -> None:

@@ -28,6 +28,7 @@ from unrolled.exchange.source_model import LayerWeights
 
 Array = npt.NDArray[np.float64]
 MAX_JSON_BYTES = 256 << 20
+MAX_WEIGHT, MAX_RATE = float(np.finfo(np.float32).max), 10_000_000
 TOLERANCE = 1e-5
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "": lambda x: x,
@@ -76,14 +77,6 @@ class NumbersModel:
         ]
         skip = [f"{plural(self.skip, 'input')} added to the output"] if self.skip else []
         return f"{self.format}: {', '.join(parts + skip)}"
-
-    def from_zero(self) -> NumbersModel:
-        """Return the same layers with states of zero."""
-        layers = (
-            dataclasses.replace(layer, state=tuple(map(np.zeros_like, layer.state))) if isinstance(layer, Recurrent) else layer
-            for layer in self.layers
-        )
-        return dataclasses.replace(self, layers=tuple(layers))
 
     def run(self, inputs: Array) -> Array:
         """Return the outputs `(T, O)` for inputs `(T, I)`, step by step."""
@@ -155,7 +148,13 @@ def _nam(value: Mapping[str, Any]) -> NumbersModel:
             "expected."
         )
     config, weights = value["config"], np.asarray(value["weights"], np.float64).reshape(-1)
-    sizes = [int(config["input_size"])] + [int(config["hidden_size"])] * int(config["num_layers"])
+    if not np.abs(weights).max(initial=0) <= MAX_WEIGHT:
+        raise ModelError("The model holds weights that are not finite: its training had diverged. Take another one.")
+    inputs, units, num_layers, outputs = (
+        _whole_number(name, config.get(name, default), len(weights))
+        for name, default in (("input_size", 1), ("hidden_size", None), ("num_layers", 1), ("out_channels", 1))
+    )
+    sizes = [inputs] + [units] * num_layers
     position, layers = 0, []
 
     def take(*shape: int) -> Array:
@@ -170,12 +169,19 @@ def _nam(value: Mapping[str, Any]) -> NumbersModel:
         matrix = take(4, units, size + units)
         layer = LayerWeights(matrix[:, :, :size], matrix[:, :, size:], take(4, units))
         layers.append(Recurrent("lstm", layer, (take(units), take(units))))
-    outputs = int(config.get("out_channels", 1))
     head = Dense(take(outputs, sizes[-1]), take(outputs))
     if position != len(weights):
         raise ModelError(f"The file has {len(weights)} weights, and its configuration {dict(config)} needs {position}.")
-    rate = value.get("sample_rate")
-    return NumbersModel("Neural Amp Modeler LSTM", (*layers, head), rate=int(rate) if rate else None)
+    rate = value.get("sample_rate") or None
+    rate = None if rate is None else _whole_number("sample_rate", rate, MAX_RATE)
+    return NumbersModel("Neural Amp Modeler LSTM", (*layers, head), rate=rate)
+
+
+def _whole_number(name: str, value: Any, largest: int) -> int:
+    """Return a number that a file states. Raises `ModelError` if it is not whole, or not from 1 to `largest`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1 or not 1 <= value <= largest:
+        raise ModelError(f"The file says {name}={value!r:.40}, and a whole number from 1 to {largest:,} is expected.")
+    return int(value)
 
 
 def _rtneural_layer(value: Mapping[str, Any]) -> Dense | Recurrent:
@@ -227,7 +233,14 @@ def _guitarml(value: Mapping[str, Any]) -> NumbersModel:
     if settings.get("model", "SimpleRNN") != "SimpleRNN":
         raise ModelError(f"The model is a {settings['model']!r:.60} of GuitarML, and SimpleRNN is expected.")
     model = _state_dict(value["state_dict"])
-    return dataclasses.replace(model, format="GuitarML JSON", skip=int(settings.get("skip", 0)))
+    skip = settings.get("skip") or 0
+    return dataclasses.replace(model, format="GuitarML JSON", skip=skip and _whole_number("skip", skip, num_inputs(model)))
+
+
+def num_inputs(model: NumbersModel) -> int:
+    """Return the number of inputs."""
+    first = model.layers[0]
+    return int(first.weights.weight_ih.shape[2] if isinstance(first, Recurrent) else first.weight.shape[1])
 
 
 def check_vectors(model: NumbersModel, paths: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from unrolled.exchange.onnx_builder import GraphBuilder
+from unrolled.exchange.onnx_builder import NODES, GraphBuilder
 from unrolled.network_shapes import MOGRIFIER_CELLS, MOGRIFIER_ROUNDS
 from unrolled.runtime.portable_arithmetic import Floats
 from unrolled.runtime.text_network import TextLayer
@@ -137,6 +137,9 @@ STEPS: dict[str, Step] = {
     "slstm": _slstm,
 }
 """The cells without a recurrent node of ONNX."""
+
+ONNX_CELLS = (*NODES, *STEPS)
+"""The cells that can be exported to ONNX."""
 
 
 def add_step(graph: GraphBuilder, prefix: str, cell: str, layer: TextLayer, x: str, state: list[str]) -> list[str]:

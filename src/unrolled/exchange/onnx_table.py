@@ -14,13 +14,14 @@ T and B are free in inputs and outputs. The temperature of the model is part of 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled.exchange.onnx_builder import GraphBuilder
-from unrolled.runtime.text_network import GATE_NAMES, NORM_EPSILON, TextLayer
+from unrolled.exchange.onnx_builder import NODES, GraphBuilder
+from unrolled.exchange.onnx_cells import add_scan
+from unrolled.runtime.text_network import GATE_NAMES, NORM_EPSILON, STATE_NAMES, cell_layer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -124,14 +125,25 @@ class _TableGraph(GraphBuilder):
         """Reverse each row within its own length."""
         return self.node("ReverseSequence", [x, "lengths"], [name], time_axis=0, batch_axis=1)
 
-    def read(self, prefix: str, x: str, cell: Any) -> str:
-        """Add a recurrent node that begins with zeros; return its outputs `(T, B, H)`."""
-        keys = ("weight_ih", "weight_hh", "bias", "bias_hh")
-        arrays = {key: _array(getattr(cell, key)) for key in keys if getattr(cell, key, None) is not None}
-        layer = TextLayer(GATE_NAMES[self.cell], **cast(Any, arrays))
-        inputs = [x, *self.recurrent_weights(prefix, self.cell, layer)]
-        y = self.recurrent(self.cell, inputs, [f"{prefix}.Y"], layer.weight_hh.shape[1])
+    def read(self, prefix: str, x: str, cell: nn.Module) -> str:
+        """Add a recurrent layer that begins with zeros; return its outputs `(T, B, H)`."""
+        arrays = {name: _array(parameter) for name, parameter in cell.named_parameters()}
+        layer = cell_layer(arrays, GATE_NAMES[self.cell])
+        size = len(layer.bias) // len(layer.gate_names)
+        if self.cell not in NODES:
+            zeros = self.zeros(prefix, x, size)
+            return add_scan(self, prefix, self.cell, layer, x, [zeros] * len(STATE_NAMES.get(self.cell, "h")))[0]
+        y = self.recurrent(self.cell, [x, *self.recurrent_weights(prefix, self.cell, layer)], [f"{prefix}.Y"], size)
         return self.node("Squeeze", [y, self.axis[1]], [f"{prefix}.y"])
+
+    def zeros(self, prefix: str, x: str, size: int) -> str:
+        """Add zeros `(B, size)` for steps `x` `(T, B, ...)`."""
+        from onnx import numpy_helper
+
+        shape = self.node("Shape", [x], [f"{prefix}.batch"], start=1, end=2)
+        shape = self.node("Concat", [shape, self.weight(f"{prefix}.size", np.array([size]))], [f"{prefix}.state_shape"], axis=0)
+        zero = numpy_helper.from_array(np.zeros(1, np.float16 if self.float16 else np.float32))
+        return self.node("ConstantOfShape", [shape], [f"{prefix}.zeros"], value=zero)
 
     def positions(self, x: str) -> tuple[str, str]:
         """Add the positions `(T, 1)` of the steps and the lengths `(1, B)`; return their names."""

@@ -17,7 +17,7 @@ from unrolled.exchange.export_job import SHAPES, TOLERANCE, ExportResult, differ
 from unrolled.exchange.export_options import ExportOptions
 from unrolled.exchange.exports import default_out
 from unrolled.exchange.model_data import data_text
-from unrolled.exchange.onnx_builder import NODES
+from unrolled.exchange.onnx_cells import ONNX_CELLS
 from unrolled.exchange.onnx_export import FLOAT16_TOLERANCE, require_onnx
 from unrolled.exchange.onnx_table import build_table_graph
 from unrolled.output_paths import check_outputs
@@ -87,8 +87,8 @@ def unsupported_reason(model_file: TableModelFile) -> str | None:
         )
     if spec.source.tensor_kind == "image":
         return f"'{spec.source.name}' has images, whose preparation and network are not part of the graph"
-    if model.options.cell not in NODES:
-        return f"there is no ONNX node for the cell {model.options.cell}; there are for {', '.join(NODES)}"
+    if model.options.cell not in ONNX_CELLS:
+        return f"the cell {model.options.cell} has no ONNX form; these have: {', '.join(ONNX_CELLS)}"
     return None
 
 

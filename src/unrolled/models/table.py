@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -78,6 +79,8 @@ class TableModel(TrainedModel):
         from unrolled.nn.kernels.select import choose_kernel
 
         options, network = machine or MachineOptions(), model_file.model
+        if options.precision == "auto" and network.shape.target_tensor_kind == "floats":
+            options = replace(options, precision="float32")  # bfloat16 would round its numbers
         device_config = select_device(options)
         super().__init__(path, model_file.history, sum(weight.numel() for weight in network.parameters()))
         network.to(device_config.device).eval()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from unrolled.nn.attention import Pooling, lengths_to_mask
-from unrolled.nn.cells import CELLS, Cell, GatedCell, State
+from unrolled.nn.cells import CELLS, Cell, GatedCell, State, map_state, state_tensors
 from unrolled.nn.stack import EMBEDDING_INIT_SCALE, LockedDropout, SeededDropout, Stack, StackState
 from unrolled.options import ModelOptions, PairOptions
 
@@ -143,7 +144,12 @@ class Encoder(nn.Module):
         is_sequence: whether a source has several steps, and so recurrent layers.
         options: cell, layers and sizes.
         pair: direction, pooling, and how an image is read.
+
+    Attributes:
+        start: the state `(L, P, H)` that a series starts from: P parts for each layer; None: zeros.
     """
+
+    start: Tensor | None
 
     def __init__(
         self,
@@ -182,6 +188,7 @@ class Encoder(nn.Module):
         cells: list[Cell] = [cell_class(size, width, options.two_biases) for size in sizes]
         has_stack = self.is_sequence and not self.bidirectional
         self.stack = Stack(cells, options.dropout, options.residual) if has_stack else None
+        self.register_buffer("start", None)
         self.norm = nn.LayerNorm(width) if options.residual else None
         self.pool = Pooling(width, pair.pool if self.is_sequence and options.residual else "mean", self.bidirectional)
 
@@ -206,22 +213,46 @@ class Encoder(nn.Module):
     def stream(self, source: Tensor, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
         """Return outputs `(T, B, H)` of the steps `source` `(T, B, D)` after `state`, and the new state of the layers.
 
-        `resets` `(T, B)` is true where the state is zero before the step.
+        `resets` `(T, B)` is true where the state is the initial one before the step.
         """
         if self.stack is None:
             raise ValueError("This encoder does not read step by step.")
-        xs = self.dropout(self.input_layer(source))
-        ys, state = self.stack.unroll(xs, cast(StackState, state), resets)
-        return self._normalized(ys), state
+        xs, outputs = self.dropout(self.input_layer(source)), []
+        for steps in self._parts(resets, len(xs)):
+            if resets is not None and self.start is not None:  # the layers themselves reset a state to zero
+                is_first = resets[steps.start, :, None]
+                begun = self.initial_state(xs.shape[1])
+                state = map_state(lambda s, new, is_first=is_first: torch.where(is_first, new, s), state, begun)
+            part_resets = resets if self.start is None else None
+            ys, state = self.stack.unroll(xs[steps], cast(StackState, state), part_resets)
+            outputs.append(ys)
+        return self._normalized(torch.cat(outputs) if len(outputs) > 1 else outputs[0]), state
+
+    def _parts(self, resets: Tensor | None, steps: int) -> list[slice]:
+        """Return the parts of a series to read: one, or with a stored state, one from each step where a series begins."""
+        if resets is None or self.start is None:
+            return [slice(0, steps)]
+        bounds = [0, *(1 + resets[1:].any(1).nonzero()[:, 0]).tolist(), steps]
+        return [slice(*pair) for pair in itertools.pairwise(bounds)]
 
     def _normalized(self, xs: Tensor) -> Tensor:
         return xs if self.norm is None else cast(Tensor, self.norm(xs))
 
     def initial_state(self, batch_size: int) -> State:
-        """Return the zero state of the layers."""
+        """Return the state that a series starts from."""
         if self.stack is None:
             raise ValueError("This encoder does not read step by step.")
-        return self.stack.initial_state(batch_size)
+        zeros = self.stack.initial_state(batch_size)
+        if self.start is None:
+            return zeros
+        parts = iter(self.start.flatten(0, 1))
+        return map_state(lambda zero: zero + next(parts), zeros)
+
+    def add_start(self) -> Tensor:
+        """Have a state other than zero that a series starts from; return it, zeros to be filled."""
+        layers = self.initial_state(1).layers
+        self.start = torch.stack([torch.cat(state_tensors(layer)) for layer in layers])
+        return self.start
 
     def _to_sequence(self, source: Tensor) -> Tensor:
         """Return an image `(1, B, height, width, channels)` as a sequence if it is read as one; other sources unchanged."""

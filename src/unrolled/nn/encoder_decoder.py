@@ -79,7 +79,7 @@ class EncoderDecoder(nn.Module):
         return [module for module in self.modules() if isinstance(module, GatedCell)]
 
     def initial_state(self, batch_size: int) -> State:
-        """Return the zero state of a series; else an empty state: none is carried from one batch to the next."""
+        """Return the state that a series starts from; else an empty state: none is carried from one batch to the next."""
         return self.encoder.initial_state(batch_size) if self.shape.is_stream else ()
 
     def loss(self, batch: Mapping[str, Tensor], state: State) -> tuple[Tensor, State]:

@@ -258,8 +258,14 @@ def _layer(arrays: Mapping[str, Floats], gate_names: tuple[str, ...], prefix: st
     norm: dict[str, Any] = {f"norm_{key}": arrays.get(f"{prefix}norm.{key}") for key in ("weight", "bias")}
     start = f"{prefix}cell."
     cell = {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
-    named = {name: cell.pop(name) for name in ("weight_ih", "weight_hh", "bias", "bias_hh") if gate_names and name in cell}
-    return TextLayer(gate_names, **(_NO_ARRAYS | named), **norm, others=cell)
+    return cell_layer(cell, gate_names, **norm)
+
+
+def cell_layer(cell: Mapping[str, Floats], gate_names: tuple[str, ...], **norm: Any) -> TextLayer:
+    """Return a layer of the arrays of a cell, under their names in it, and those of its norm, if there is one."""
+    named: dict[str, Any] = {name: cell[name] for name in GATE_ARRAYS if gate_names and name in cell}
+    others = {name: array for name, array in cell.items() if name not in named}
+    return TextLayer(gate_names, **(_NO_ARRAYS | named), **norm, others=others)
 
 
 def build_window_network(arrays: Mapping[str, Floats], vocab_size: int, options: ModelOptions, length: Any) -> TextNetwork:
@@ -281,9 +287,11 @@ def build_window_network(arrays: Mapping[str, Floats], vocab_size: int, options:
 
 
 def _lstm_layer(arrays: Mapping[str, Floats], prefix: str) -> TextLayer:
-    weight_ih, weight_hh, bias = (arrays[f"{prefix}{name}"] for name in ("weight_ih", "weight_hh", "bias"))
-    return TextLayer(GATE_NAMES["lstm"], weight_ih, weight_hh, bias)
+    return cell_layer({name: arrays[f"{prefix}{name}"] for name in GATE_ARRAYS[:3]}, GATE_NAMES["lstm"])
 
+
+GATE_ARRAYS = ("weight_ih", "weight_hh", "bias", "bias_hh")
+"""The arrays of a cell that have rows for each gate."""
 
 _NO_ARRAYS: dict[str, Any] = {
     "weight_ih": np.empty((0, 0), np.float32),
