@@ -27,9 +27,9 @@ from unrolled.tables.scaling import Scaling
 from unrolled.tables.series_metrics import find_period, forecast_baselines, number_metrics, series_baselines, series_report
 from unrolled.tables.series_spec import number_notes, series_spec
 from unrolled.tables.step_arrays import parse_steps
+from unrolled.tables.step_times import next_times, time_keys
 from unrolled.tables.table_files import open_table
 from unrolled.tables.wav_files import read_wav
-from unrolled.views.series_table import next_times
 
 TINY = ("--hidden", 16, "--layers", 1, "--threads", 1, "--precision", "float32", "--sample-length", 0)
 PHI, NOISE = (1.5, -0.8), 2.0
@@ -308,7 +308,7 @@ def test_long_tables_are_sorted_and_grouped(cli: Cli) -> None:
     ]
     assert "2 rows were not in the order of 't', and were sorted" in table.notes
     write_long("t.csv", {"t": ["2024-01-01", "31/01/2024"], "x": [1, 2]})
-    with pytest.raises(DataError, match=r"line 3: 't' is '31/01/2024', and the times of a series are all numbers or all ISO"):
+    with pytest.raises(DataError, match=r"line 3: 't' is '31/01/2024', and the times of a table are all numbers, all ISO"):
         group_steps(open_table("t.csv"), LongFormat(None, "t"), ["x"])
     write_long("t.csv", {"x": [*range(20), "abc"]})
     with pytest.raises(DataError, match=r"'x': t\.csv, line 22: a number is expected, and this is 'abc'"):
@@ -377,10 +377,44 @@ def test_baselines_and_metrics() -> None:
 
 
 def test_times_go_on() -> None:
-    assert next_times(["2024-02-28T23:00", "2024-02-29T00:00"], 1) == ["2024-02-29T01:00:00"]
+    for times, following in (
+        (["2024-02-28T23:00", "2024-02-29T00:00"], "2024-02-29T01:00:00"),
+        (["2024-02-28 23:00:00", "2024-02-29 0:00:00"], "2024-02-29 01:00:00"),
+        (["2023-10-29T01:00+01:00", "2023-10-29T02:00+01:00"], "2023-10-29T03:00:00+01:00"),
+        (["1960-11", "1960-12"], "1961-01"),
+        (["2024-01-31", "2024-02-29"], "2024-03-31"),
+        (["2023-10-01", "2024-01-01"], "2024-04-01"),
+        ([20240130, 20240131], 20240201),
+        (["30.12.2023 12:00", "31.12.2023 12:00"], "01.01.2024 12:00"),
+        (["12/31/2023 10:30 AM", "12/31/2023 11:30 AM"], "12/31/2023 12:30 PM"),
+    ):
+        assert next_times(times, 1) == [following]
     assert next_times([0.5, 1.0], 2) == [1.5, 2]
     assert next_times([1, 2, 5], 2) == []
     assert next_times([], 2) == []
+
+
+def test_times_are_sorted_as_times_and_not_as_texts() -> None:
+    for times in (
+        ["2024-01-01 8:00", "2024-01-01 9:00", "2024-01-01 10:00"],
+        ["2023-10-29T02:30+02:00", "2023-10-29T02:00+01:00"],
+        ["2023-10-29 02:30:00 +02:00", "2023-10-29T01:00Z"],
+        ["1949-9", "1949-10"],
+        ["9/30/2023", "10/1/2023", "10/1/2024"],
+        ["30.9.2023", "1.10.2023", "02.10.2023"],
+        ["1/13/2023 9:00 AM", "1/13/2023 12:30 PM", "1/13/2023 1:00 PM"],
+        ["9", "10.5"],
+    ):
+        keys: Any = time_keys(times)
+        assert keys == sorted(set(keys)), times
+    for unordered, place in (
+        (["1/2/2023", "3/4/2023"], 0),  # days or months
+        (["2024-01-01", "2024-01-02T00:00Z"], 1),  # no offset, and one
+        (["2024-01-01", "soon"], 1),
+        (["2024-01-01", None], 1),
+        (["31.12.2023", "12/31/2023"], 1),
+    ):
+        assert time_keys(unordered) == place, unordered
 
 
 def test_settings_that_do_not_fit_are_refused(cli: Cli) -> None:

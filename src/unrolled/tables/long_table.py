@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ from unrolled.errors import DataError, UsageError
 from unrolled.tables.cell_values import MISSING_IN_NUMBERS, Cell, is_missing, parse_text, to_number
 from unrolled.tables.source_columns import split_source
 from unrolled.tables.step_arrays import StepArray, StepTexts, number_or_gap
+from unrolled.tables.step_times import time_keys
 from unrolled.tables.table_files import Table
 from unrolled.tables.table_format import NumberedRows
 
@@ -25,8 +26,6 @@ MAX_STEP_LABELS = 10
 
 MIN_NUMBER_SHARE = 0.9
 """Share of the values of a column that are numbers, for it to be one of numbers: the first other value is then an error."""
-
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.+Z-]*)?")
 
 
 @dataclass(frozen=True)
@@ -125,35 +124,29 @@ def _read_series(
             column.append(value)
     if not series:
         raise DataError(f"{table.name} has no rows.")
-    num_moved = sum(_sort(table, group, order_by) for group in series.values()) if order_by else 0
+    num_moved = _sort(table, list(series.values()), order_by) if order_by else 0
     return series, num_moved, num_unnamed
 
 
-def _sort(table: Table, group: _Series, order_by: str) -> int:
-    """Sort the rows of a series by time; return how many rows have another place than before."""
-    keys = [_time_key(value) for value in group.times]
-    kinds = {type(key) for key in keys}
-    if len(kinds) > 1 or type(None) in kinds:
-        wrong = next((i for i, key in enumerate(keys) if type(key) is not type(keys[0]) or key is None), 0)
+def _sort(table: Table, series: Sequence[_Series], order_by: str) -> int:
+    """Sort the rows of each series by time; return how many rows have another place than before."""
+    keys = time_keys([time for group in series for time in group.times])
+    if isinstance(keys, int):
+        line, time = [pair for group in series for pair in zip(group.lines, group.times, strict=True)][keys]
         raise DataError(
-            f"{table.name}, line {group.lines[wrong]:,}: '{order_by}' is {str(group.times[wrong])[:40]!r}, and the times of a "
-            "series are all numbers or all ISO dates, such as 2024-03-31 or 2024-03-31T18:00."
+            f"{table.name}, line {line:,}: '{order_by}' is {str(time)[:40]!r}, and the times of a table are all numbers, all "
+            "ISO dates, such as 2024-03-31 or 2024-03-31T18:00, or all dates such as 31.03.2024 or 3/31/2024 6:00 PM, one of "
+            "them after the 12th, which tells days from months. If the rows are in order, leave --order-by out."
         )
-    sortable: list[Any] = keys
-    order = sorted(range(len(keys)), key=sortable.__getitem__)
-    moved = sum(i != place for place, i in enumerate(order))
-    if moved:
-        group.lines, group.times = [group.lines[i] for i in order], [group.times[i] for i in order]
-        group.columns = [[column[i] for i in order] for column in group.columns]
-    return moved
-
-
-def _time_key(value: Any) -> float | str | None:
-    """Return what a time is sorted by: a number, or an ISO date as text; None if it is neither."""
-    if isinstance(value, str):
-        number = to_number(value)
-        return number if number is not None else value.strip() if _DATE.fullmatch(value.strip()) else None
-    return float(value) if isinstance(value, int | float) and not math.isnan(value) else None
+    num_moved, left = 0, iter(keys)
+    for group in series:
+        own: list[Any] = list(itertools.islice(left, len(group.times)))
+        order = sorted(range(len(own)), key=own.__getitem__)
+        if moved := sum(i != place for place, i in enumerate(order)):
+            num_moved += moved
+            group.lines, group.times = [group.lines[i] for i in order], [group.times[i] for i in order]
+            group.columns = [[column[i] for i in order] for column in group.columns]
+    return num_moved
 
 
 def _is_numeric(table: Table, columns: list[list[Any]]) -> bool:

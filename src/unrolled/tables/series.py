@@ -17,6 +17,7 @@ from unrolled.errors import DataError
 from unrolled.tables.cell_values import MISSING_IN_NUMBERS, is_missing, to_number
 from unrolled.tables.entities import are_entity_tags
 from unrolled.tables.json_files import nested_value
+from unrolled.tables.step_times import time_keys
 from unrolled.tables.table_files import Table
 
 MAX_EXAMINED_ROWS = 5000
@@ -33,7 +34,6 @@ MIN_UNNAMED_COLUMNS = 16
 """The same, for columns that have no name but their number: fewer may be any numbers."""
 
 _NUMBERED = re.compile(r"(.*?)([0-9]+)")
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.+Z-]*)?")
 
 
 def refuse_single_steps(table: Table, source: str, is_number: bool, target: str, labels: Sequence[str]) -> str | None:
@@ -132,19 +132,15 @@ def _group(rows: Sequence[Row], column: str) -> list[list[Row]]:
 
 def _increases(groups: Sequence[Sequence[Row]], column: str) -> bool:
     """Return whether a column is a time: its values increase in each series, and series have times in common."""
+    keys = time_keys([row.get(column) for group in groups for row in group])
+    if isinstance(keys, int):
+        return False
+    left, times = iter(keys), set(keys)
     for group in groups:
-        times = [_time(row.get(column)) for row in group]
-        if any(time is None for time in times):
+        own: list[Any] = list(itertools.islice(left, len(group)))
+        if any(first >= second for first, second in itertools.pairwise(own)):
             return False
-        if any(type(first) is not type(second) or first >= second for first, second in itertools.pairwise(times)):
-            return False
-    all_times = [_time(row.get(column)) for group in groups for row in group]
-    return len(set(all_times)) <= MAX_DISTINCT_TIMES * len(all_times)
-
-
-def _time(value: Any) -> Any:
-    number = _number(value)
-    return number if number is not None else value if isinstance(value, str) and _DATE.fullmatch(value.strip()) else None
+    return len(times) <= MAX_DISTINCT_TIMES * len(keys)
 
 
 def _number(value: Any) -> float | None:

@@ -73,7 +73,7 @@ class TableTask:
         self.train_rows, self.validation_rows, self.test_rows = self._split_rows(spec, request)
         if is_new:
             spec = self._fit_training(spec)
-            for note in (*number_notes(self.table, spec.source), *number_notes(self.table, spec.target)):
+            for note in dict.fromkeys(number_notes(self.table, spec.source) + number_notes(self.table, spec.target)):
                 logger.info(note)
         self.validation: PairDataset | None = self.dataset
         if request.table.validation is not None:
