@@ -307,6 +307,11 @@ def test_long_tables_are_sorted_and_grouped(cli: Cli) -> None:
         ("b", [1, 2], [4, 6]),
     ]
     assert "2 rows were not in the order of 't', and were sorted" in table.notes
+    assert "same 't'" not in "".join(table.notes)
+    assert (
+        "2 rows have the same 't' as another row of their series"
+        in group_steps(open_table("t.csv"), LongFormat(None, "t"), ["x"]).notes[-1]
+    )
     write_long("t.csv", {"t": ["2024-01-01", "31/01/2024"], "x": [1, 2]})
     with pytest.raises(DataError, match=r"line 3: 't' is '31/01/2024', and the times of a table are all numbers, all ISO"):
         group_steps(open_table("t.csv"), LongFormat(None, "t"), ["x"])
@@ -343,6 +348,22 @@ def test_drift_is_removed() -> None:
     by_group = NumbersColumn("x", ["a", "b", "c"], Scaling.fit(values), center="group", scale="group")
     assert np.allclose(by_group.to_inputs(5 * values + 300), by_group.to_inputs(values), atol=1e-4)
     assert np.allclose(by_group.unscale(by_group.to_targets(values), values), values, atol=1e-4)
+
+
+def test_the_period_of_a_series_with_a_trend_and_of_a_week() -> None:
+    month, hour = np.arange(144), np.arange(24 * 7 * 8)
+    assert find_period((110 + 2.5 * month) * (1 + 0.2 * np.sin(month * np.pi / 6))) == 12
+    noise = np.random.default_rng(0).standard_normal(len(hour))
+    load = 0.05 * hour + 20 * np.sin(hour * np.pi / 12) + 15 * (hour // 24 % 7 > 4) + noise
+    assert find_period(load) == 168
+    assert find_period(np.arange(100.0)) is find_period(np.ones(100)) is find_period(np.cumsum(noise)) is None
+
+
+def test_numbers_with_decimal_commas_are_steps_and_no_lists(cli: Cli) -> None:
+    Path("de.csv").write_text("Zeit;Druck;Temp\n" + "".join(f"{h}.3.2024;{h},5;1,25\n" for h in range(1, 31)))
+    trained = cli("train", "de.csv", "--source", "Druck,Temp", "--horizon", 2, *TINY, "--steps", 1, "--out", "run")
+    assert (trained.code, "30 steps of 1 series" in trained.err) == (0, True), trained.err
+    assert [row["step"] for row in rows_of(cli("predict", "run", "de.csv").out)] == ["1", "2"]
 
 
 def test_losses_of_numbers() -> None:

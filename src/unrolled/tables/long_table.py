@@ -81,19 +81,15 @@ def group_steps(table: Table, format: LongFormat, names: Sequence[str]) -> Table
     @functools.cache
     def read() -> tuple[list[tuple[int, dict[str, Any]]], list[str]]:
         flat = [column for part in parts.values() for column in part]
-        series, num_moved, num_unnamed = _read_series(table, group_by, order_by, flat)
+        series, notes = _read_series(table, group_by, order_by, flat)
         kinds = [_is_numeric(table, [group.columns[i] for group in series.values()]) for i in range(len(flat))]
         rows = []
         for key, group in series.items():
             row: dict[str, Any] = {group_by: key} if group_by else {}
             row |= {name: _cell_value(table, group, flat, part, kinds) for name, part in parts.items()}
             rows.append((group.lines[0], row))
-        notes = [f"{table.name}: {plural(sum(len(g.lines) for g in series.values()), 'step')} of {len(series):,} series"]
-        if num_moved:
-            notes.append(f"{num_moved:,} rows were not in the order of '{order_by}', and were sorted")
-        if num_unnamed:
-            notes.append(f"{num_unnamed:,} rows without '{group_by}' belong to the series of the row above")
-        return rows, notes
+        num_steps = sum(len(group.lines) for group in series.values())
+        return rows, [f"{table.name}: {plural(num_steps, 'step')} of {len(series):,} series", *notes]
 
     def rows() -> NumberedRows:
         yield from read()[0]
@@ -103,8 +99,8 @@ def group_steps(table: Table, format: LongFormat, names: Sequence[str]) -> Table
 
 def _read_series(
     table: Table, group_by: str | None, order_by: str | None, columns: list[str]
-) -> tuple[dict[Any, _Series], int, int]:
-    """Return the series by name, each ordered by time; how many rows were out of order, and how many had no name.
+) -> tuple[dict[Any, _Series], list[str]]:
+    """Return the series by name, each ordered by time; and sentences about rows that were out of order, or had no name.
 
     A row without a name belongs to the series of the row above, as in tables that name each sentence once.
     """
@@ -124,12 +120,15 @@ def _read_series(
             column.append(value)
     if not series:
         raise DataError(f"{table.name} has no rows.")
-    num_moved = _sort(table, list(series.values()), order_by) if order_by else 0
-    return series, num_moved, num_unnamed
+    notes = _sort(table, list(series.values()), order_by) if order_by else []
+    if num_unnamed:
+        notes.append(f"{num_unnamed:,} rows without '{group_by}' belong to the series of the row above")
+    return series, notes
 
 
-def _sort(table: Table, series: Sequence[_Series], order_by: str) -> int:
-    """Sort the rows of each series by time; return how many rows have another place than before."""
+def _sort(table: Table, series: Sequence[_Series], order_by: str) -> list[str]:
+    """Sort the rows of each series by time; return sentences about rows that have another place than before, and about rows at
+    the time of another one."""
     keys = time_keys([time for group in series for time in group.times])
     if isinstance(keys, int):
         line, time = [pair for group in series for pair in zip(group.lines, group.times, strict=True)][keys]
@@ -138,15 +137,22 @@ def _sort(table: Table, series: Sequence[_Series], order_by: str) -> int:
             "ISO dates, such as 2024-03-31 or 2024-03-31T18:00, or all dates such as 31.03.2024 or 3/31/2024 6:00 PM, one of "
             "them after the 12th, which tells days from months. If the rows are in order, leave --order-by out."
         )
-    num_moved, left = 0, iter(keys)
+    num_moved = num_repeated = 0
+    left = iter(keys)
     for group in series:
         own: list[Any] = list(itertools.islice(left, len(group.times)))
-        order = sorted(range(len(own)), key=own.__getitem__)
+        order, num_repeated = sorted(range(len(own)), key=own.__getitem__), num_repeated + len(own) - len(set(own))
         if moved := sum(i != place for place, i in enumerate(order)):
             num_moved += moved
             group.lines, group.times = [group.lines[i] for i in order], [group.times[i] for i in order]
             group.columns = [[column[i] for i in order] for column in group.columns]
-    return num_moved
+    notes = [f"{num_moved:,} rows were not in the order of '{order_by}', and were sorted"] if num_moved else []
+    if num_repeated:
+        notes.append(
+            f"{num_repeated:,} rows have the same '{order_by}' as another row of their series, and are steps of their own: if "
+            "they are of other series, --group-by names these"
+        )
+    return notes
 
 
 def _is_numeric(table: Table, columns: list[list[Any]]) -> bool:
