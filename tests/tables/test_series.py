@@ -360,9 +360,11 @@ def test_the_period_of_a_series_with_a_trend_and_of_a_week() -> None:
 
 
 def test_numbers_with_decimal_commas_are_steps_and_no_lists(cli: Cli) -> None:
-    Path("de.csv").write_text("Zeit;Druck;Temp\n" + "".join(f"{h}.3.2024;{h},5;1,25\n" for h in range(1, 31)))
+    Path("de.csv").write_text("Zeit;Druck;Temp\n" + "".join(f"{h % 28 + 1}.{h // 28 + 1}.2024;{h},5;1,25\n" for h in range(84)))
     trained = cli("train", "de.csv", "--source", "Druck,Temp", "--horizon", 2, *TINY, "--steps", 1, "--out", "run")
-    assert (trained.code, "30 steps of 1 series" in trained.err) == (0, True), trained.err
+    assert (trained.code, "84 steps of 1 series" in trained.err) == (0, True), trained.err
+    assert " validation forecast" in trained.err
+    assert " row" not in cli("eval", "run").out.splitlines()[0]
     assert [row["step"] for row in rows_of(cli("predict", "run", "de.csv").out)] == ["1", "2"]
 
 

@@ -283,7 +283,8 @@ def evaluate_predictions(
         sources, truths, predictions = _known_steps(spec, sources, truths, predictions)
     texts, values = [prediction.text for prediction in predictions], [prediction.values for prediction in predictions]
     quantiles = [prediction.quantiles for prediction in predictions]
-    return spec.target.metric_report(EvalRows(spec.source, sources, truths, texts, values, quantiles), spec.train_stats)
+    report = spec.target.metric_report(EvalRows(spec.source, sources, truths, texts, values, quantiles), spec.train_stats)
+    return replace(report, unit="forecast" if spec.horizon else "step" if spec.is_stream else "row")
 
 
 def _known_steps(

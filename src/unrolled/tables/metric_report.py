@@ -30,7 +30,8 @@ class MetricReport(Displayed):
     `labels` and `confusion` `(labels, labels)`, counts by [truth, predicted], are set if the target is one of few labels.
     `warning` says what makes the metrics worthless, such as that all predictions are the same.
     `num_steps` is the number of labels in all rows, if a row has several. `standard_error` is that of the headline metric, and
-    `split` the part of the table that the rows are. The baselines `informed` know more of a row than the model does.
+    `split` the part of the table that the rows are. The baselines `informed` know more of a row than the model does. `unit` is
+    what people count: rows, steps, or forecasts, of which a series has many.
     """
 
     metrics: dict[str, float]
@@ -44,6 +45,12 @@ class MetricReport(Displayed):
     split: str = "all"
     warning: str = ""
     informed: tuple[str, ...] = ()
+    unit: str = "row"
+
+    def count(self, split: str = "") -> str:
+        """Return how many rows, steps or forecasts were evaluated, in words."""
+        number = self.num_steps if self.unit == "step" and self.num_steps is not None else self.num_rows
+        return plural(number, f"{split} {self.unit}".strip())
 
     @property
     def facts(self) -> Mapping[str, object]:
@@ -66,7 +73,7 @@ class MetricReport(Displayed):
             names = [escape_label(label) for label in self.labels]
             counts = [[name, *map(str, row)] for name, row in zip(names, self.confusion.tolist(), strict=True)]
             tables += html_table(counts, ["truth \\ predicted", *names])
-        return f"<div>{plural(self.num_rows, 'row')}</div>{tables}"
+        return f"<div>{self.count()}</div>{tables}"
 
     def in_words(self, split: str, error: float | None = None) -> str:
         """Return the first metrics, on rows of `split`, with the baselines; `error` is the standard error of the headline."""
@@ -78,7 +85,7 @@ class MetricReport(Displayed):
             for name, metrics_of in self.baselines.items()
             if self.headline in metrics_of
         )
-        summary = f"{', '.join(metrics)} on {plural(self.num_rows, f'{split} row')}" + (f" ({baselines})" if baselines else "")
+        summary = f"{', '.join(metrics)} on {self.count(split)}" + (f" ({baselines})" if baselines else "")
         return f"{summary}; {self.warning}" if self.warning else summary
 
     @property
@@ -110,7 +117,8 @@ class MetricReport(Displayed):
 
     def to_text(self) -> str:
         """Return the report as plain text in aligned columns, without a final line end."""
-        counts_line = plural(self.num_rows, "row") + ("" if self.num_steps is None else f", {plural(self.num_steps, 'step')}")
+        counts_line = self.count()
+        counts_line += "" if self.num_steps is None or self.unit == "step" else f", {plural(self.num_steps, 'step')}"
         counts_line += "" if self.split == "all" else f" of the {self.split} split"
         if self.standard_error is not None:
             counts_line += f"; standard error of {self.headline.replace('_', ' ')}: {self.standard_error:.3f}"

@@ -3,7 +3,7 @@
 
 import { element } from "../shared/dom.js";
 import { bar, table } from "./controls.js";
-import { dataText, fixed, integer, isNumber, largest, paragraph, percent, toBits, write } from "./format.js";
+import { dataText, fixed, isNumber, largest, paragraph, percent, toBits, write } from "./format.js";
 
 /** @param {unknown} value */
 const metricText = (value) => (isNumber(value) ? String(Number(value.toPrecision(4))).replace("-", "\u2212") : "\u2013");
@@ -11,9 +11,9 @@ const metricText = (value) => (isNumber(value) ? String(Number(value.toPrecision
 /** @typedef {Record<string, number | null>} Metrics */
 
 /**
- * @param {{ headline?: string, metrics?: Metrics, baselines?: Record<string, Metrics>, rows?: number, notes?: string[] }} data
+ * @param {{ headline?: string, metrics?: Metrics, baselines?: Record<string, Metrics>, evaluated?: string, notes?: string[] }} data
  */
-export function metricsSection({ headline, metrics = {}, baselines = {}, rows, notes }) {
+export function metricsSection({ headline, metrics = {}, baselines = {}, evaluated, notes }) {
   const parts = [];
   if (Object.keys(metrics).length) {
     const lines = Object.entries(metrics).map(([name, value]) => [
@@ -23,7 +23,7 @@ export function metricsSection({ headline, metrics = {}, baselines = {}, rows, n
     ]);
     parts.push(table(["metric", "this model", ...Object.keys(baselines)], lines, "number metrics"));
   }
-  if (isNumber(rows)) parts.push(paragraph(`On ${integer(rows)} rows.`, "muted small"));
+  if (evaluated) parts.push(paragraph(`On ${evaluated}.`, "muted small"));
   if (notes?.length) {
     parts.push(element("ul", { className: "notes" }, ...notes.map((note) => write(element("li"), note, { max: 600 }))));
   }
