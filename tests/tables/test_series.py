@@ -24,6 +24,7 @@ from unrolled.tables.columns import column_from_json, column_to_json
 from unrolled.tables.long_table import LongFormat, group_steps
 from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.scaling import Scaling
+from unrolled.tables.series import neighbors_note
 from unrolled.tables.series_metrics import find_period, forecast_baselines, number_metrics, series_baselines, series_report
 from unrolled.tables.series_spec import number_notes, series_spec
 from unrolled.tables.step_arrays import parse_steps
@@ -146,9 +147,29 @@ def test_spikes_do_not_decide_and_are_named_with_their_line(cli: Cli) -> None:
     assert "eeg.csv, line 102, eeg.csv, line 335, eeg.csv, line 702" in trained.err
     metrics = json.loads(cli("eval", "run", "--json").out)
     assert metrics["accuracy"] > 0.95 > metrics["baselines"]["majority"]["accuracy"]
+    assert "row_accuracy" not in metrics
     rows = rows_of(cli("predict", "run", table).out)
     assert len(rows) == 1500
     assert {row["predicted"] for row in rows} == {"open", "shut"}
+
+
+def test_rows_that_follow_each_other_like_steps_are_noticed(cli: Cli) -> None:
+    draw, kinds = np.random.default_rng(0), np.repeat(["a", "b", "c"], 300)
+    by_kind = np.repeat([1, 4, 9], 300) + draw.standard_normal(900)  # rows of one kind together, but in no order
+    values = np.sort(draw.standard_normal(900))
+    for columns, is_noticed in (
+        (spiked_channels(), True),
+        ({"c0": np.sin(np.arange(900) / 40) + draw.normal(0, 0.1, 900), "eye": draw.standard_normal(900)}, True),
+        ({"c0": by_kind, "eye": kinds}, False),
+        ({"c0": values, "eye": 2 * values}, False),
+        ({"c0": draw.integers(0, 5, 900), "eye": draw.choice(["a", "b"], 900)}, False),
+    ):
+        table = open_table(write_long("t.csv", columns))
+        note = neighbors_note(table, [name for name in columns if name != "eye"], "eye")
+        assert (note is not None) == is_noticed, columns
+    table_name = write_long("t.csv", spiked_channels(800))
+    trained = cli("train", table_name, "--source", "c0,c1", "--target", "eye", *TINY, "--steps", 1)
+    assert "if they are steps, say --source c0:numbers,..." in trained.err
 
 
 @pytest.mark.slow

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from unrolled.datasets.tables import Row
 from unrolled.errors import DataError
@@ -21,6 +25,10 @@ from unrolled.tables.step_times import time_keys
 from unrolled.tables.table_files import Table
 
 MAX_EXAMINED_ROWS = 5000
+MIN_NEIGHBORS, MAX_NEIGHBOR_RATIO, MAX_SORTED_SHARE = 200, 1.0, 0.9
+"""Rows that follow each other like steps: of so many neighbors with one label, the mean squared difference is at most this
+share of the variance, where independent rows have 2; and not nearly all differences have one sign, as in a sorted column."""
+
 MIN_STEPS, MIN_SERIES = 3, 2
 """Rows of one series, on average, and series, for a table to be one of series."""
 
@@ -80,6 +88,43 @@ def refuse_series(table: Table, source: str, target: str) -> str | None:
             f"(--group-by {series_id} --order-by {time})"
         )
     return None
+
+
+def neighbors_note(table: Table, sources: Sequence[str], target: str) -> str | None:
+    """Return a note if neighboring rows of a table are alike, as steps of a series are, also among rows of one label.
+
+    Spikes do not decide: numbers are compared by their ranks.
+    """
+    if table.builtin is not None:
+        return None
+    with contextlib.closing(table.rows()) as rows:
+        examined = [row for _, row in itertools.islice(rows, MAX_EXAMINED_ROWS)]
+    labels = np.array([str(row.get(target)) for row in examined])
+    if len(set(labels.tolist())) > len(labels) / MIN_STEPS:  # numbers
+        labels[:] = ""
+    is_alike = labels[1:] == labels[:-1]
+    if is_alike.sum() < MIN_NEIGHBORS:
+        return None
+    ratios = [_neighbor_ratio([_number(row.get(source)) for row in examined], labels, is_alike) for source in sources]
+    if np.median(ratios) > MAX_NEIGHBOR_RATIO:
+        return None
+    return (
+        "each row is learned alone, although neighboring rows are alike, as the steps of a series are: if they are steps, say "
+        f"--source {sources[0]}:numbers{',...' if len(sources) > 1 else ''}, or name their time with --order-by"
+    )
+
+
+def _neighbor_ratio(values: list[float | None], labels: npt.NDArray[Any], is_alike: npt.NDArray[Any]) -> float:
+    """Return the mean squared difference of neighbors divided by the variance among rows of one label, in ranks."""
+    numbers = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    ranks = np.unique(numbers, return_inverse=True)[1].reshape(-1).astype(np.float64)
+    differences = np.diff(ranks)[is_alike]
+    spread = sum(
+        float(np.square(part - part.mean()).sum()) for part in (ranks[labels == label] for label in set(labels.tolist()))
+    )
+    if spread == 0 or abs(np.sign(differences).mean()) > MAX_SORTED_SHARE:
+        return math.inf
+    return float(np.square(differences).mean()) / (spread / len(ranks))
 
 
 def refuse_tagged_words(table: Table, source: str, target: str, labels: Sequence[str]) -> str | None:
