@@ -19,6 +19,7 @@ import numpy.typing as npt
 from unrolled.datasets.tables import Row
 from unrolled.errors import DataError
 from unrolled.tables.cell_values import MISSING_IN_NUMBERS, is_missing, to_number
+from unrolled.tables.column import Column
 from unrolled.tables.entities import are_entity_tags
 from unrolled.tables.json_files import nested_value
 from unrolled.tables.step_times import time_keys
@@ -44,13 +45,20 @@ MIN_UNNAMED_COLUMNS = 16
 _NUMBERED = re.compile(r"(.*?)([0-9]+)")
 
 
-def refuse_single_steps(table: Table, source: str, is_number: bool, target: str, labels: Sequence[str]) -> str | None:
-    """Raise `DataError` for a source column of single steps: numbers of a series, or words with tags of entities (`labels`).
+def note_of_series(table: Table, sources: Sequence[Column], target: Column) -> str | None:
+    """Return a note if rows look like steps of series, and are read as single ones; or None.
 
-    Returns:
-        A note for the user, or None; see `refuse_series`.
+    Raises:
+        DataError: The source has single steps: numbers of a series, or words with tags of entities.
     """
-    return refuse_series(table, source, target) if is_number else refuse_tagged_words(table, source, target, labels)
+    is_number, note, name = all(column.kind == "number" for column in sources), None, sources[0].name
+    if len(sources) == 1 and is_number:
+        note = refuse_series(table, name, target.name)
+    elif len(sources) == 1:
+        refuse_tagged_words(table, name, target.name, target.labels)
+    if is_number and note is None and target.kind in ("label", "number"):
+        note = neighbors_note(table, [column.name for column in sources], target.name)
+    return note
 
 
 def refuse_series(table: Table, source: str, target: str) -> str | None:
@@ -127,10 +135,10 @@ def _neighbor_ratio(values: list[float | None], labels: npt.NDArray[Any], is_ali
     return float(np.square(differences).mean()) / (spread / len(ranks))
 
 
-def refuse_tagged_words(table: Table, source: str, target: str, labels: Sequence[str]) -> str | None:
+def refuse_tagged_words(table: Table, source: str, target: str, labels: Sequence[str]) -> None:
     """Raise `DataError` if the rows are single words with tags of entities, which need the sentence that the words are of."""
     if "O" not in labels or not are_entity_tags(labels):
-        return None
+        return
     with contextlib.closing(table.rows()) as rows:
         examined = [nested_value(row, source) for _, row in itertools.islice(rows, MAX_EXAMINED_ROWS)]
     if all(isinstance(value, str) and len(value.split()) < 2 for value in examined if not is_missing(value)):
@@ -138,7 +146,6 @@ def refuse_tagged_words(table: Table, source: str, target: str, labels: Sequence
             f"'{target}' of {table.name} has tags of entities, one word per row, and a word alone does not show its sentence: "
             f"add --group-by with the column that names the sentence, or say {source}:label."
         )
-    return None
 
 
 def _wide_columns(names: Sequence[str], source: str) -> list[str]:

@@ -28,7 +28,7 @@ from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.ngrams import MAX_BUCKETS
 from unrolled.tables.pair_batching import PairDataset, PairLoader, balanced_weights, read_pairs
 from unrolled.tables.row_splits import MAX_HELD_OUT_ROWS, Indices, split_rows
-from unrolled.tables.series import neighbors_note, refuse_single_steps
+from unrolled.tables.series import note_of_series
 from unrolled.tables.series_spec import group_table, number_notes
 from unrolled.tables.source_columns import source_text, split_source
 from unrolled.tables.spec import TableSpec
@@ -120,20 +120,11 @@ class TableTask:
         if spec.labels_one_text and request.pair.ngrams:
             spec.source.ngram_buckets = MAX_BUCKETS  # until the training rows are counted
         logger.info(message)
-        self._note_series(spec, source)
+        if not any(parse_column(part, "source")[1] for part in split_source(source, self.table)):
+            series_note = note_of_series(self.table, spec.sources, spec.target)
+            if series_note is not None:
+                logger.warning(series_note)
         return spec
-
-    def _note_series(self, spec: TableSpec, source: str) -> None:
-        """Warn of rows that look like the steps of series, and are read as single ones; see `tables/series.py`."""
-        if any(parse_column(part, "source")[1] for part in split_source(source, self.table)):
-            return
-        note, is_number = None, all(column.kind == "number" for column in spec.sources)
-        if not spec.others:
-            note = refuse_single_steps(self.table, spec.source.name, is_number, spec.target.name, spec.target.labels)
-        if is_number and note is None and spec.target.kind in ("label", "number"):
-            note = neighbors_note(self.table, [column.name for column in spec.sources], spec.target.name)
-        if note is not None:
-            logger.warning(note)
 
     def _read_validation(self, spec: TableSpec, name: str, encoding: str | None) -> PairDataset:
         """Encode the rows of another table for validation, and log which are left out or have a source of the training rows."""
