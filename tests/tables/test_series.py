@@ -27,12 +27,13 @@ from unrolled.tables.long_table import LongFormat, group_steps
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.scaling import Scaling
+from unrolled.tables.series import neighbors_note
 from unrolled.tables.series_metrics import find_period, forecast_baselines, number_metrics, series_baselines, series_report
 from unrolled.tables.series_spec import number_notes, series_spec
 from unrolled.tables.step_arrays import parse_steps
+from unrolled.tables.step_times import next_times, time_keys
 from unrolled.tables.table_files import open_table
 from unrolled.tables.wav_files import read_wav
-from unrolled.views.series_table import next_times
 
 TINY = ("--hidden", 16, "--layers", 1, "--threads", 1, "--precision", "float32", "--sample-length", 0)
 PHI, NOISE = (1.5, -0.8), 2.0
@@ -173,9 +174,29 @@ def test_spikes_do_not_decide_and_are_named_with_their_line(cli: Cli) -> None:
     assert "eeg.csv, line 102, eeg.csv, line 335, eeg.csv, line 702" in trained.err
     metrics = json.loads(cli("eval", "run", "--json").out)
     assert metrics["accuracy"] > 0.95 > metrics["baselines"]["majority"]["accuracy"]
+    assert "row_accuracy" not in metrics
     rows = rows_of(cli("predict", "run", table).out)
     assert len(rows) == 1500
     assert {row["predicted"] for row in rows} == {"open", "shut"}
+
+
+def test_rows_that_follow_each_other_like_steps_are_noticed(cli: Cli) -> None:
+    draw, kinds = np.random.default_rng(0), np.repeat(["a", "b", "c"], 300)
+    by_kind = np.repeat([1, 4, 9], 300) + draw.standard_normal(900)  # rows of one kind together, but in no order
+    values = np.sort(draw.standard_normal(900))
+    for columns, is_noticed in (
+        (spiked_channels(), True),
+        ({"c0": np.sin(np.arange(900) / 40) + draw.normal(0, 0.1, 900), "eye": draw.standard_normal(900)}, True),
+        ({"c0": by_kind, "eye": kinds}, False),
+        ({"c0": values, "eye": 2 * values}, False),
+        ({"c0": draw.integers(0, 5, 900), "eye": draw.choice(["a", "b"], 900)}, False),
+    ):
+        table = open_table(write_long("t.csv", columns))
+        note = neighbors_note(table, [name for name in columns if name != "eye"], "eye")
+        assert (note is not None) == is_noticed, columns
+    table_name = write_long("t.csv", spiked_channels(800))
+    trained = cli("train", table_name, "--source", "c0,c1", "--target", "eye", *TINY, "--steps", 1)
+    assert "if they are steps, say --source c0:numbers,..." in trained.err
 
 
 @pytest.mark.slow
@@ -334,8 +355,13 @@ def test_long_tables_are_sorted_and_grouped(cli: Cli) -> None:
         ("b", [1, 2], [4, 6]),
     ]
     assert "2 rows were not in the order of 't', and were sorted" in table.notes
+    assert "same 't'" not in "".join(table.notes)
+    assert (
+        "2 rows have the same 't' as another row of their series"
+        in group_steps(open_table("t.csv"), LongFormat(None, "t"), ["x"]).notes[-1]
+    )
     write_long("t.csv", {"t": ["2024-01-01", "31/01/2024"], "x": [1, 2]})
-    with pytest.raises(DataError, match=r"line 3: 't' is '31/01/2024', and the times of a series are all numbers or all ISO"):
+    with pytest.raises(DataError, match=r"line 3: 't' is '31/01/2024', and the times of a table are all numbers, all ISO"):
         group_steps(open_table("t.csv"), LongFormat(None, "t"), ["x"])
     write_long("t.csv", {"x": [*range(20), "abc"]})
     with pytest.raises(DataError, match=r"'x': t\.csv, line 22: a number is expected, and this is 'abc'"):
@@ -372,6 +398,24 @@ def test_drift_is_removed() -> None:
     assert np.allclose(by_group.unscale(by_group.to_targets(values), values), values, atol=1e-4)
 
 
+def test_the_period_of_a_series_with_a_trend_and_of_a_week() -> None:
+    month, hour = np.arange(144), np.arange(24 * 7 * 8)
+    assert find_period((110 + 2.5 * month) * (1 + 0.2 * np.sin(month * np.pi / 6))) == 12
+    noise = np.random.default_rng(0).standard_normal(len(hour))
+    load = 0.05 * hour + 20 * np.sin(hour * np.pi / 12) + 15 * (hour // 24 % 7 > 4) + noise
+    assert find_period(load) == 168
+    assert find_period(np.arange(100.0)) is find_period(np.ones(100)) is find_period(np.cumsum(noise)) is None
+
+
+def test_numbers_with_decimal_commas_are_steps_and_no_lists(cli: Cli) -> None:
+    Path("de.csv").write_text("Zeit;Druck;Temp\n" + "".join(f"{h % 28 + 1}.{h // 28 + 1}.2024;{h},5;1,25\n" for h in range(84)))
+    trained = cli("train", "de.csv", "--source", "Druck,Temp", "--horizon", 2, *TINY, "--steps", 1, "--out", "run")
+    assert (trained.code, "84 steps of 1 series" in trained.err) == (0, True), trained.err
+    assert " validation forecast" in trained.err
+    assert " row" not in cli("eval", "run").out.splitlines()[0]
+    assert [row["step"] for row in rows_of(cli("predict", "run", "de.csv").out)] == ["1", "2"]
+
+
 def test_losses_of_numbers() -> None:
     outputs, targets = torch.tensor([[0.0, 1.0], [0.0, 1.0]]), torch.tensor([[2.0], [math.nan]])
     sums, counts = number_losses(outputs, targets, "quantiles", (0.1, 0.9))
@@ -404,10 +448,44 @@ def test_baselines_and_metrics() -> None:
 
 
 def test_times_go_on() -> None:
-    assert next_times(["2024-02-28T23:00", "2024-02-29T00:00"], 1) == ["2024-02-29T01:00:00"]
+    for times, following in (
+        (["2024-02-28T23:00", "2024-02-29T00:00"], "2024-02-29T01:00:00"),
+        (["2024-02-28 23:00:00", "2024-02-29 0:00:00"], "2024-02-29 01:00:00"),
+        (["2023-10-29T01:00+01:00", "2023-10-29T02:00+01:00"], "2023-10-29T03:00:00+01:00"),
+        (["1960-11", "1960-12"], "1961-01"),
+        (["2024-01-31", "2024-02-29"], "2024-03-31"),
+        (["2023-10-01", "2024-01-01"], "2024-04-01"),
+        ([20240130, 20240131], 20240201),
+        (["30.12.2023 12:00", "31.12.2023 12:00"], "01.01.2024 12:00"),
+        (["12/31/2023 10:30 AM", "12/31/2023 11:30 AM"], "12/31/2023 12:30 PM"),
+    ):
+        assert next_times(times, 1) == [following]
     assert next_times([0.5, 1.0], 2) == [1.5, 2]
     assert next_times([1, 2, 5], 2) == []
     assert next_times([], 2) == []
+
+
+def test_times_are_sorted_as_times_and_not_as_texts() -> None:
+    for times in (
+        ["2024-01-01 8:00", "2024-01-01 9:00", "2024-01-01 10:00"],
+        ["2023-10-29T02:30+02:00", "2023-10-29T02:00+01:00"],
+        ["2023-10-29 02:30:00 +02:00", "2023-10-29T01:00Z"],
+        ["1949-9", "1949-10"],
+        ["9/30/2023", "10/1/2023", "10/1/2024"],
+        ["30.9.2023", "1.10.2023", "02.10.2023"],
+        ["1/13/2023 9:00 AM", "1/13/2023 12:30 PM", "1/13/2023 1:00 PM"],
+        ["9", "10.5"],
+    ):
+        keys: Any = time_keys(times)
+        assert keys == sorted(set(keys)), times
+    for unordered, place in (
+        (["1/2/2023", "3/4/2023"], 0),  # days or months
+        (["2024-01-01", "2024-01-02T00:00Z"], 1),  # no offset, and one
+        (["2024-01-01", "soon"], 1),
+        (["2024-01-01", None], 1),
+        (["31.12.2023", "12/31/2023"], 1),
+    ):
+        assert time_keys(unordered) == place, unordered
 
 
 def test_settings_that_do_not_fit_are_refused(cli: Cli) -> None:

@@ -1,5 +1,7 @@
 """Reading tables: formats, errors with their line, inferred kinds and modes, batches."""
 
+import datetime
+import decimal
 import gzip
 import re
 from dataclasses import replace
@@ -56,6 +58,11 @@ def test_parquet(tmp_path: Path) -> None:
 
     pyarrow.parquet.write_table(pyarrow.table({"a": ["x", "y"], "b": [[1.0, 2.0], [3.0]]}), tmp_path / "t.parquet")
     assert rows(str(tmp_path / "t.parquet")) == [(1, {"a": "x", "b": [1.0, 2.0]}), (2, {"a": "y", "b": [3.0]})]
+    noon, price = datetime.datetime(2024, 3, 31, 12), decimal.Decimal("0.50")
+    columns = {"t": [noon], "d": [noon.date()], "price": [price], "times": [[noon, None]], "raw": [b"\xff"]}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "typed.parquet")
+    [(_, row)] = rows(str(tmp_path / "typed.parquet"))
+    assert list(row.values()) == ["2024-03-31T12:00:00", "2024-03-31", "0.50", ["2024-03-31T12:00:00", None], b"\xff"]
     with pytest.raises(DataError, match="not a valid Parquet"):
         rows(write(tmp_path / "u.parquet", "no"))
 

@@ -152,6 +152,7 @@ def table_report(labels: int = 60) -> dict[str, Any]:
             "headline": "accuracy",
             "metrics": {"accuracy": 0.932, "macro F1": 0.91234},
             "rows": 500,
+            "evaluated": "500 rows",
             "notes": ["On the test part."],
             "baselines": {
                 "most frequent label": {"accuracy": 0.12, "macro F1": 0.01},

@@ -284,7 +284,10 @@ def evaluate_predictions(
     texts, values = [prediction.text for prediction in predictions], [prediction.values for prediction in predictions]
     quantiles = [prediction.quantiles for prediction in predictions]
     report = spec.target.metric_report(EvalRows(spec.source, sources, truths, texts, values, quantiles), spec.train_stats)
-    return replace(report, row_noun=spec.row_noun)
+    if spec.is_stream:  # a row is a block of steps, which no one made
+        metrics = {name: value for name, value in report.metrics.items() if name != "row_accuracy"}
+        return replace(report, metrics=metrics, row_noun="forecast" if spec.horizon else "step")
+    return report
 
 
 def _known_steps(

@@ -5,7 +5,6 @@ Training data that are objects are kept as JSON lines in the cache, so that a ru
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import itertools
 import json
@@ -13,13 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from unrolled.atomic_io import make_dir, write_atomic
 from unrolled.datasets.tables import Row
 from unrolled.errors import DataError
 from unrolled.tables.table_files import Table
-from unrolled.tables.table_format import NumberedRows
+from unrolled.tables.table_format import NumberedRows, plain_value
 from unrolled.text.corpus import cache_folder
 
 
@@ -70,22 +67,7 @@ def frame_rows(data: Any) -> Iterator[Row]:
             raise DataError(
                 f"Row {number:,} of the table is {type(row).__name__}, and a dictionary with its columns is expected."
             )
-        yield {str(name): _plain(value) for name, value in row.items()}
-
-
-def _plain(value: Any) -> Any:
-    """Return a cell as a JSON value; what other libraries have for a missing value is None."""
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value):
-        return None
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    if isinstance(value, list | tuple):
-        return [_plain(element) for element in value]
-    if isinstance(value, Mapping):
-        return {str(key): _plain(element) for key, element in value.items()}
-    return value if isinstance(value, str | int | float | bool) else str(value)
+        yield {str(name): plain_value(value) for name, value in row.items()}
 
 
 def table_of_frame(data: Any) -> Table:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ from unrolled.errors import DataError, UsageError
 from unrolled.tables.cell_values import MISSING_IN_NUMBERS, Cell, is_missing, parse_text, to_number
 from unrolled.tables.source_columns import split_source
 from unrolled.tables.step_arrays import StepArray, StepTexts, number_or_gap
+from unrolled.tables.step_times import time_keys
 from unrolled.tables.table_files import Table
 from unrolled.tables.table_format import NumberedRows
 
@@ -25,8 +26,6 @@ MAX_STEP_LABELS = 10
 
 MIN_NUMBER_SHARE = 0.9
 """Share of the values of a column that are numbers, for it to be one of numbers: the first other value is then an error."""
-
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.+Z-]*)?")
 
 
 @dataclass(frozen=True)
@@ -82,19 +81,15 @@ def group_steps(table: Table, format: LongFormat, names: Sequence[str]) -> Table
     @functools.cache
     def read() -> tuple[list[tuple[int, dict[str, Any]]], list[str]]:
         flat = [column for part in parts.values() for column in part]
-        series, num_moved, num_unnamed = _read_series(table, group_by, order_by, flat)
+        series, notes = _read_series(table, group_by, order_by, flat)
         kinds = [_is_numeric(table, [group.columns[i] for group in series.values()]) for i in range(len(flat))]
         rows = []
         for key, group in series.items():
             row: dict[str, Any] = {group_by: key} if group_by else {}
             row |= {name: _cell_value(table, group, flat, part, kinds) for name, part in parts.items()}
             rows.append((group.lines[0], row))
-        notes = [f"{table.name}: {plural(sum(len(g.lines) for g in series.values()), 'step')} of {len(series):,} series"]
-        if num_moved:
-            notes.append(f"{num_moved:,} rows were not in the order of '{order_by}', and were sorted")
-        if num_unnamed:
-            notes.append(f"{num_unnamed:,} rows without '{group_by}' belong to the series of the row above")
-        return rows, notes
+        num_steps = sum(len(group.lines) for group in series.values())
+        return rows, [f"{table.name}: {plural(num_steps, 'step')} of {len(series):,} series", *notes]
 
     def rows() -> NumberedRows:
         yield from read()[0]
@@ -104,8 +99,8 @@ def group_steps(table: Table, format: LongFormat, names: Sequence[str]) -> Table
 
 def _read_series(
     table: Table, group_by: str | None, order_by: str | None, columns: list[str]
-) -> tuple[dict[Any, _Series], int, int]:
-    """Return the series by name, each ordered by time; how many rows were out of order, and how many had no name.
+) -> tuple[dict[Any, _Series], list[str]]:
+    """Return the series by name, each ordered by time; and sentences about rows that were out of order, or had no name.
 
     A row without a name belongs to the series of the row above, as in tables that name each sentence once.
     """
@@ -125,35 +120,39 @@ def _read_series(
             column.append(value)
     if not series:
         raise DataError(f"{table.name} has no rows.")
-    num_moved = sum(_sort(table, group, order_by) for group in series.values()) if order_by else 0
-    return series, num_moved, num_unnamed
+    notes = _sort(table, list(series.values()), order_by) if order_by else []
+    if num_unnamed:
+        notes.append(f"{num_unnamed:,} rows without '{group_by}' belong to the series of the row above")
+    return series, notes
 
 
-def _sort(table: Table, group: _Series, order_by: str) -> int:
-    """Sort the rows of a series by time; return how many rows have another place than before."""
-    keys = [_time_key(value) for value in group.times]
-    kinds = {type(key) for key in keys}
-    if len(kinds) > 1 or type(None) in kinds:
-        wrong = next((i for i, key in enumerate(keys) if type(key) is not type(keys[0]) or key is None), 0)
+def _sort(table: Table, series: Sequence[_Series], order_by: str) -> list[str]:
+    """Sort the rows of each series by time; return sentences about rows that have another place than before, and about rows at
+    the time of another one."""
+    keys = time_keys([time for group in series for time in group.times])
+    if isinstance(keys, int):
+        line, time = [pair for group in series for pair in zip(group.lines, group.times, strict=True)][keys]
         raise DataError(
-            f"{table.name}, line {group.lines[wrong]:,}: '{order_by}' is {str(group.times[wrong])[:40]!r}, and the times of a "
-            "series are all numbers or all ISO dates, such as 2024-03-31 or 2024-03-31T18:00."
+            f"{table.name}, line {line:,}: '{order_by}' is {str(time)[:40]!r}, and the times of a table are all numbers, all "
+            "ISO dates, such as 2024-03-31 or 2024-03-31T18:00, or all dates such as 31.03.2024 or 3/31/2024 6:00 PM, one of "
+            "them after the 12th, which tells days from months. If the rows are in order, leave --order-by out."
         )
-    sortable: list[Any] = keys
-    order = sorted(range(len(keys)), key=sortable.__getitem__)
-    moved = sum(i != place for place, i in enumerate(order))
-    if moved:
-        group.lines, group.times = [group.lines[i] for i in order], [group.times[i] for i in order]
-        group.columns = [[column[i] for i in order] for column in group.columns]
-    return moved
-
-
-def _time_key(value: Any) -> float | str | None:
-    """Return what a time is sorted by: a number, or an ISO date as text; None if it is neither."""
-    if isinstance(value, str):
-        number = to_number(value)
-        return number if number is not None else value.strip() if _DATE.fullmatch(value.strip()) else None
-    return float(value) if isinstance(value, int | float) and not math.isnan(value) else None
+    num_moved = num_repeated = 0
+    left = iter(keys)
+    for group in series:
+        own: list[Any] = list(itertools.islice(left, len(group.times)))
+        order, num_repeated = sorted(range(len(own)), key=own.__getitem__), num_repeated + len(own) - len(set(own))
+        if moved := sum(i != place for place, i in enumerate(order)):
+            num_moved += moved
+            group.lines, group.times = [group.lines[i] for i in order], [group.times[i] for i in order]
+            group.columns = [[column[i] for i in order] for column in group.columns]
+    notes = [f"{num_moved:,} rows were not in the order of '{order_by}', and were sorted"] if num_moved else []
+    if num_repeated:
+        notes.append(
+            f"{num_repeated:,} rows have the same '{order_by}' as another row of their series, and are steps of their own: if "
+            "they are of other series, --group-by names these"
+        )
+    return notes
 
 
 def _is_numeric(table: Table, columns: list[list[Any]]) -> bool:

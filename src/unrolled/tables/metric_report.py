@@ -33,8 +33,8 @@ class MetricReport(Displayed):
     `labels` and `confusion` `(labels, labels)`, counts by [truth, predicted], are set if the target is one of few labels.
     `warning` says what makes the metrics worthless, such as that all predictions are the same.
     `num_steps` is the number of labels in all rows, if a row has several. `standard_error` is that of the headline metric, and
-    `split` the part of the table that the rows are, `row_noun` what a row is called. The baselines `informed` know more of a
-    row than the model does.
+    `split` the part of the table that the rows are. The baselines `informed` know more of a row than the model does.
+    `row_noun` is what people count: rows, steps, or forecasts, of which a series has many.
     """
 
     metrics: dict[str, float]
@@ -51,10 +51,19 @@ class MetricReport(Displayed):
     row_noun: str = "row"
 
     @property
+    def num_evaluated(self) -> int:
+        """How many rows, steps or forecasts were evaluated."""
+        return self.num_steps if self.row_noun == "step" and self.num_steps is not None else self.num_rows
+
+    def count(self, split: str = "") -> str:
+        """Return how many rows, steps or forecasts were evaluated, in words."""
+        return plural(self.num_evaluated, f"{split} {self.row_noun}".strip())
+
+    @property
     def facts(self) -> Mapping[str, object]:
         """What is displayed."""
         metrics = {name: _format_metric(name, value) for name, value in self.metrics.items()}
-        return {**metrics, f"{self.row_noun}s": f"{self.num_rows:,}"}
+        return {**metrics, f"{self.row_noun}s": f"{self.num_evaluated:,}"}
 
     @property
     def headline(self) -> str:
@@ -71,7 +80,7 @@ class MetricReport(Displayed):
             names = [escape_label(label) for label in self.labels]
             counts = [[name, *map(str, row)] for name, row in zip(names, self.confusion.tolist(), strict=True)]
             tables += html_table(counts, ["truth \\ predicted", *names])
-        return f"<div>{plural(self.num_rows, self.row_noun)}</div>{tables}"
+        return f"<div>{self.count()}</div>{tables}"
 
     def in_words(self, split: str, error: float | None = None) -> str:
         """Return the first metrics, on rows of `split`, with the baselines; `error` is the standard error of the headline."""
@@ -83,8 +92,7 @@ class MetricReport(Displayed):
             for name, metrics_of in self.baselines.items()
             if self.headline in metrics_of
         )
-        counted = plural(self.num_rows, f"{split} {self.row_noun}")
-        summary = f"{', '.join(metrics)} on {counted}" + (f" ({baselines})" if baselines else "")
+        summary = f"{', '.join(metrics)} on {self.count(split)}" + (f" ({baselines})" if baselines else "")
         return f"{summary}; {self.warning}" if self.warning else summary
 
     @property
@@ -118,9 +126,8 @@ class MetricReport(Displayed):
 
     def to_text(self) -> str:
         """Return the report as plain text in aligned columns, without a final line end."""
-        counts_line = plural(self.num_rows, self.row_noun) + (
-            "" if self.num_steps is None else f", {plural(self.num_steps, 'step')}"
-        )
+        counts_line = self.count()
+        counts_line += "" if self.num_steps is None or self.row_noun == "step" else f", {plural(self.num_steps, 'step')}"
         counts_line += "" if self.split == "all" else f" of the {self.split} split"
         if self.standard_error is not None:
             counts_line += f"; standard error of {self.headline.replace('_', ' ')}: {self.standard_error:.3f}"

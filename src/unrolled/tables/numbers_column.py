@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -170,8 +171,10 @@ class NumbersColumn(Column):
         return ["/".join("gap" if np.isnan(value) else f"{value:.4g}" for value in row) for row in rows]
 
     def decode(self, values: Array) -> str:
-        rows = [[float(f"{value:.6g}") if np.isfinite(value) else None for value in row] for row in np.atleast_2d(values)]
-        return json.dumps([row[0] for row in rows] if len(self.columns) == 1 else rows)
+        numbers = np.asarray(values, dtype=np.float64).reshape(-1, len(self.columns))
+        if len(self.columns) == 1:
+            return json.dumps(_rounded(numbers[:, 0].tolist()))
+        return json.dumps([_rounded(row) for row in numbers.tolist()])
 
     def loss_targets(self, values: Array) -> Array:
         return self.to_targets(values)
@@ -217,3 +220,9 @@ class NumbersColumn(Column):
         rate = f" at {self.rate:,} a second" if self.rate else ""
         width = "" if len(self.columns) == 1 else f" of {len(self.columns)} columns"
         return f"{self.name}: numbers{width}{rate}"
+
+
+def _rounded(numbers: list[float]) -> list[float | None]:
+    """Return numbers with 6 significant digits, None for those that are not finite. Floats of Python are formatted eight times
+    as fast as those of numpy."""
+    return [float(f"{number:.6g}") if math.isfinite(number) else None for number in numbers]

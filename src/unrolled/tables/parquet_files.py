@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import itertools
 from pathlib import Path
+from typing import Any
 
 from unrolled.errors import DataError, UnrolledError, first_line
-from unrolled.tables.table_format import NumberedRows, ReadErrors, Source
+from unrolled.tables.table_format import NumberedRows, ReadErrors, Source, plain_value
 from unrolled.text.compressed_files import is_compressed, open_bytes
 
 PARQUET_MAGIC = b"PAR1"
@@ -39,8 +40,14 @@ def parquet_rows(source: Source) -> NumberedRows:
     try:
         file = parquet.ParquetFile(_unzipped(path) if is_compressed(path) else path)
         batches = file.iter_batches(batch_size=1024)
-        yield from enumerate(itertools.chain.from_iterable(batch.to_pylist() for batch in batches), 1)
+        rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
+        yield from ((number, dict(zip(row, map(_plain, row.values()), strict=True))) for number, row in enumerate(rows, 1))
     except UnrolledError:
         raise
     except Exception as error:  # pyarrow may raise any exception for a damaged file
         raise DataError(f"{path} is not a valid Parquet file: {first_line(error)}.") from error
+
+
+def _plain(value: Any) -> Any:
+    """Return a cell with dates and decimals, also in lists, as texts."""
+    return value if value is None or isinstance(value, str | int | float | bytes) else plain_value(value)

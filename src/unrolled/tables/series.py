@@ -7,19 +7,29 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from unrolled.datasets.tables import Row
 from unrolled.errors import DataError
 from unrolled.tables.cell_values import MISSING_IN_NUMBERS, is_missing, to_number
+from unrolled.tables.column import Column
 from unrolled.tables.entities import are_entity_tags
 from unrolled.tables.json_files import nested_value
+from unrolled.tables.step_times import time_keys
 from unrolled.tables.table_files import Table
 
 MAX_EXAMINED_ROWS = 5000
+MIN_NEIGHBORS, MAX_NEIGHBOR_RATIO, MAX_SORTED_SHARE = 200, 1.0, 0.9
+"""Rows that follow each other like steps: of so many neighbors with one label, the mean squared difference is at most this
+share of the variance, where independent rows have 2; and not nearly all differences have one sign, as in a sorted column."""
+
 MIN_STEPS, MIN_SERIES = 3, 2
 """Rows of one series, on average, and series, for a table to be one of series."""
 
@@ -33,16 +43,22 @@ MIN_UNNAMED_COLUMNS = 16
 """The same, for columns that have no name but their number: fewer may be any numbers."""
 
 _NUMBERED = re.compile(r"(.*?)([0-9]+)")
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.+Z-]*)?")
 
 
-def refuse_single_steps(table: Table, source: str, is_number: bool, target: str, labels: Sequence[str]) -> str | None:
-    """Raise `DataError` for a source column of single steps: numbers of a series, or words with tags of entities (`labels`).
+def note_of_series(table: Table, sources: Sequence[Column], target: Column) -> str | None:
+    """Return a note if rows look like steps of series, and are read as single ones; or None.
 
-    Returns:
-        A note for the user, or None; see `refuse_series`.
+    Raises:
+        DataError: The source has single steps: numbers of a series, or words with tags of entities.
     """
-    return refuse_series(table, source, target) if is_number else refuse_tagged_words(table, source, target, labels)
+    is_number, note, name = all(column.kind == "number" for column in sources), None, sources[0].name
+    if len(sources) == 1 and is_number:
+        note = refuse_series(table, name, target.name)
+    elif len(sources) == 1:
+        refuse_tagged_words(table, name, target.name, target.labels)
+    if is_number and note is None and target.kind in ("label", "number"):
+        note = neighbors_note(table, [column.name for column in sources], target.name)
+    return note
 
 
 def refuse_series(table: Table, source: str, target: str) -> str | None:
@@ -82,10 +98,47 @@ def refuse_series(table: Table, source: str, target: str) -> str | None:
     return None
 
 
-def refuse_tagged_words(table: Table, source: str, target: str, labels: Sequence[str]) -> str | None:
+def neighbors_note(table: Table, sources: Sequence[str], target: str) -> str | None:
+    """Return a note if neighboring rows of a table are alike, as steps of a series are, also among rows of one label.
+
+    Spikes do not decide: numbers are compared by their ranks.
+    """
+    if table.builtin is not None:
+        return None
+    with contextlib.closing(table.rows()) as rows:
+        examined = [row for _, row in itertools.islice(rows, MAX_EXAMINED_ROWS)]
+    labels = np.array([str(row.get(target)) for row in examined])
+    if len(set(labels.tolist())) > len(labels) / MIN_STEPS:  # numbers
+        labels[:] = ""
+    is_alike = labels[1:] == labels[:-1]
+    if is_alike.sum() < MIN_NEIGHBORS:
+        return None
+    ratios = [_neighbor_ratio([_number(row.get(source)) for row in examined], labels, is_alike) for source in sources]
+    if np.median(ratios) > MAX_NEIGHBOR_RATIO:
+        return None
+    return (
+        "each row is learned alone, although neighboring rows are alike, as the steps of a series are: if they are steps, say "
+        f"--source {sources[0]}:numbers{',...' if len(sources) > 1 else ''}, or name their time with --order-by"
+    )
+
+
+def _neighbor_ratio(values: list[float | None], labels: npt.NDArray[Any], is_alike: npt.NDArray[Any]) -> float:
+    """Return the mean squared difference of neighbors divided by the variance among rows of one label, in ranks."""
+    numbers = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    ranks = np.unique(numbers, return_inverse=True)[1].reshape(-1).astype(np.float64)
+    differences = np.diff(ranks)[is_alike]
+    spread = sum(
+        float(np.square(part - part.mean()).sum()) for part in (ranks[labels == label] for label in set(labels.tolist()))
+    )
+    if spread == 0 or abs(np.sign(differences).mean()) > MAX_SORTED_SHARE:
+        return math.inf
+    return float(np.square(differences).mean()) / (spread / len(ranks))
+
+
+def refuse_tagged_words(table: Table, source: str, target: str, labels: Sequence[str]) -> None:
     """Raise `DataError` if the rows are single words with tags of entities, which need the sentence that the words are of."""
     if "O" not in labels or not are_entity_tags(labels):
-        return None
+        return
     with contextlib.closing(table.rows()) as rows:
         examined = [nested_value(row, source) for _, row in itertools.islice(rows, MAX_EXAMINED_ROWS)]
     if all(isinstance(value, str) and len(value.split()) < 2 for value in examined if not is_missing(value)):
@@ -93,7 +146,6 @@ def refuse_tagged_words(table: Table, source: str, target: str, labels: Sequence
             f"'{target}' of {table.name} has tags of entities, one word per row, and a word alone does not show its sentence: "
             f"add --group-by with the column that names the sentence, or say {source}:label."
         )
-    return None
 
 
 def _wide_columns(names: Sequence[str], source: str) -> list[str]:
@@ -132,19 +184,15 @@ def _group(rows: Sequence[Row], column: str) -> list[list[Row]]:
 
 def _increases(groups: Sequence[Sequence[Row]], column: str) -> bool:
     """Return whether a column is a time: its values increase in each series, and series have times in common."""
+    keys = time_keys([row.get(column) for group in groups for row in group])
+    if isinstance(keys, int):
+        return False
+    left, times = iter(keys), set(keys)
     for group in groups:
-        times = [_time(row.get(column)) for row in group]
-        if any(time is None for time in times):
+        own: list[Any] = list(itertools.islice(left, len(group)))
+        if any(first >= second for first, second in itertools.pairwise(own)):
             return False
-        if any(type(first) is not type(second) or first >= second for first, second in itertools.pairwise(times)):
-            return False
-    all_times = [_time(row.get(column)) for group in groups for row in group]
-    return len(set(all_times)) <= MAX_DISTINCT_TIMES * len(all_times)
-
-
-def _time(value: Any) -> Any:
-    number = _number(value)
-    return number if number is not None else value if isinstance(value, str) and _DATE.fullmatch(value.strip()) else None
+    return len(times) <= MAX_DISTINCT_TIMES * len(keys)
 
 
 def _number(value: Any) -> float | None:

@@ -33,7 +33,8 @@ MIN_PERIOD_CORRELATION = 0.3
 
 
 def find_period(values: Floats) -> int | None:
-    """Return the period of a series `(T,)` in steps: the highest peak of the autocorrelation after it was below zero.
+    """Return the period of a series `(T,)` in steps: the highest peak of the autocorrelation after it was below zero, without
+    the trend, a straight line.
 
     Example:
         >>> find_period(np.sin(np.arange(200) * 2 * np.pi / 12))
@@ -42,9 +43,13 @@ def find_period(values: Floats) -> int | None:
     values = np.asarray(values, dtype=np.float64)[-MAX_FITTED_STEPS:]
     if np.isnan(values).all():
         return None
-    centered = np.nan_to_num(values - np.nanmean(values))
+    steps, is_known = np.arange(len(values)), ~np.isnan(values)
     limit = min(len(values) // MIN_PERIODS, MAX_PERIOD)
-    if limit < 3 or not centered.any():
+    if limit < 3 or np.ptp(values[is_known]) == 0:
+        return None
+    trend = np.polynomial.Polynomial.fit(steps[is_known], values[is_known], 1)
+    centered = np.where(is_known, values - trend(steps), 0.0)
+    if np.abs(centered).max() <= 1e-9 * np.ptp(values[is_known]):
         return None
     size = 1 << (2 * len(centered) - 1).bit_length()
     spectrum = np.fft.rfft(centered, size)

@@ -61,7 +61,8 @@ def long_format(table: Table, source: str, options: SeriesOptions) -> LongFormat
             if not is_missing(value):
                 is_file = isinstance(value, str) and value.lower().endswith((".npy", ".wav", ".wave"))
                 is_series = is_file or isinstance(value, list | np.ndarray)
-                is_series = is_series or (isinstance(value, str) and len(value.replace(",", " ").replace(";", " ").split()) > 1)
+                if isinstance(value, str) and to_number(value, table.allows_decimal_commas) is None:
+                    is_series = is_series or len(value.replace(",", " ").replace(";", " ").split()) > 1
                 return None if is_series else LongFormat()
     raise DataError(f"{table.name} has no row in which '{source}' has a value.")
 

@@ -237,10 +237,11 @@ class TableSpec:
     def check_aligned(self, source: Array, target: Array, cell: Cell) -> None:
         """Raise `DataError` if a target of one label per step does not have as many labels as the source has steps."""
         if self.mode.output == "aligned" and len(source) != len(target):
+            unit = "numbers" if self.target.kind == "numbers" else "labels"
             is_composed = isinstance(cell.value, str) and len(cell.value) == len(target) and self.source.normalization != "none"
             raise DataError(
                 f"{cell.location}: '{self.source.name}' has {len(source):,} steps and '{self.target.name}' {len(target):,} "
-                f"labels: each step needs one{'; --normalize none reads the source as it is' if is_composed else ''}."
+                f"{unit}: each step needs one{'; --normalize none reads the source as it is' if is_composed else ''}."
             )
 
     def to_json(self) -> dict[str, Any]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import functools
 import io
+import math
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from unrolled.datasets.tables import Row
 from unrolled.errors import DataError, UsageError
@@ -38,6 +42,26 @@ MAX_CHARS = 1 << 23
 
 FIRST_ROW, NO_HEADER = "first", "none"
 """Values of `--header`: the first row has the names of the columns; or it is data, and columns are named 0, 1, 2 ..."""
+
+
+def plain_value(value: Any) -> Any:
+    """Return a cell as a JSON value; what other libraries have for a missing value is None, and dates and decimals are texts.
+
+    Example:
+        >>> plain_value([datetime.date(2024, 3, 31), np.float32(0.5), math.nan])
+        ['2024-03-31', 0.5, None]
+    """
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, list | tuple):
+        return [plain_value(element) for element in value]
+    if isinstance(value, Mapping):
+        return {str(key): plain_value(element) for key, element in value.items()}
+    return value if isinstance(value, str | int | float | bool) else str(value)
 
 
 def path_of_table(table: Any) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,9 @@ import numpy as np
 from unrolled.datasets.tables import Row
 from unrolled.evaluation.predictor import Prediction
 from unrolled.printable import printable
-from unrolled.tables.cell_values import to_number
 from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.spec import TableSpec
+from unrolled.tables.step_times import next_times
 
 STEP_COLUMN = "step"
 
@@ -85,8 +84,8 @@ def step_rows(spec: TableSpec, rows: Iterator[tuple[Row, Prediction]], predicted
             if has_times and known and not times:
                 has_times = False
                 logger.info(
-                    f"the column '{long.order_by}' of the forecast is empty, since the times in the table are no numbers or "
-                    f"ISO dates of equal distances; the last one is {printable(str(known[-1]))}"
+                    f"the column '{long.order_by}' of the forecast is empty, since the times in the table have no equal "
+                    f"distances; the last one is {printable(str(known[-1]))}"
                 )
         for step in range(len(values)):
             cells: dict[str, Any] = dict(first)
@@ -99,33 +98,3 @@ def step_rows(spec: TableSpec, rows: Iterator[tuple[Row, Prediction]], predicted
             else:
                 cells[predicted] = labels[int(values[step])]
             yield cells
-
-
-def next_times(times: Sequence[Any], count: int) -> list[Any]:
-    """Return the times after the last of `times`, if they have equal distances: numbers or ISO dates; else none.
-
-    Example:
-        >>> next_times(["2024-01-31", "2024-02-01"], 2), next_times([1, 3, 4], 2)
-        (['2024-02-02', '2024-02-03'], [])
-    """
-    try:
-        dates = [datetime.datetime.fromisoformat(str(time).strip()) for time in times[-100:]]
-        is_date = all(len(str(time).strip()) == 10 for time in times[-2:])
-        step = dates[-1] - dates[-2]
-        if len({later - earlier for earlier, later in zip(dates, dates[1:], strict=False)}) != 1:
-            return []
-        following = [dates[-1] + step * number for number in range(1, count + 1)]
-        return [time.date().isoformat() if is_date else time.isoformat() for time in following]
-    except (ValueError, IndexError, TypeError, OverflowError):
-        pass
-    numbers = [to_number(time) if isinstance(time, str) else time for time in times[-100:]]
-    if len(numbers) < 2 or not all(isinstance(number, int | float) for number in numbers):
-        return []
-    steps = np.diff(np.array(numbers, dtype=np.float64))
-    if not np.allclose(steps, steps[0], rtol=1e-9, atol=0):
-        return []
-    return [_plain(float(numbers[-1] or 0) + float(steps[-1]) * number) for number in range(1, count + 1)]
-
-
-def _plain(number: float) -> float | int:
-    return int(number) if number.is_integer() else float(f"{number:.12g}")

@@ -28,9 +28,9 @@ from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.ngrams import MAX_BUCKETS
 from unrolled.tables.pair_batching import PairDataset, PairLoader, balanced_weights, read_pairs
 from unrolled.tables.row_splits import MAX_HELD_OUT_ROWS, Indices, split_rows
-from unrolled.tables.series import refuse_single_steps
+from unrolled.tables.series import note_of_series
 from unrolled.tables.series_spec import group_table, number_notes
-from unrolled.tables.source_columns import source_text
+from unrolled.tables.source_columns import source_text, split_source
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.spec_inference import infer_spec, parse_column
 from unrolled.tables.table_files import Table, open_table
@@ -73,7 +73,7 @@ class TableTask:
         self.train_rows, self.validation_rows, self.test_rows = self._split_rows(spec, request)
         if is_new:
             spec = self._fit_training(spec)
-            for note in (*number_notes(self.table, spec.source), *number_notes(self.table, spec.target)):
+            for note in dict.fromkeys(number_notes(self.table, spec.source) + number_notes(self.table, spec.target)):
                 logger.info(note)
         self.validation: PairDataset | None = self.dataset
         if request.table.validation is not None:
@@ -119,9 +119,8 @@ class TableTask:
         if spec.labels_one_text and request.pair.ngrams:
             spec.source.ngram_buckets = MAX_BUCKETS  # until the training rows are counted
         logger.info(message)
-        if not spec.others and parse_column(source, "source")[1] is None:
-            is_number, labels = spec.source.kind == "number", spec.target.labels
-            series_note = refuse_single_steps(self.table, spec.source.name, is_number, spec.target.name, labels)
+        if not any(parse_column(part, "source")[1] for part in split_source(source, self.table)):
+            series_note = note_of_series(self.table, spec.sources, spec.target)
             if series_note is not None:
                 logger.warning(series_note)
         return spec

@@ -12,10 +12,9 @@ const metricText = (value) => (isNumber(value) ? String(Number(value.toPrecision
 /** @typedef {Record<string, number | null>} Metrics */
 
 /**
- * @param {{ headline?: string, metrics?: Metrics, baselines?: Record<string, Metrics>, rows?: number, row_noun?: string,
- *   notes?: string[] }} data
+ * @param {{ headline?: string, metrics?: Metrics, baselines?: Record<string, Metrics>, evaluated?: string, notes?: string[] }} data
  */
-export function metricsSection({ headline, metrics = {}, baselines = {}, rows, row_noun: noun = "row", notes }) {
+export function metricsSection({ headline, metrics = {}, baselines = {}, evaluated, notes }) {
   const parts = [];
   if (Object.keys(metrics).length) {
     const lines = Object.entries(metrics).map(([name, value]) => [
@@ -25,7 +24,7 @@ export function metricsSection({ headline, metrics = {}, baselines = {}, rows, r
     ]);
     parts.push(table(["metric", "this model", ...Object.keys(baselines)], lines, "number metrics"));
   }
-  if (isNumber(rows)) parts.push(paragraph(`On ${plural(rows, noun)}.`, "muted small"));
+  if (evaluated) parts.push(paragraph(`On ${evaluated}.`, "muted small"));
   if (notes?.length) {
     parts.push(element("ul", { className: "notes" }, ...notes.map((note) => write(element("li"), note, { max: 600 }))));
   }
