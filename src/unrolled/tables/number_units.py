@@ -6,6 +6,8 @@ import re
 import unicodedata
 from typing import NamedTuple
 
+from unrolled.tables.digit_groups import with_ascii_digits
+
 COMMA_GROUPS = frozenset(("$", "£", "¥", "₹", "₩", "₱", "฿", "₪", "US$", "USD", "GBP", "JPY", "INR"))
 """Currencies whose users group digits by commas: with other units, the comma of `1,859` may be the decimal point."""
 
@@ -55,7 +57,7 @@ def split_unit(text: str) -> NumberText:
         >>> split_unit("($1.50)")
         NumberText(unit='$', number='-1.50', in_parentheses=True)
     """
-    bare = text.strip() if len(text) <= MAX_LENGTH else ""
+    bare = with_ascii_digits(text.strip()) if len(text) <= MAX_LENGTH else ""
     match = _IN_PARENTHESES.fullmatch(bare) if "(" in bare else None
     if match is not None:
         inner = split_unit("".join(match.groups()))
