@@ -1,5 +1,6 @@
 """Rows and cells as other programs and other scripts write them, with the right values."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from unrolled.errors import DataError
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.numeric_columns import NumberColumn
+from unrolled.tables.pair_batching import read_pairs
 from unrolled.tables.spec_inference import infer_spec
 from unrolled.tables.table_files import open_table
 
@@ -93,3 +95,17 @@ def test_labels_that_look_alike_are_reported(
     with caplog.at_level(logging.INFO, "unrolled"):
         assert infer_spec(open_table("t.csv"), "s:text", "t:label")[0].target.labels == sorted(labels)
     assert note in caplog.text if note else "labels that" not in caplog.text
+
+
+@pytest.mark.parametrize(("unit", "is_left_out"), [("k", True), ("M", True), (" kg", False), ("%", False)])
+@pytest.mark.parametrize("plain", ["400", 400])
+def test_a_number_without_a_unit_that_multiplies_is_left_out(
+    unit: str, is_left_out: bool, plain: str | int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [{"s": f"flat number {i}", "t": plain if i == 7 else f"{i}.5{unit}"} for i in range(40)]
+    Path("t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = open_table("t.jsonl")
+    spec = infer_spec(table, "s:text", "t")[0]
+    assert spec.target.kind == "number"
+    assert len(read_pairs(table, spec)) == 40 - is_left_out

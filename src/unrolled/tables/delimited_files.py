@@ -230,15 +230,22 @@ def delimited_rows(source: Source, dialect: Dialect, header: str, reported: set[
                 continue
             if len(cells) == 1 < len(columns) and not cells[0].strip(f"{BLANKS}\x1a"):
                 continue
-            if num_named <= len(cells) < len(columns) or (len(cells) > len(columns) and not any(cells[len(columns) :])):
-                cells = [*cells, *[""] * (len(columns) - len(cells))][: len(columns)]
-            if len(cells) != len(columns):
+            if len(cells) != len(columns) and not _fits(cells, len(columns), num_named):
                 raise DataError(f"{path}, line {reader.line_num:,}: {_wrong_width(cells, columns, dialect)}.")
             yield reader.line_num, dict(zip(columns, cells, strict=True))
     note = f"{path}: {plural(num_repeated, 'row')} that {'repeats' if num_repeated == 1 else 'repeat'} the header left out"
     if num_repeated and reported is not None and note not in reported:
         reported.add(note)
         logger.info(note)
+
+
+def _fits(cells: list[str], num_columns: int, num_named: int) -> bool:
+    """Cut empty cells at the end that are too many, or add those of columns without a name; return whether this was so."""
+    if not num_named <= len(cells) or any(cells[num_columns:]):
+        return False
+    cells[num_columns:] = []
+    cells += [""] * (num_columns - len(cells))
+    return True
 
 
 def _repeats(cells: list[str], header: list[str]) -> bool:

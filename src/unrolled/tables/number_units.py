@@ -26,6 +26,9 @@ MAX_LENGTH = 64
 
 MAX_UNIT_WORDS = 3
 
+SCALES = ("K", "k", "M", "B", "bn", "mn", "million", "billion", "Mio.", "Mrd.")
+"""Units that multiply: a number without them is another one."""
+
 _BLANK = "[ \u00a0\u202f\u2009]*"
 _NUMBER = "[.,]?\\d(?:[\\d.,'\u2019 \u00a0\u202f\u2009]*\\d)?"
 _SCALE = re.compile(r"(?:/|out of) ?\d{1,4}(?: [^\W\d]{1,15})?")
@@ -84,7 +87,18 @@ def is_symbol(unit: str) -> bool:
 
 def _follows_sign(unit: str) -> bool:
     """Return whether a unit may follow a number that has the sign of a currency before it: `$1,200/mo`, `$4K`."""
-    return unit[0] == "/" or unit in ("K", "k", "M", "m", "B", "bn", "mn", "million", "billion", "Mio.", "Mrd.")
+    return unit[0] == "/" or unit == "m" or unit in SCALES
+
+
+def may_be_left_out(unit: str) -> bool:
+    """Return whether a number without this unit is the same number, as 5 beside `5 kg`, and not 400 beside `1.2k`.
+
+    Example:
+        >>> may_be_left_out("kg"), may_be_left_out("$"), may_be_left_out("k"), may_be_left_out("$M")
+        (True, True, False, False)
+    """
+    bare = unit.lstrip("".join(character for character in unit if unicodedata.category(character) == "Sc"))
+    return bare not in SCALES
 
 
 def _may_precede(unit: str) -> bool:
