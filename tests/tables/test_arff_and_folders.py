@@ -246,5 +246,5 @@ def test_utf_16_without_a_mark_is_named(encoding: str, text: str, tmp_path: Path
     refused = cli("train", tmp_path / "t.csv", "--steps", 1, "--out", tmp_path / "run", *TINY_RUN)
     assert f"It looks like {name.upper()}" in refused.err
     (tmp_path / "nul.csv").write_bytes(b"text,label\na b,c\n\0d,e\n")
-    with pytest.raises(DataError, match=r"nul.csv, line 3: there is a NUL byte, .* Name its --encoding"):
+    with pytest.raises(DataError, match=r"nul.csv, line 3: there is a NUL byte, .* else name its --encoding"):
         open_table(str(tmp_path / "nul.csv"))

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.errors import DataError, did_you_mean, first_line
-from unrolled.tables.digit_groups import without_blanks
+from unrolled.tables.digit_groups import with_ascii_digits, without_blanks
 
 Array = npt.NDArray[Any]
 Parsed = TypeVar("Parsed")
@@ -151,8 +151,9 @@ def to_number(text: str, decimal_comma: bool = False) -> float | None:
 
 
 def plain_digits(text: str) -> str:
-    """Return a text without blanks around it; if it is a number, without those that group digits, and with a normal minus."""
-    text = text.strip(BLANKS)
+    """Return a text without blanks around it; if it is a number, without those that group digits, with a normal minus and with
+    the digits 0 to 9."""
+    text = with_ascii_digits(text.strip(BLANKS))
     if text[:1] == "\u2212":
         text = "-" + text[1:]
     return without_blanks(text)

@@ -210,8 +210,11 @@ def delimited_rows(source: Source, dialect: Dialect, header: str, reported: set[
             first = next(rows, None)
         if not first:
             raise DataError(f"{path} is empty: a header with the names of the columns is expected, then one row per line.")
+        num_named = len(first)
         if header == FIRST_ROW:
-            columns = _name_columns(dialect.layout.header(first))
+            names_row = dialect.layout.header(first)
+            columns = _name_columns(names_row)
+            num_named = max((number for number, name in enumerate(names_row, 1) if name.strip(BLANKS)), default=0)
         else:
             columns = names or [str(number) for number in range(len(first))]
             if len(columns) != len(first):
@@ -222,18 +225,35 @@ def delimited_rows(source: Source, dialect: Dialect, header: str, reported: set[
         num_repeated = 0
         for cells in rows:
             errors.row_end = reader.line_num
-            if header == FIRST_ROW and cells == first and len(first) > 1:
+            if header == FIRST_ROW and len(first) > 1 and _repeats(cells, first):
                 num_repeated += 1
                 continue
             if len(cells) == 1 < len(columns) and not cells[0].strip(f"{BLANKS}\x1a"):
                 continue
-            if len(cells) != len(columns):
+            if len(cells) != len(columns) and not _fits(cells, len(columns), num_named):
                 raise DataError(f"{path}, line {reader.line_num:,}: {_wrong_width(cells, columns, dialect)}.")
             yield reader.line_num, dict(zip(columns, cells, strict=True))
     note = f"{path}: {plural(num_repeated, 'row')} that {'repeats' if num_repeated == 1 else 'repeat'} the header left out"
     if num_repeated and reported is not None and note not in reported:
         reported.add(note)
         logger.info(note)
+
+
+def _fits(cells: list[str], num_columns: int, num_named: int) -> bool:
+    """Cut empty cells at the end that are too many, or add those of columns without a name; return whether this was so."""
+    if not num_named <= len(cells) or any(cells[num_columns:]):
+        return False
+    cells[num_columns:] = []
+    cells += [""] * (num_columns - len(cells))
+    return True
+
+
+def _repeats(cells: list[str], header: list[str]) -> bool:
+    """Return whether a row is the header again, perhaps after the byte order mark of a file that was joined to another."""
+    signs = f'{BLANKS}"'
+    return cells[0].strip(signs) == header[0].strip(signs) and [cell.strip(signs) for cell in cells] == [
+        name.strip(signs) for name in header
+    ]
 
 
 def line_rows(source: Source, column: str) -> NumberedRows:
@@ -274,6 +294,8 @@ def _wrong_width(cells: list[str], columns: list[str], dialect: Dialect) -> str:
         problem += "; if the first line is no header, remove it, or name the columns with --header NAME,NAME"
     elif len(cells) > len(columns) and dialect.quotes != "none":
         problem += f"; a cell with {dialect.delimiter!r} in it needs quotes around it"
+    elif len(cells) < len(columns):
+        problem += "; a cell with a line end in it needs quotes around it, and a line that is no row is to be removed"
     return problem
 
 

@@ -1,4 +1,4 @@
-"""Numbers whose digits are in groups of three, such as `1,250,000`, `1.250.000,50`, `1 250,50` and `1'250'000`.
+"""Numbers whose digits are in groups, such as `1,250,000`, `12,50,000`, `1.250.000,50`, `1 250,50` and `1'250'000`.
 
 An apostrophe or a no-break space between digits can only group them. A normal space does so before a decimal comma; else it may
 separate two numbers. A comma or a point may also be the decimal point: what it is follows from all cells of the column.
@@ -7,6 +7,7 @@ separate two numbers. A comma or a point may also be the decimal point: what it 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -14,7 +15,7 @@ from unrolled.display import plural
 
 _BY_BLANKS = re.compile(r"[+-]?[1-9]\d{0,2}(?:([\u00a0\u202f\u2009'\u2019])\d{3}(?:\1\d{3})*(?:[.,]\d+)?|(?: \d{3})+,\d+)")
 _PATTERNS = {
-    ",": re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?"),
+    ",": re.compile(r"[+-]?([1-9]\d{0,2}(?:,\d{3})+|[1-9]\d?(?:,\d\d)+,\d{3})(\.\d+)?"),
     ".": re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+(,\d+)?"),
     " ": re.compile(r"[+-]?[1-9]\d{0,2}( \d{3})+(\.\d+)?"),
 }
@@ -36,6 +37,33 @@ MIN_GROUPED_RATIO = 50
 MAX_CODE_SHARE = 0.9
 """Share of numbers with equally many digits, in three groups or more, above which blanks do not show that they are amounts:
 they may be telephone numbers."""
+
+
+_SIGNS = {
+    "\u066b": ".",
+    "\u066c": "'",
+    "\uff0e": ".",
+    "\uff0c": ",",
+    "\uff0d": "-",
+    "\uff0b": "+",
+    "\uff05": "%",
+    "\u066a": "%",
+}
+"""Decimal points and other signs of numbers: those of Arabic, and the wide ones of Chinese and Japanese."""
+
+
+def with_ascii_digits(text: str) -> str:
+    """Return a text with a digit of any script in it with the digits 0 to 9 instead, and the signs that go with them.
+
+    Example:
+        >>> with_ascii_digits("١٬٢٥٠٫٥"), with_ascii_digits("１２．５％"), with_ascii_digits("déjà ٫")
+        ("1'250.5", '12.5%', 'déjà ٫')
+    """
+    if text.isascii() or not any(character.isdecimal() and character > "\x7f" for character in text):
+        return text
+    return "".join(
+        str(unicodedata.decimal(character)) if character.isdecimal() else _SIGNS.get(character, character) for character in text
+    )
 
 
 def without_blanks(text: str) -> str:

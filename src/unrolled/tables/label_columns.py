@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -271,18 +272,30 @@ def _unify_labels(name: str, spellings: dict[str, str]) -> list[str]:
         )
     if len(labels) > 2 and {label.lower() for label in labels} <= YES_AND_NO:
         logger.info(f"'{name}': {', '.join(labels)} are different labels; if they are yes and no, write each in one way")
-    if similar := _differ_in_case(labels):
-        logger.info(f"'{name}': labels that differ only in case are different labels, as {similar[0]!r} and {similar[1]!r}")
+    if similar := _look_alike(labels):
+        is_case = len({label.lower() for label in similar}) == 1
+        only, first, second = ("differ only in case", *map(repr, similar)) if is_case else ("look alike", *map(ascii, similar))
+        logger.info(f"'{name}': labels that {only} are different labels, as {first} and {second}")
     return labels
 
 
-def _differ_in_case(labels: Sequence[str]) -> tuple[str, str] | None:
-    """Return the first two words that differ only in case; single letters are usually meant so."""
+def _look_alike(labels: Sequence[str]) -> tuple[str, str] | None:
+    """Return the first two words that look alike; single letters are usually meant so."""
     seen: dict[str, str] = {}
     for label in labels:
-        if len(label) > 1 and (first := seen.setdefault(label.casefold(), label)) != label:
+        if len(label) > 1 and (first := seen.setdefault(_look(label), label)) != label:
             return first, label
     return None
+
+
+def _look(label: str) -> str:
+    """Return a text without regard to case, blanks, wide letters, invisible characters and the kind of dashes and quotes."""
+    characters = (
+        "-" if unicodedata.category(character) == "Pd" else "'" if character in "\u2018\u2019\u02bc\u00b4`" else character
+        for character in unicodedata.normalize("NFKC", label)
+        if unicodedata.category(character) != "Cf" and not "\ufe00" <= character <= "\ufe0f"
+    )
+    return " ".join("".join(characters).casefold().split())
 
 
 def _split_labels(cell: Cell, split: str, form: str) -> Sequence[str]:

@@ -6,6 +6,8 @@ import re
 import unicodedata
 from typing import NamedTuple
 
+from unrolled.tables.digit_groups import with_ascii_digits
+
 COMMA_GROUPS = frozenset(("$", "£", "¥", "₹", "₩", "₱", "฿", "₪", "US$", "USD", "GBP", "JPY", "INR"))
 """Currencies whose users group digits by commas: with other units, the comma of `1,859` may be the decimal point."""
 
@@ -23,6 +25,9 @@ MAX_LENGTH = 64
 """Characters of a text that is a number with a unit."""
 
 MAX_UNIT_WORDS = 3
+
+SCALES = ("K", "k", "M", "B", "bn", "mn", "million", "billion", "Mio.", "Mrd.")
+"""Units that multiply: a number without them is another one."""
 
 _BLANK = "[ \u00a0\u202f\u2009]*"
 _NUMBER = "[.,]?\\d(?:[\\d.,'\u2019 \u00a0\u202f\u2009]*\\d)?"
@@ -55,7 +60,7 @@ def split_unit(text: str) -> NumberText:
         >>> split_unit("($1.50)")
         NumberText(unit='$', number='-1.50', in_parentheses=True)
     """
-    bare = text.strip() if len(text) <= MAX_LENGTH else ""
+    bare = with_ascii_digits(text.strip()) if len(text) <= MAX_LENGTH else ""
     match = _IN_PARENTHESES.fullmatch(bare) if "(" in bare else None
     if match is not None:
         inner = split_unit("".join(match.groups()))
@@ -82,7 +87,18 @@ def is_symbol(unit: str) -> bool:
 
 def _follows_sign(unit: str) -> bool:
     """Return whether a unit may follow a number that has the sign of a currency before it: `$1,200/mo`, `$4K`."""
-    return unit[0] == "/" or unit in ("K", "k", "M", "m", "B", "bn", "mn", "million", "billion", "Mio.", "Mrd.")
+    return unit[0] == "/" or unit == "m" or unit in SCALES
+
+
+def may_be_left_out(unit: str) -> bool:
+    """Return whether a number without this unit is the same number, as 5 beside `5 kg`, and not 400 beside `1.2k`.
+
+    Example:
+        >>> may_be_left_out("kg"), may_be_left_out("$"), may_be_left_out("k"), may_be_left_out("$M")
+        (True, True, False, False)
+    """
+    bare = unit.lstrip("".join(character for character in unit if unicodedata.category(character) == "Sc"))
+    return bare not in SCALES
 
 
 def _may_precede(unit: str) -> bool:

@@ -26,7 +26,7 @@ from unrolled.tables.column import MAX_BASELINE_ROWS, MAX_FITTED_ROWS, Column, E
 from unrolled.tables.digit_groups import without_groups
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.metrics import regression_report
-from unrolled.tables.number_units import split_unit
+from unrolled.tables.number_units import may_be_left_out, split_unit
 from unrolled.tables.ragged import RaggedArray
 
 logger = logging.getLogger(__name__)
@@ -114,7 +114,12 @@ class Notation:
         return {name: value for name, value in dataclasses.asdict(self).items() if value}
 
     def plain(self, cell: Cell, is_number: bool) -> Cell:
-        """Return a cell without unit, groups and parentheses, which one number may have (`is_number`); with decimal points."""
+        """Return a cell without unit, groups and parentheses, which one number may have (`is_number`); with decimal points.
+
+        Raises `DataError` for a number without a unit that multiplies, such as k.
+        """
+        if is_number and not may_be_left_out(self.unit) and not split_unit(str(cell.value)).unit:
+            raise DataError(f"{cell.location}: a number with the unit {self.unit} is expected, and this is {cell.value!r:.40}.")
         if is_number and isinstance(cell.value, str):
             found = split_unit(cell.value)
             is_read = found.unit in ("", self.unit) and (self.negative_parentheses or not found.in_parentheses)

@@ -6,21 +6,16 @@ import codecs
 import contextlib
 import itertools
 import os
-import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from unrolled.atomic_io import make_dir, storage_error
 from unrolled.errors import DataError, UsageError
 from unrolled.printable import shell_argument
-from unrolled.text.compressed_files import CHUNK_BYTES, is_compressed, open_bytes, read_bytes
+from unrolled.text.compressed_files import is_compressed, open_bytes, read_bytes
+from unrolled.text.encoding_guess import is_mostly_utf8, likely_encoding, marked_encoding
 from unrolled.text.file_signatures import describe_binary
-
-_LATIN_RUNS = re.compile(rb"(?<![\x80-\xff])[\x80-\xff](?![\x80-\xff])|(?<=[A-Za-z])[\xc0-\xff]{2}(?=[a-z])")
-"""Bytes above 127 that stand alone, and pairs of letters of Windows-1252 inside a word."""
 
 BUFFER_PREFIX = "unrolled-stdin-"
 """Prefix of the names of copies of standard input."""
@@ -32,9 +27,6 @@ MAX_STEM_BYTES = 100
 MAX_LISTED_FILES = 20
 SIGNATURE_BYTES = 4096
 """First bytes of a file, from which it is seen whether it is text."""
-
-MIN_ZEROS = 0.3
-"""Share of zeros among the bytes in even or odd places, from which on a file is most likely UTF-16 or UTF-32."""
 
 
 class EncodingError(DataError):
@@ -118,12 +110,6 @@ def decoded_chunks(path: Path, name: str) -> Iterator[bytes]:
         raise EncodingError(f"{encoding_error(path, name)}.") from error
 
 
-def marked_encoding(data: bytes) -> str | None:
-    """Return the encoding that a byte order mark names, other than UTF-8."""
-    marks = ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16"))
-    return next((name for mark, name in marks if data.startswith(mark)), None)
-
-
 def is_text_head(head: bytes) -> bool:
     """Return whether a file that begins with these bytes is a text: not empty, of no known other kind, without NUL bytes but
     after a mark of UTF-16."""
@@ -162,24 +148,6 @@ def encoding_error(path: Path, encoding: str = "utf-8") -> str:
     return f"{display_name(path)} is not {'UTF-8' if is_utf8 else encoding}: {place}. {hint}"
 
 
-def likely_encoding(data: bytes) -> str | None:
-    """Return the encoding that the bytes of a file which is not UTF-8 most likely have, or None.
-
-    UTF-16 is likely if many bytes in even or in odd places are zero, UTF-32 if in both. Windows-1252 is likely if most bytes
-    above 127 stand alone, as accents and quotation marks between letters do, or in pairs inside a word of other letters, as in
-    German; in the encodings of Chinese, Japanese or Russian they stand together, and they cannot be distinguished so.
-    """
-    if (marked := marked_encoding(data)) is not None:
-        return marked
-    values = np.frombuffer(data[:CHUNK_BYTES], dtype=np.uint8)
-    zeros = [float((values[first::2] == 0).mean()) if len(values) > 1 else 0.0 for first in (0, 1)]
-    if max(zeros) > MIN_ZEROS:  # the upper bytes of letters, of a file without a byte order mark
-        return f"UTF-{32 if min(zeros) > MIN_ZEROS else 16}{'LE' if zeros[1] > zeros[0] else 'BE'}"
-    num_high = int((values > 127).sum())
-    num_alone = sum(len(run) for run in _LATIN_RUNS.findall(values.tobytes()))
-    return "WINDOWS-1252" if 2 * num_alone > num_high else None
-
-
 def conversion_hint(path: Path, data: bytes, has_nul: bool = False) -> str:
     """Return a sentence that says how a file with the bytes `data` can be read, and the command that makes it UTF-8.
 
@@ -189,10 +157,13 @@ def conversion_hint(path: Path, data: bytes, has_nul: bool = False) -> str:
         return f"It is {found}"
     encoding = likely_encoding(data)
     if encoding is None and has_nul:
-        return "Name its --encoding"
+        return "If it is text in UTF-8 but for these, remove them (tr -d '\\000' < FILE > NEW); else name its --encoding"
     is_file = not (is_compressed(path) or path.name.startswith(BUFFER_PREFIX))
     source, target = (shell_argument(path), shell_argument(f"utf8-{path.name}")) if is_file else ("FILE", "NEW")
     command = f"(iconv -f {encoding or 'ENCODING'} -t UTF-8 {source} > {target})"
+    if encoding is None and is_mostly_utf8(data):
+        left_out = command.replace("ENCODING -t UTF-8", "UTF-8 -t UTF-8 -c")
+        return f"The rest of it is UTF-8: mend that line, or leave out all such bytes {left_out}"
     if encoding is None:
         return f"Convert it {command}, or name its --encoding"
     return f"It looks like {encoding}. Read it with --encoding {encoding.lower()}, or convert it {command}"
