@@ -109,9 +109,9 @@ class TableSpec:
         """Steps of a forecast, or 0."""
         return self.target.horizon if isinstance(self.target, NumbersColumn) else 0
 
-    def table_format(self, header: str | None, encoding: str | None) -> TableFormat:
+    def table_format(self, header: str | None, encoding: str | None, cell_files: bool = True) -> TableFormat:
         """Return how a file is read, its columns named as those of the training table unless `header` says otherwise."""
-        return TableFormat(header, encoding, self.header)
+        return TableFormat(header, encoding, self.header, cell_files)
 
     @property
     def step_limit(self) -> int:

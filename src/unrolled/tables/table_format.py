@@ -57,11 +57,13 @@ class TableFormat:
 
     `header` is `first`, `none` or the names of the columns, separated by commas; if it is None, `default_header` is used
     for files of which the header is not known otherwise (CSV, TSV, CoNLL). `encoding` is that of a file that is not UTF-8.
+    Without `cell_files`, cells may not name files, as WAV files and images are named.
     """
 
     header: str | None = None
     encoding: str | None = None
     default_header: str = FIRST_ROW
+    cell_files: bool = True
 
     @property
     def known_header(self) -> str:
