@@ -19,6 +19,7 @@ import pytest
 from support.servers import RunningServer, running_server, save_models
 from support.texts import sentences
 from unrolled.errors import UsageError
+from unrolled.server import run_log
 from unrolled.server.run_log import MANY_BYTES, RunLog
 from unrolled.server.run_routes import LogTail
 from unrolled.server.runs import RunFacts, lock_owners
@@ -66,6 +67,27 @@ def test_a_chart_has_the_smallest_and_the_largest_loss_of_each_column(tmp_path: 
     assert log.reduced(10, 0, 1.0)["step"] == []
 
 
+@pytest.mark.parametrize("size", [200, 777, 5000])
+def test_a_log_is_read_in_parts_of_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Lines that are cut by the end of a part are whole; only one that is longer than a part is left out."""
+    monkeypatch.setattr(run_log, "READ_BYTES", size)
+    monkeypatch.setattr(run_log, "MANY_BYTES", 100)
+    lines = [train_line(step, 4 - step / 100, lr=0.01) for step in range(1, 101)]
+    lines.insert(50, '{"event": "validation", "step": 50, "val_nats": 2.5, "seconds": 9}\n')
+    lines.insert(60, json.dumps({"event": "note", "step": 60, "text": "x" * 2 * size}) + "\n")
+    path = tmp_path / "metrics.jsonl"
+    log = RunLog(path)
+    for stop in range(1, len(lines) + 1, 40):
+        path.write_text("".join(lines[:stop])[:-3], "utf-8")
+        log.update()
+    path.write_text("".join(lines), "utf-8")
+    assert log.update() == 101
+    reduced = log.reduced(200, 0, 1.0)
+    assert reduced["step"] == list(range(1, 101))
+    np.testing.assert_allclose(reduced["train_min"], [4 - step / 100 for step in range(1, 101)])
+    assert (reduced["validation"], log.last["lr"], log.last["seconds"]) == ([[50.0, 2.5]], 0.01, 10.0)
+
+
 @pytest.mark.long
 def test_a_log_of_a_million_lines_opens_in_time(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
@@ -76,7 +98,7 @@ def test_a_log_of_a_million_lines_opens_in_time(tmp_path: Path) -> None:
     started = time.process_time()
     assert log.update() == 1_000_000
     assert len(log.reduced(1000, 0, 1.0)["step"]) == 1000
-    assert time.process_time() - started < 1.5  # 0.7 seconds, on a machine that does nothing else
+    assert time.process_time() - started < 1.2  # 0.7 seconds, on a machine that does nothing else
 
 
 def test_a_tail_gives_each_record_once_whatever_the_writes(tmp_path: Path) -> None:
