@@ -72,12 +72,14 @@ class Training:
         return None if code in ENDED_WELL else self.last_line()
 
     def last_line(self) -> str:
-        """Return the last line that it printed."""
+        """Return the last line that it printed, in which an upload has the name that it came with."""
         try:
             text = self.log_path.read_bytes()[-MAX_LOG_BYTES:].decode("utf-8", "replace").strip()
         except OSError:
             return ""
-        return printable(text.splitlines()[-1].removeprefix("unrolled: ")) if text else ""
+        last = text.splitlines()[-1].removeprefix("unrolled: ") if text else ""
+        uploads = re.escape(str(self.log_path.parent.resolve())) + "/upload-[0-9a-f]{16}/"
+        return printable(re.sub(uploads, "", last))
 
 
 class Trainings:
