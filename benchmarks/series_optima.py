@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ import torch
 from torch import nn
 
 import unrolled
+from unrolled.tables.numbers_column import NumbersColumn
 
 Floats = npt.NDArray[np.float64]
 SKIPPED = 1000
@@ -165,7 +166,7 @@ def train_ours(folder: Path, series: Series, seed: int, flags: list[str]) -> flo
 def predict_ours(folder: Path, series: Series) -> Floats:
     """Return our predictions of the targets of a series, each from all inputs up to its step."""
     model = unrolled.load_table(str(folder / "run"))
-    source, target, network = model.spec.source, model.spec.target, model.session.saved.model
+    source, target, network = model.spec.source, cast(NumbersColumn, model.spec.target), model.session.saved.model
     inputs = torch.from_numpy(source.to_inputs(series.inputs[:, None]))[:, None]
     outputs = network.stream(inputs, network.initial_state(1))[0][:, 0, :1].double().numpy()
     predicted: Floats = target.unscale(outputs)[:, 0]
@@ -198,14 +199,15 @@ def tutorial(train: Series, fresh: Series, seconds: float, seed: int) -> Floats:
     model, stop = TutorialLSTM(), time.process_time() + seconds
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     while time.process_time() < stop:
-        for index in torch.randperm(len(windows)).split(64):
+        for index in torch.split(torch.randperm(len(windows)), 64):
             optimizer.zero_grad()
-            nn.functional.mse_loss(model(windows[index]), wanted[index]).backward()
+            loss = nn.functional.mse_loss(model(windows[index]), wanted[index])
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             if time.process_time() >= stop:
                 break
     with torch.inference_mode():
-        outputs = torch.cat([model(part) for part in fresh_windows.split(1024)])[:, 0].double().numpy()
+        outputs = torch.cat([model(part) for part in torch.split(fresh_windows, 1024)])[:, 0].double().numpy()
     return np.concatenate([np.full(fresh.window - 1, np.nan), outputs * scale + center])
 
 

@@ -234,3 +234,4 @@ class TrainTableKwargs(TrainKwargs, PairKwargs, SeriesKwargs, total=False):
     header: str | None
     max_length: int | None
     validation: str | None
+    cell_files: bool

@@ -104,6 +104,10 @@ class TableOptions:
         le=2**31,
     )
     validation: str | None = option(None, "Table to validate on (default: held-out rows, see --train-fraction).", reads=True)
+    cell_files: bool = option(
+        True,
+        "Open the files that cells name (.npy, WAV, images). Without, such a cell is an error: for tables of other people.",
+    )
 
 
 @dataclass(frozen=True)

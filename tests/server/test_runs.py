@@ -16,13 +16,15 @@ import httpx
 import numpy as np
 import pytest
 
-from support.servers import RunningServer, running_server
+from support.servers import RunningServer, running_server, save_models
 from support.texts import sentences
 from unrolled.errors import UsageError
+from unrolled.server import run_log
 from unrolled.server.run_log import MANY_BYTES, RunLog
 from unrolled.server.run_routes import LogTail
 from unrolled.server.runs import RunFacts, lock_owners
 from unrolled.server.trainings import training_flags
+from unrolled.tables.wav_files import write_wav
 
 
 def train_line(step: int, nats: float, **values: float) -> str:
@@ -65,6 +67,27 @@ def test_a_chart_has_the_smallest_and_the_largest_loss_of_each_column(tmp_path: 
     assert log.reduced(10, 0, 1.0)["step"] == []
 
 
+@pytest.mark.parametrize("size", [200, 777, 5000])
+def test_a_log_is_read_in_parts_of_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Lines that are cut by the end of a part are whole; only one that is longer than a part is left out."""
+    monkeypatch.setattr(run_log, "READ_BYTES", size)
+    monkeypatch.setattr(run_log, "MANY_BYTES", 100)
+    lines = [train_line(step, 4 - step / 100, lr=0.01) for step in range(1, 101)]
+    lines.insert(50, '{"event": "validation", "step": 50, "val_nats": 2.5, "seconds": 9}\n')
+    lines.insert(60, json.dumps({"event": "note", "step": 60, "text": "x" * 2 * size}) + "\n")
+    path = tmp_path / "metrics.jsonl"
+    log = RunLog(path)
+    for stop in range(1, len(lines) + 1, 40):
+        path.write_text("".join(lines[:stop])[:-3], "utf-8")
+        log.update()
+    path.write_text("".join(lines), "utf-8")
+    assert log.update() == 101
+    reduced = log.reduced(200, 0, 1.0)
+    assert reduced["step"] == list(range(1, 101))
+    np.testing.assert_allclose(reduced["train_min"], [4 - step / 100 for step in range(1, 101)])
+    assert (reduced["validation"], log.last["lr"], log.last["seconds"]) == ([[50.0, 2.5]], 0.01, 10.0)
+
+
 @pytest.mark.long
 def test_a_log_of_a_million_lines_opens_in_time(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
@@ -75,7 +98,7 @@ def test_a_log_of_a_million_lines_opens_in_time(tmp_path: Path) -> None:
     started = time.process_time()
     assert log.update() == 1_000_000
     assert len(log.reduced(1000, 0, 1.0)["step"]) == 1000
-    assert time.process_time() - started < 1.5  # 0.7 seconds, on a machine that does nothing else
+    assert time.process_time() - started < 1.2  # 0.7 seconds, on a machine that does nothing else
 
 
 def test_a_tail_gives_each_record_once_whatever_the_writes(tmp_path: Path) -> None:
@@ -225,6 +248,8 @@ def test_settings_of_a_training_become_its_flags() -> None:
         {"checkpoint_dir": "/tmp/x"},
         {"checkpoint-dir": "/tmp/x"},
         {"validation": "/etc/passwd"},
+        {"cell_files": True},
+        {"init_from": "/etc/passwd"},
         {"steps": 1, "minutes": 1},
     ):
         with pytest.raises(UsageError):
@@ -236,10 +261,12 @@ def test_what_cannot_be_trained_is_refused(fresh: RunningServer) -> None:
         {}, {"text": "a", "upload": "b"}, {"text": " "}, {"text": "abc", "name": "../x"}, {"text": "abc", "name": ".x"},
         {"text": "abc", "name": "a/b"}, {"upload": "upload-x"}, {"upload": "../x"}, {"text": "abc", "options": {"out": "x"}},
         {"text": "abc", "options": {"steps": "--out=x"}}, {"text": "abc", "options": [1]},
+        *({"text": "abc", "options": {"from": base}} for base in ("/etc/passwd", "../x", "runs/one", "builtin:x", ".", 1)),
+        {"text": "abc", "options": {"cell-files": True}}, {"text": "abc", "options": {"config": "/etc/passwd"}},
     ]  # fmt: skip
     for body in bodies:
         answer = fresh.client.post("/api/train", json=body)
-        assert answer.status_code in (400, 404), (body, answer.text)
+        assert answer.status_code in (400, 404, 422), (body, answer.text)
     assert fresh.client.get("/api/runs").json() == []
 
 
@@ -282,6 +309,35 @@ def test_a_training_is_started_paused_resumed_stopped_and_continued(fresh: Runni
     assert fresh.client.post("/api/train", json={"text": "abc", "name": run_id}).status_code == 409
     failed = fresh.client.post("/api/train", json={"text": "a\nb\nc", "name": "bad", "options": {"source": "x"}}).json()["run"]
     assert wait_for(fresh, failed, ("dead",))["error"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["private.npy", "private.wav", "missing.wav"])
+def test_an_uploaded_table_cannot_name_files_of_the_server(fresh: RunningServer, tmp_path: Path, name: str) -> None:
+    """The training says so in one sentence, which is the same whether there is such a file or not."""
+    np.save(tmp_path / "private.npy", np.arange(20.0))
+    write_wav(tmp_path / "private.wav", np.zeros((20, 1)), 8000)
+    table = "x,y\n" + "".join(f"{tmp_path / name},{'ab'[row % 2]}\n" for row in range(40))
+    upload = fresh.client.post("/api/uploads?name=t.csv", content=table.encode()).json()["upload"]
+    options = {"source": "x:numbers", "target": "y", "steps": 2, "hidden": 8, "layers": 1}
+    run_id = fresh.client.post("/api/train", json={"upload": upload, "options": options}).json()["run"]
+    error = wait_for(fresh, run_id, ("dead",))["error"]
+    assert error == "t.csv, line 2: files of this machine cannot be named here: send the numbers or pixels themselves."
+
+
+@pytest.mark.slow
+def test_a_training_starts_from_a_model_of_the_server_by_its_id(fresh: RunningServer) -> None:
+    runs = fresh.services.catalog.folder or Path()
+    save_models(runs)
+    (runs / "linked").symlink_to(runs.parent)
+    options = {"steps": 1, "batch": 2, "bptt": 4, "from": "letters", "unknown": "keep", "sample_length": 0}
+    run_id = fresh.client.post("/api/train", json={"text": "abc " * 200, "options": options}).json()["run"]
+    run = wait_for(fresh, run_id, ("finished", "stopped", "dead"))
+    assert run["error"] is None
+    assert json.loads((runs / run_id / "config.json").read_text("utf-8"))["options"]["init_from"].endswith(
+        "letters/model.safetensors"
+    )
+    assert fresh.client.post("/api/train", json={"text": "abc", "options": {"from": "linked"}}).status_code == 404
 
 
 def test_the_lock_of_a_training_is_never_taken(tmp_path: Path) -> None:

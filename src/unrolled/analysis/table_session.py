@@ -53,12 +53,13 @@ class EvaluatedRows:
 
 @dataclass(frozen=True, repr=False)
 class TableSession(Displayed):
-    """A table model, its device, and its run folder, if there is one."""
+    """A table model, its device, and its run folder, if there is one; without `cell_files`, sources may not name files."""
 
     path: Path
     saved: TableModelFile
     machine: DeviceConfig
     run: Run | None
+    cell_files: bool = True
 
     @property
     def facts(self) -> Mapping[str, object]:
@@ -184,10 +185,14 @@ class TableSession(Displayed):
             table = open_table_or_lines(name, source.name, format)
         else:
             table = open_table(name, "test", format, stdin=True)
-        table = group_sources(table, self.spec)
+        table = group_sources(self.readable_table(table), self.spec)
         for note in table.notes:
             logger.info(note)
         return table, self.spec.find_sources(table)
+
+    def readable_table(self, table: Table) -> Table:
+        """Return a table whose cells may name files only if those of this session may."""
+        return table if self.cell_files else table.without_cell_files()
 
     def iter_rows(
         self, name: Any, header: str | None = None, encoding: str | None = None

@@ -73,7 +73,9 @@ class TableModel(TrainedModel):
     network: EncoderDecoder
     _unused_in_report = ("order", "samples", "seed")
 
-    def __init__(self, path: Path, model_file: TableModelFile, machine: MachineOptions | None = None) -> None:
+    def __init__(
+        self, path: Path, model_file: TableModelFile, machine: MachineOptions | None = None, cell_files: bool = True
+    ) -> None:
         from unrolled.analysis.table_session import TableSession
         from unrolled.nn.device import select_device
         from unrolled.nn.kernels.select import choose_kernel
@@ -86,7 +88,7 @@ class TableModel(TrainedModel):
         network.to(device_config.device).eval()
         self.machine, self.kernels = choose_kernel(network, device_config, options)
         self.model_file, self.network, self.spec = model_file, model_file.model, model_file.spec
-        self.session = TableSession(self.path, model_file, self.machine, self.run)
+        self.session = TableSession(self.path, model_file, self.machine, self.run, cell_files)
 
     def __repr__(self) -> str:
         spec, options = self.spec, self.network.options
@@ -237,7 +239,7 @@ class TableModel(TrainedModel):
         from unrolled.tables.table_files import table_of_values
 
         self._require_one_source(values)
-        table = table_of_values(self.spec.source.name, values)
+        table = self.session.readable_table(table_of_values(self.spec.source.name, values))
         return table, self._predict_rows(table, (self.spec.source.name,), self._options(options))
 
     def save_wav(self, path: str | Path, values: NDArray[Any], rate: int | None = None, force: bool = False) -> int:
@@ -283,13 +285,14 @@ class TableModel(TrainedModel):
 
     def _cell(self, value: Any) -> Cell:
         """Return a source value as a cell: of several columns, a dictionary with all of them."""
+        folder = Path() if self.session.cell_files else None
         if not self.spec.others:
-            return Cell(value, "value")
+            return Cell(value, "value", folder=folder)
         if not isinstance(value, Mapping):
             self._require_one_source(value)
         table = table_of_frame([value])
         (_, row), columns = next(iter(table.rows())), self.spec.find_sources(table)
-        return join_cells([Cell(row[column], "value") for column in columns])
+        return join_cells([Cell(row[column], "value", folder=folder) for column in columns])
 
     def _predict_rows(
         self, table: Table, columns: tuple[str, ...], settings: PredictOptions

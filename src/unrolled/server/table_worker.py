@@ -15,7 +15,7 @@ from unrolled.errors import UnrolledError
 from unrolled.evaluation.predictor import Prediction
 from unrolled.models.table import TableModel
 from unrolled.options import MachineOptions
-from unrolled.tables.cell_values import Cell, without_files
+from unrolled.tables.cell_values import Cell
 
 MAX_LOADED_MODELS = 4
 MAX_LABELS = 1000
@@ -27,8 +27,7 @@ def main() -> None:
     models: OrderedDict[tuple[str, int], TableModel] = OrderedDict()
     for line in sys.stdin:
         try:
-            with without_files():
-                answer: dict[str, Any] = {"answers": _predict(models, json.loads(line))}
+            answer: dict[str, Any] = {"answers": _predict(models, json.loads(line))}
         except UnrolledError as error:
             answer = {"error": str(error)}
         except Exception as error:  # the process goes on with the next request
@@ -52,7 +51,7 @@ def _load(models: OrderedDict[tuple[str, int], TableModel], path: Path) -> Table
 
     key = (str(path), path.stat().st_mtime_ns)
     if key not in models:
-        models[key] = TableModel(path, load_table_model(path), MachineOptions(device="cpu"))
+        models[key] = TableModel(path, load_table_model(path), MachineOptions(device="cpu"), cell_files=False)
         while len(models) > MAX_LOADED_MODELS:
             models.popitem(last=False)
     models.move_to_end(key)
@@ -79,7 +78,7 @@ def _attention(model: TableModel, value: Any) -> dict[str, Any] | None:
     if source.tokenizer is None:
         steps = [str(step + 1) for step in range(weights.shape[1])]
     else:
-        steps = list(source.cell_tokens(Cell(value, "value")))
+        steps = list(source.cell_tokens(Cell(value, "value", folder=None)))
     tokens = [target.decode(prediction.values[index : index + 1]) for index in range(len(prediction.values))]
     return {"source": steps, "target": tokens, "weights": [[round(float(weight), 4) for weight in row] for row in weights]}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import re
 import secrets
@@ -16,8 +17,10 @@ from typing import Any
 
 from unrolled.atomic_io import storage_error
 from unrolled.checkpoints.run_dir import is_run_dir, require_free
+from unrolled.datasets.base_models import base_model_path
+from unrolled.datasets.stdlib import PREFIX
 from unrolled.errors import UsageError
-from unrolled.options import OPTION_CLASSES, TrainRequest, present_names
+from unrolled.options import OPTION_CLASSES, TrainRequest, flag_name, present_names
 from unrolled.printable import printable
 from unrolled.server.catalog import Catalog
 from unrolled.server.http_errors import ApiError
@@ -30,7 +33,10 @@ WORK_FOLDER = ".server"
 MAX_TRAININGS = 4
 """Trainings that the server has running at the same time."""
 
-NOT_OVER_HTTP = ("out", "validation", "encoding", "glob", "threads", "device")
+_FIELDS = [field for kind in OPTION_CLASSES for field in dataclasses.fields(kind)]
+NOT_OVER_HTTP = {field.name for field in _FIELDS if field.metadata["reads"] or field.metadata["writes"]} | {
+    "cell_files", "encoding", "glob", "threads", "device",
+}  # fmt: skip
 """Settings that name files, or belong to the machine of the server; `threads` and `device` are those of the server."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -66,12 +72,14 @@ class Training:
         return None if code in ENDED_WELL else self.last_line()
 
     def last_line(self) -> str:
-        """Return the last line that it printed."""
+        """Return the last line that it printed, in which an upload has the name that it came with."""
         try:
             text = self.log_path.read_bytes()[-MAX_LOG_BYTES:].decode("utf-8", "replace").strip()
         except OSError:
             return ""
-        return printable(text.splitlines()[-1].removeprefix("unrolled: ")) if text else ""
+        last = text.splitlines()[-1].removeprefix("unrolled: ") if text else ""
+        uploads = re.escape(str(self.log_path.parent.resolve())) + "/upload-[0-9a-f]{16}/"
+        return printable(re.sub(uploads, "", last))
 
 
 class Trainings:
@@ -125,7 +133,8 @@ class Trainings:
             )  # fmt: skip
         if not self.catalog.has_folder:
             raise ApiError(409, "This server has the runs that were named only: start it without RUN to train new ones.")
-        flags = training_flags(body.options)
+        options = present_names(body.options, OPTION_CLASSES)
+        flags = ["--no-cell-files", *self._base_flags(options.pop("init_from", None)), *training_flags(options)]
         if body.upload is not None and body.upload.startswith("builtin:"):
             source = body.upload
         elif body.upload is not None:
@@ -226,6 +235,18 @@ class Trainings:
             raise ApiError(409, "There is a run with this name already: choose another.", "name") from error
         return run_id
 
+    def _base_flags(self, base: Any) -> list[str]:
+        """Return the flag of the model whose weights a training starts from: `none`, `builtin:NAME`, or its id here."""
+        if base is None:
+            return []
+        if not isinstance(base, str):
+            raise ApiError(400, "options: from is the id of a model, and a string is expected.", "options")
+        if base.startswith(PREFIX):
+            base_model_path(base)
+        elif base != "none":
+            base = str(self.catalog.entry(base, "text").path.resolve())
+        return [f"--from={base}"]
+
     def _write_text(self, text: str) -> Path:
         if not text.strip():
             raise ApiError(400, "The text is empty: there is nothing to learn from.", "text")
@@ -270,9 +291,9 @@ def training_flags(options: dict[str, Any]) -> list[str]:
         raise UsageError("options: seed is -1; leave it out.")
     flags = []
     for name, value in options.items():
-        flag = "--" + name.replace("_", "-")
+        flag = flag_name(name, value)
         if isinstance(value, bool):
-            flags.append(flag if value else "--no-" + flag[2:])
+            flags.append(flag)
         elif isinstance(value, list):
             flags += [f"{flag}={part}" for part in value]
         else:

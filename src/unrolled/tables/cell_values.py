@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import re
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -39,13 +37,14 @@ _GROUPED_BY_POINTS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+")
 class Cell(NamedTuple):
     """A value and its location; a path in it is relative to `folder`. A named tuple, since one is made for each cell.
 
+    Without a `folder`, the cell may not name a file: it comes from other people, who must not read the files of this machine.
     `others` are the cells of the other source columns in the row, if a model reads several.
     """
 
     value: Any
     table_name: str
     line: int = 0
-    folder: Path = Path()
+    folder: Path | None = Path()
     others: tuple[Cell, ...] = ()
 
     @property
@@ -298,26 +297,13 @@ def load_array(cell: Cell) -> Array:
     return array
 
 
-_READS_FILES = ContextVar("reads_files", default=True)
-
-
-@contextlib.contextmanager
-def without_files() -> Iterator[None]:
-    """Refuse cells that name files, for cells that come from other people: they must not read the files of this machine."""
-    token = _READS_FILES.set(False)
-    try:
-        yield
-    finally:
-        _READS_FILES.reset(token)
-
-
 def resolve_path(cell: Cell) -> Path:
     """Return the path of the file that a cell names: relative to the table's folder, or to the working directory.
 
     A name is also found in another Unicode normal form, since macOS writes names of files in NFD. Raises `DataError` if there
-    is no such file, or within `without_files`.
+    is no such file, or the cell may name none.
     """
-    if not _READS_FILES.get():
+    if cell.folder is None:
         raise DataError(f"{cell.location}: files of this machine cannot be named here: send the numbers or pixels themselves.")
     for form in (None, "NFC", "NFD"):
         name = cell.value if form is None else unicodedata.normalize(form, cell.value)

@@ -120,9 +120,9 @@ class TableSpec:
         """What an evaluated row is called: of a forecast, it is one forecast; of other series, a part of one."""
         return "forecast" if self.horizon else "part" if self.is_stream else "row"
 
-    def table_format(self, header: str | None, encoding: str | None) -> TableFormat:
+    def table_format(self, header: str | None, encoding: str | None, cell_files: bool = True) -> TableFormat:
         """Return how a file is read, its columns named as those of the training table unless `header` says otherwise."""
-        return TableFormat(header, encoding, self.header)
+        return TableFormat(header, encoding, self.header, cell_files)
 
     @property
     def step_limit(self) -> int:

@@ -96,13 +96,15 @@ class _TemporaryFolder:
 class Table:
     """A table that can be read many times. `rows` yields `(line, row)`; paths in cells are relative to `folder`.
 
+    Without a `folder`, cells may not name files (see `Cell`).
+
     `header` is how its columns were named (see `TableFormat`), or None for files that have names in each row; `notes` are
     messages for the user about how it is read. `owned` is kept as long as the table is: the folder of a copy.
     """
 
     name: str
     columns: tuple[str, ...]
-    folder: Path
+    folder: Path | None
     rows: Callable[[], NumberedRows]
     digest: Callable[[], str]
     builtin: BuiltinTable | None = None
@@ -190,6 +192,10 @@ class Table:
         """Return the cell of a row in the column with this very name, which may be keys joined by dots."""
         return Cell(nested_value(row, column), self.name, line, self.folder)
 
+    def without_cell_files(self) -> Table:
+        """Return the table with cells that may not name files."""
+        return dataclasses.replace(self, folder=None)
+
 
 def _without_blanks(name: str) -> str:
     """Return a name as names are compared: in one normal form, without blanks at its ends, and one for any others."""
@@ -217,14 +223,16 @@ def _open_input(name: str, format: TableFormat, open_path: Callable[[Path, str],
 
     A folder, or a zip archive of several files that are no tables, is a table of its own (see `LabelledFiles`).
     """
-    if name != "-" and _has_labelled_files(Path(name)):
-        return _open_labelled(Path(name), format)
-    if name != "-":
+    if name == "-":
+        copy = _TemporaryFolder()
+        table = open_path(buffer_stdin(copy.path), "standard input")
+        table = dataclasses.replace(table, folder=Path().absolute(), owned=copy)
+    elif _has_labelled_files(Path(name)):
+        table = _open_labelled(Path(name), format)
+    else:
         path = existing_file(name)
-        return open_path(path, str(path))
-    folder = _TemporaryFolder()
-    table = open_path(buffer_stdin(folder.path), "standard input")
-    return dataclasses.replace(table, folder=Path().absolute(), owned=folder)
+        table = open_path(path, str(path))
+    return table if format.cell_files else table.without_cell_files()
 
 
 def _has_labelled_files(path: Path) -> bool:

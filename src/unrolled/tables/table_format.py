@@ -18,13 +18,13 @@ import numpy as np
 from unrolled.datasets.tables import Row
 from unrolled.errors import DataError, UsageError
 from unrolled.text.compressed_files import DECOMPRESSION_ERRORS, open_bytes, read_error
+from unrolled.text.encoding_guess import marked_encoding
 from unrolled.text.encodings import (
     EncodingError,
     conversion_hint,
     display_name,
     encoding_error,
     file_encoding,
-    marked_encoding,
 )
 
 NumberedRows = Generator[tuple[int, Row], None, None]
@@ -81,11 +81,13 @@ class TableFormat:
 
     `header` is `first`, `none` or the names of the columns, separated by commas; if it is None, `default_header` is used
     for files of which the header is not known otherwise (CSV, TSV, CoNLL). `encoding` is that of a file that is not UTF-8.
+    Without `cell_files`, cells may not name files, as WAV files and images are named.
     """
 
     header: str | None = None
     encoding: str | None = None
     default_header: str = FIRST_ROW
+    cell_files: bool = True
 
     @property
     def known_header(self) -> str:

@@ -28,6 +28,7 @@ from unrolled.datasets.stdlib import PREFIX
 from unrolled.display import agree, plural
 from unrolled.errors import DataError, StorageError, did_you_mean
 from unrolled.text.compressed_files import CHUNK_BYTES, DECOMPRESSION_ERRORS, open_bytes, read_bytes
+from unrolled.text.encoding_guess import marked_encoding
 from unrolled.text.encodings import (
     BUFFER_PREFIX,
     COPY_PREFIX,
@@ -38,7 +39,6 @@ from unrolled.text.encodings import (
     display_name,
     encoding_error,
     is_text_head,
-    marked_encoding,
     name_to_type,
 )
 from unrolled.text.file_signatures import describe_binary

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from unrolled.errors import UsageError
 from unrolled.options import TrainRequest
 from unrolled.tables.cell_values import Cell
+from unrolled.tables.series_spec import group_table
 from unrolled.tables.source_columns import split_source
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.spec_inference import parse_column
-from unrolled.tables.table_files import Table, open_with_columns
+from unrolled.tables.table_files import Table, open_table, open_with_columns
 from unrolled.tables.table_format import TableFormat
 
 
@@ -22,7 +23,14 @@ def open_request_table(request: TrainRequest) -> Table:
     sources = split_source(options.source) if options.source else []
     named = [*(("source", name) for name in sources), *([("target", options.target)] if options.target else [])]
     columns = tuple(parse_column(name, role)[0] for role, name in named)
-    return open_with_columns(request.inputs[0], columns, TableFormat(options.header, request.data.encoding))
+    format = TableFormat(options.header, request.data.encoding, cell_files=options.cell_files)
+    return open_with_columns(request.inputs[0], columns, format)
+
+
+def open_validation_table(request: TrainRequest, spec: TableSpec) -> Table:
+    """Open the table that a request validates on, and group its steps as those of the training table."""
+    format = spec.table_format(None, request.data.encoding, request.table.cell_files)
+    return group_table(open_table(str(request.table.validation), "test", format), spec)
 
 
 def resolve_columns(request: TrainRequest, table: Table) -> tuple[str, str]:

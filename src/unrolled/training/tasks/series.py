@@ -125,9 +125,9 @@ class SeriesTask(TableTask):
             cut.append(part_arrays)
         return spec.target.baseline_stats(spec.source, cut[0], cut[1], np.arange(len(self.train_parts)))
 
-    def _read_validation(self, spec: TableSpec, name: str, encoding: str | None) -> SeriesRows:  # type: ignore[override]
+    def _read_validation(self, spec: TableSpec, request: TrainRequest) -> SeriesRows:  # type: ignore[override]
         """Encode another table for validation: all steps of its series."""
-        table, pairs = self._read_other(spec, name, encoding)
+        table, pairs = self._read_other(spec, request)
         parts, _, _ = split_in_time(pairs.source.lengths.tolist(), HeldOutFractions(0.0, 0.0))
         rows = SeriesRows(spec, pairs, blocks(parts))
         self.validation_rows = np.arange(len(rows))

@@ -29,11 +29,11 @@ from unrolled.tables.ngrams import MAX_BUCKETS
 from unrolled.tables.pair_batching import PairDataset, PairLoader, balanced_weights, read_pairs
 from unrolled.tables.row_splits import MAX_HELD_OUT_ROWS, Indices, split_rows
 from unrolled.tables.series import note_of_series
-from unrolled.tables.series_spec import group_table, number_notes
+from unrolled.tables.series_spec import number_notes
 from unrolled.tables.source_columns import source_text, split_source
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.spec_inference import infer_spec, parse_column
-from unrolled.tables.table_files import Table, open_table
+from unrolled.tables.table_files import Table
 from unrolled.tables.table_format import FIRST_ROW
 from unrolled.tables.word_tokenizer import WordTokenizer
 from unrolled.training.diagnosis import judge_table
@@ -42,7 +42,7 @@ from unrolled.training.grown_model import load_reader
 from unrolled.training.table_base import read_as_base
 from unrolled.training.table_recipe import TableStats, choose_table_options
 from unrolled.training.tasks.base import FinalEvaluation, StopCheck
-from unrolled.training.tasks.request_table import cells_of, open_request_table, resolve_columns
+from unrolled.training.tasks.request_table import cells_of, open_request_table, open_validation_table, resolve_columns
 from unrolled.training.throughput import time_steps
 from unrolled.training.train_step import TrainStep
 
@@ -77,7 +77,7 @@ class TableTask:
                 logger.info(note)
         self.validation: PairDataset | None = self.dataset
         if request.table.validation is not None:
-            self.validation = self._read_validation(spec, request.table.validation, request.data.encoding)
+            self.validation = self._read_validation(spec, request)
         if len(self.validation_rows) == 0:
             self.validation = None
             logger.log(self._log_level, "no rows are left for validation: the last model is kept, not the best")
@@ -125,11 +125,11 @@ class TableTask:
                 logger.warning(series_note)
         return spec
 
-    def _read_validation(self, spec: TableSpec, name: str, encoding: str | None) -> PairDataset:
+    def _read_validation(self, spec: TableSpec, request: TrainRequest) -> PairDataset:
         """Encode the rows of another table for validation, and log which are left out or have a source of the training rows."""
-        table, dataset = self._read_other(spec, name, encoding)
+        table, dataset = self._read_other(spec, request)
         for message in dataset.imputed_messages():
-            logger.log(self._log_level, f"{name}: {message}")
+            logger.log(self._log_level, f"{table.name}: {message}")
         self.validation_rows = np.arange(len(dataset))
         self.validation_cells = cells_of(table, spec, dataset.read_rows[:MAX_HELD_OUT_ROWS].tolist())
         shared = int(np.isin(dataset.source_keys, self.dataset.source_keys).sum())
@@ -138,9 +138,9 @@ class TableTask:
             logger.log(self._log_level, f"{shared:,} of the {rows} have a source that {self.table.name} has too")
         return dataset
 
-    def _read_other(self, spec: TableSpec, name: str, encoding: str | None) -> tuple[Table, PairDataset]:
-        """Return another table and its encoded rows."""
-        table = group_table(open_table(name, "test", spec.table_format(None, encoding)), spec)
+    def _read_other(self, spec: TableSpec, request: TrainRequest) -> tuple[Table, PairDataset]:
+        """Return the table to validate on and its encoded rows."""
+        table = open_validation_table(request, spec)
         for note in table.notes:
             logger.log(self._log_level, note)
         return table, self._encode_rows(table, spec)

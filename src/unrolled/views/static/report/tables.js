@@ -2,7 +2,6 @@
 // Tables of numbers: the metrics of a model of a table, its errors, and the loss of text models next to simpler ones.
 
 import { element } from "../shared/dom.js";
-import { plural } from "../shared/visible_text.js";
 import { bar, table } from "./controls.js";
 import { dataText, fixed, isNumber, largest, paragraph, percent, toBits, write } from "./format.js";
 
