@@ -62,6 +62,6 @@ function longestCopy({ longest_copy: length, copied_text: text, samples, tokens,
   const where = isNumber(samples) && isNumber(tokens) ? ` in ${plural(samples, "sample")} with ${plural(tokens, "token")} in total` : "";
   const from = isNumber(seed) ? `, with seed ${seed}` : "";
   const head = element("p", {}, "The longest sequence that was copied from the training text has ",
-    element("b", {}, plural(length ?? null, "token")), `${where}${from}:`);
+    element("b", {}, plural(length ?? 0, "token")), `${where}${from}:`);
   return text ? [head, multilineText(text)] : [head];
 }
