@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="run folder")
     parser.add_argument("--minutes", type=float, required=True, help="minutes of training, from the first step to the last")
     parser.add_argument("--from", dest="init_from", help="the run of an earlier budget")
-    parser.add_argument("--hidden", type=int, default=256, help="units of each of the two layers (default: 256)")
+    parser.add_argument("--hidden", type=int, default=384, help="units of each of the two layers (default: 384)")
     parser.add_argument("--threads", type=int, default=1, help="threads (default: 1)")
     arguments = parser.parse_args()
     if (Path(arguments.out) / "config.json").is_file():

@@ -266,7 +266,7 @@ class RunOptions:
     )
     patience: int | None = option(
         None,
-        "Stop after this many evaluations in a row without a lower validation loss (default: 3 with --from).",
+        "Stop after this many evaluations in a row without a lower validation loss.",
         ge=1,
         le=2**31,
     )

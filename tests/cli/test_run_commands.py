@@ -165,7 +165,7 @@ def test_bash_completes(cli: Cli, tmp_path: Path) -> None:
     script = cli("completion", "bash").out
     Path("my book.txt").touch()
     for words, expected in (
-        (["unrolled", "tra"], ["train"]), (["unrolled", "train", "--cel"], ["--cell"]),
+        (["unrolled", "tra"], ["train"]), (["unrolled", "train", "--hid"], ["--hidden"]),
         (["unrolled", "train", "--cell", "ls"], ["lstm"]), (["unrolled", "sample", "--prompt-f"], ["--prompt-file"]),
         (["unrolled", "train", "--cell", "=", "ls"], ["lstm"]), (["unrolled", "config", "s"], ["show"]),
         (["unrolled", "man", "exp"], ["explain", "export"]), (["unrolled", "train", "my"], ["my book.txt"]),

@@ -27,8 +27,8 @@ from unrolled.text.batching import IGNORE_INDEX
 SEGMENT_TOKENS = 32
 """Tokens between two steps."""
 
-LEARNING_RATE = 3e-4
-"""The best of 1e-4, 3e-4 and 1e-3 (benchmarks/LOG.md)."""
+LEARNING_RATE = 1e-4
+"""The best for models that have been trained on such a text already; others would learn faster at 3e-4 (benchmarks/LOG.md)."""
 
 DECAY = 0.99
 EPSILON = 1e-8

@@ -30,7 +30,7 @@ from unrolled.training.train_step import TrainStep
 
 logger = logging.getLogger(__name__)
 
-MAX_TOKENS = 250_000
+MAX_TOKENS = 1_250_000
 """Tokens of a training split above which no base is chosen by itself: longer texts were not compared (benchmarks/LOG.md)."""
 
 MIN_LATIN_FRACTION = 0.9
@@ -87,7 +87,7 @@ def choose_base(request: TrainRequest, task: TextTask, machine: DeviceConfig) ->
 
 
 def _may_have_base(request: TrainRequest, task: TextTask, machine: DeviceConfig) -> bool:
-    """Return whether all is left to the recipe, and the text is small, Latin, and has a part for validation."""
+    """Return whether all is left to the recipe, and the text is small, Latin, and none that a base has read."""
     own_settings = {
         *SHAPE_OPTIONS, *FINE_TUNING, "init_from", "initialization", "bptt", "schedule", "warmup", "weight_decay", "steps",
         "epochs",
@@ -99,6 +99,7 @@ def _may_have_base(request: TrainRequest, task: TextTask, machine: DeviceConfig)
         and request.data.normalize == "nfc"
         and machine.world_size == 1
         and len(task.train) <= MAX_TOKENS
+        and not any(path.startswith(PREFIX) for path in request.inputs)
         and all(base_model_path(PREFIX + name).is_file() for name in BASE_MODELS)
         and latin_fraction(task.train, task.corpus.tokenizer) >= MIN_LATIN_FRACTION
     )
