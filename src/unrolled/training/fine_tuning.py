@@ -40,7 +40,7 @@ LONG_TEXT = {"lr": 4e-3, "batch": 32}
 
 LONG_TEXT_TOKENS = 500_000
 
-MAX_EPOCHS = 6.0
+MAX_EPOCHS = 4.0
 """Passes over the text after which more training only makes the model forget."""
 
 
