@@ -12,6 +12,7 @@ import unrolled
 from support.cli import Cli
 from support.texts import sentences
 from unrolled.errors import UsageError
+from unrolled.evaluation import adaptation
 from unrolled.evaluation.adaptation import SEGMENT_TOKENS, AdaptiveModel, adapt
 from unrolled.evaluation.language_model import evaluate
 from unrolled.evaluation.surprisal import SurprisalScorer
@@ -19,6 +20,12 @@ from unrolled.generation.torch_model import TorchModel
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions
 from unrolled.text.tokenizer import CharTokenizer
+
+
+@pytest.fixture(autouse=True)
+def quick_learning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models of a few units learn more slowly than those that the rate is for."""
+    monkeypatch.setattr(adaptation, "LEARNING_RATE", 3e-4)
 
 
 def small_network(vocab_size: int = 12) -> RecurrentLM:
