@@ -332,8 +332,9 @@ def test_a_training_starts_from_a_model_of_the_server_by_its_id(fresh: RunningSe
     (runs / "linked").symlink_to(runs.parent)
     options = {"steps": 1, "batch": 2, "bptt": 4, "from": "letters", "unknown": "keep", "sample_length": 0}
     run_id = fresh.client.post("/api/train", json={"text": "abc " * 200, "options": options}).json()["run"]
+    training = fresh.services.trainings._started[run_id]
     run = wait_for(fresh, run_id, ("finished", "stopped", "dead"))
-    assert run["error"] is None
+    assert (run["error"], training.process.wait(60)) == (None, 0)
     assert json.loads((runs / run_id / "config.json").read_text("utf-8"))["options"]["init_from"].endswith(
         "letters/model.safetensors"
     )

@@ -74,12 +74,13 @@ export function setUpLearn(app) {
     return row;
   }
 
-  /** Ask for the list of models when a run has saved its first one, or has ended. */
+  /** Ask for the models when a run has saved its first one, or has ended; for the samples of the chosen run, too. */
   function noteStatuses() {
     const statusOf = (/** @type {Run} */ run) => `${run.status} ${run.has_model}`;
-    const changed = runs.all().some((run) => statuses.has(run.id) && statuses.get(run.id) !== statusOf(run));
+    const changed = runs.all().filter((run) => statuses.has(run.id) && statuses.get(run.id) !== statusOf(run));
     runs.all().forEach((run) => statuses.set(run.id, statusOf(run)));
-    if (changed) app.models.load().catch(app.showError);
+    if (changed.length) app.models.load().catch(app.showError);
+    if (changed.some((run) => run.id === chosen)) void showSamples(); // one that went on from an earlier step has fewer
   }
 
   function show() {
