@@ -257,7 +257,7 @@ def test_tables_of_other_rows_are_not(tmp_path: Path) -> None:
     assert refuse_series(open_table(str(tmp_path / "t.csv")), "price", "label") is None
     steps = "".join(f"{user},{day},{user * day},{day % 2}\n" for user in range(5) for day in range(6))
     (tmp_path / "t.csv").write_text("user,day,amount,label\n" + steps)
-    assert "each row is learned alone" in (refuse_series(open_table(str(tmp_path / "t.csv")), "amount", "label") or "")
+    assert "each row is learned independently" in (refuse_series(open_table(str(tmp_path / "t.csv")), "amount", "label") or "")
 
 
 def test_the_rows_are_grouped_once_by_each_column(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

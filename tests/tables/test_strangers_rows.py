@@ -79,10 +79,10 @@ def test_wide_digits_with_a_leading_zero_are_codes(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("labels", "note"),
     [
-        (("good", "go\u200bod"), "labels that look alike are different labels, as 'good' and 'go\\u200bod'"),
-        (("so-so", "so\u2013so"), "labels that look alike are different labels, as 'so-so' and 'so\\u2013so'"),
-        (("fit", "\ufb01t"), "labels that look alike are different labels, as 'fit' and '\\ufb01t'"),
-        (("very good", "very  good"), "labels that look alike are different labels, as 'very  good' and 'very good'"),
+        (("good", "go\u200bod"), "labels that look the same are different labels, as 'good' and 'go\\u200bod'"),
+        (("so-so", "so\u2013so"), "labels that look the same are different labels, as 'so-so' and 'so\\u2013so'"),
+        (("fit", "\ufb01t"), "labels that look the same are different labels, as 'fit' and '\\ufb01t'"),
+        (("very good", "very  good"), "labels that look the same are different labels, as 'very  good' and 'very good'"),
         (("\u00e9t\u00e9", "\u00c9t\u00e9"), "labels that differ only in case are different labels, as '\u00c9t\u00e9' and"),
         (("good", "bad"), ""),
     ],

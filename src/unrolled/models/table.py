@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from unrolled.tables.metric_report import MetricReport
     from unrolled.tables.table_files import Table
 
-
 NOT_IN_PYTHON = {
     "probabilities": "predictions() returns them",
     "image_dir": "the pixels are in the values of predictions()",

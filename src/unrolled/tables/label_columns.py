@@ -274,13 +274,15 @@ def _unify_labels(name: str, spellings: dict[str, str]) -> list[str]:
         logger.info(f"'{name}': {', '.join(labels)} are different labels; if they are yes and no, write each in one way")
     if similar := _look_alike(labels):
         is_case = len({label.lower() for label in similar}) == 1
-        only, first, second = ("differ only in case", *map(repr, similar)) if is_case else ("look alike", *map(ascii, similar))
-        logger.info(f"'{name}': labels that {only} are different labels, as {first} and {second}")
+        difference, first, second = (
+            ("differ only in case", *map(repr, similar)) if is_case else ("look the same", *map(ascii, similar))
+        )
+        logger.info(f"'{name}': labels that {difference} are different labels, as {first} and {second}")
     return labels
 
 
 def _look_alike(labels: Sequence[str]) -> tuple[str, str] | None:
-    """Return the first two words that look alike; single letters are usually meant so."""
+    """Return the first two words that look the same but are not; differences of single letters are usually meant."""
     seen: dict[str, str] = {}
     for label in labels:
         if len(label) > 1 and (first := seen.setdefault(_look(label), label)) != label:

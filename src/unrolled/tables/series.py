@@ -27,7 +27,7 @@ from unrolled.tables.table_files import Table
 
 MAX_EXAMINED_ROWS = 5000
 MIN_NEIGHBORS, MAX_NEIGHBOR_RATIO, MAX_SORTED_SHARE = 200, 1.0, 0.9
-"""Rows that follow each other like steps: of so many neighbors with one label, the mean squared difference is at most this
+"""Adjacent rows that are similar, as steps are: of so many with one label, the mean squared difference is at most this
 share of the variance, where independent rows have 2; and not nearly all differences have one sign, as in a sorted column."""
 
 MIN_STEPS, MIN_SERIES = 3, 2
@@ -92,14 +92,14 @@ def refuse_series(table: Table, source: str, target: str) -> str | None:
                 f"{source}:number."
             )
         return (
-            f"each row is learned alone, although '{series_id}' and '{time}' look like a series and its steps "
+            f"each row is learned independently, although '{series_id}' and '{time}' look like a series and its steps "
             f"(--group-by {series_id} --order-by {time})"
         )
     return None
 
 
 def neighbors_note(table: Table, sources: Sequence[str], target: str) -> str | None:
-    """Return a note if neighboring rows of a table are alike, as steps of a series are, also among rows of one label.
+    """Return a note if adjacent rows of a table are similar, as steps of a series are, also among rows of one label.
 
     Spikes do not decide: numbers are compared by their ranks.
     """
@@ -117,7 +117,7 @@ def neighbors_note(table: Table, sources: Sequence[str], target: str) -> str | N
     if np.median(ratios) > MAX_NEIGHBOR_RATIO:
         return None
     return (
-        "each row is learned alone, although neighboring rows are alike, as the steps of a series are: if they are steps, say "
+        "each row is learned independently, although adjacent rows are similar, as the steps of a series are: if they are steps, say "
         f"--source {sources[0]}:numbers{',...' if len(sources) > 1 else ''}, or name their time with --order-by"
     )
 

@@ -94,9 +94,7 @@ class _TemporaryFolder:
 
 @dataclass(frozen=True)
 class Table:
-    """A table that can be read many times. `rows` yields `(line, row)`; paths in cells are relative to `folder`.
-
-    Without a `folder`, cells may not name files (see `Cell`).
+    """A table that can be read many times. `rows` yields `(line, row)`; paths in cells are relative to `folder` (see `Cell`).
 
     `header` is how its columns were named (see `TableFormat`), or None for files that have names in each row; `notes` are
     messages for the user about how it is read. `owned` is kept as long as the table is: the folder of a copy.
