@@ -117,7 +117,7 @@ def neighbors_note(table: Table, sources: Sequence[str], target: str) -> str | N
     if np.median(ratios) > MAX_NEIGHBOR_RATIO:
         return None
     return (
-        "each row is learned independently, although adjacent rows are similar, as the steps of a series are: if they are steps, say "
+        "each row is learned independently, although adjacent rows are similar, as steps of a series are: if they are, say "
         f"--source {sources[0]}:numbers{',...' if len(sources) > 1 else ''}, or name their time with --order-by"
     )
 
