@@ -79,7 +79,7 @@ class RunFacts:
     @property
     def unit(self) -> tuple[str, float]:
         """The unit of losses, and what nats are multiplied by for it."""
-        unit = self.config.get("loss_unit", None if self.is_table else "character")  # runs of before 0.3.0 do not say it
+        unit = self.config.get("loss_unit", None if self.is_table else "character")  # older runs do not say it
         if unit == "number":
             return "of scaled numbers", 1.0
         return (f"bits per {unit}", 1 / math.log(2)) if unit in ("character", "target") else ("", 1.0)
