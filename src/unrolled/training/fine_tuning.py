@@ -23,7 +23,7 @@ from unrolled.text.line_format import LineFormat
 from unrolled.text.tokenizer import CharTokenizer, Tokenizer
 from unrolled.text.unknown_tokens import UnknownTokens
 from unrolled.training.diagnosis import FROM_BASE
-from unrolled.training.recipe import TextStats, describe_epochs, fill_defaults
+from unrolled.training.recipe import TextStats, describe_epochs, fill_defaults, threshold_value
 from unrolled.training.schedule import make_budget
 
 NO_BASE = "none"
@@ -35,13 +35,13 @@ SHAPE_OPTIONS = ("cell", "layers", "hidden", "embedding", "residual", "two_biase
 FINE_TUNING = {"optimizer": "muon", "lr": 1e-3, "batch": 8, "dropout": 0.0, "token_dropout": 0.0, "state_reset_prob": 0.03}
 """What the recipe chooses, where it was not given."""
 
-LONG_TEXT = {"lr": 4e-3, "batch": 32}
-"""What it chooses for texts of at least `LONG_TEXT_TOKENS`, which are read fewer times."""
+LONG_TEXT = {"lr": 2e-3, "batch": 32}
+"""What it chooses for texts of at least `LONG_TEXT_TOKENS`: larger batches are read faster."""
 
 LONG_TEXT_TOKENS = 500_000
 
-MAX_EPOCHS = 4.0
-"""Passes over the text after which more training only makes the model forget."""
+MAX_EPOCHS_BY_TOKENS = ((0.0, 4.0), (1e5, 2.0))
+"""Passes over a text, by its tokens, after which more training only makes the model forget its language."""
 
 
 def load_base(request: TrainRequest) -> TextModelFile | None:
@@ -184,25 +184,26 @@ def choose_fine_tuning_options(
 ) -> tuple[TrainRequest, str]:
     """Return the request with what was not given filled in, and a sentence that says what was chosen.
 
-    A budget in minutes is at most `MAX_EPOCHS` passes over the text, which is then the budget.
+    A budget in minutes is at most the passes of `MAX_EPOCHS_BY_TOKENS`, which are then the budget.
     """
     request = fill_defaults(request, **FINE_TUNING | (LONG_TEXT if stats.tokens >= LONG_TEXT_TOKENS else {}))
     budget = make_budget(request.training, stats.tokens)
+    max_epochs = threshold_value(MAX_EPOCHS_BY_TOKENS, stats.tokens)
     tokens_per_step = request.training.batch * request.training.bptt
     if budget.unit == "seconds":
         throughput = measure(request)
         tokens_read = throughput * budget.total
-        if tokens_read > MAX_EPOCHS * stats.tokens:
-            training = dataclasses.replace(request.training, minutes=None, epochs=MAX_EPOCHS)
+        if tokens_read > max_epochs * stats.tokens:
+            training = dataclasses.replace(request.training, minutes=None, epochs=max_epochs)
             request = dataclasses.replace(request, training=training)
-            tokens_read, budget = MAX_EPOCHS * stats.tokens, make_budget(training, stats.tokens)
+            tokens_read, budget = max_epochs * stats.tokens, make_budget(training, stats.tokens)
     else:
         tokens_read = budget.total * (tokens_per_step if budget.unit == "steps" else 1)
     training, model = request.training, request.model
     return request, (
         f"starts from {training.init_from}: dropout {model.dropout:g}, batch {training.batch} of {training.bptt} steps, "
         f"{training.optimizer} at {training.lr:g}: the text is {describe_epochs(tokens_read / stats.tokens)}"
-        f"{', which takes less than the budget' if training.epochs == MAX_EPOCHS and 'epochs' not in request.explicit else ''}"
+        f"{', which takes less than the budget' if training.epochs is not None and 'epochs' not in request.explicit else ''}"
         "; --from none starts from random weights"
     )
 

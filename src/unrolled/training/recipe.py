@@ -146,6 +146,11 @@ def interpolate(points: tuple[tuple[float, float], ...], x: float) -> float:
     return points[-1][1]
 
 
+def threshold_value(points: tuple[tuple[float, float], ...], x: float) -> float:
+    """Return the value of the last threshold that is reached."""
+    return [value for threshold, value in points if x >= threshold][-1]
+
+
 def _set_units(request: TrainRequest, units: int, world_size: int) -> TrainRequest:
     is_width_fixed = (
         request.model.residual and request.model.embedding is not None

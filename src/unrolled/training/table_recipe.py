@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from unrolled.display import plural
 from unrolled.options import BUDGET_OPTIONS, TrainRequest
 from unrolled.tables.model_dims import ModelDims
-from unrolled.training.recipe import describe_epochs, fill_defaults, interpolate
+from unrolled.training.recipe import describe_epochs, fill_defaults, interpolate, threshold_value
 from unrolled.training.schedule import make_budget
 
 NARROW_UNITS, WIDE_UNITS, MIN_WIDE_STEPS = 128, 256, 3e4
@@ -133,8 +133,3 @@ def _fit_time_budget(
         return request, epochs, f"{seconds / 60:.3g} min at {throughput:,.0f} targets/s"
     training = dataclasses.replace(request.training, minutes=None, epochs=round(max_epochs, 1))
     return dataclasses.replace(request, training=training), max_epochs, f"less than {seconds / 60:.3g} min"
-
-
-def threshold_value(points: tuple[tuple[float, float], ...], x: float) -> float:
-    """Return the value of the last threshold that is reached."""
-    return [value for threshold, value in points if x >= threshold][-1]
