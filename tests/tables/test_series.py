@@ -196,7 +196,7 @@ def test_rows_that_follow_each_other_like_steps_are_noticed(cli: Cli) -> None:
         assert (note is not None) == is_noticed, columns
     table_name = write_long("t.csv", spiked_channels(800))
     trained = cli("train", table_name, "--source", "c0,c1", "--target", "eye", *TINY, "--steps", 1)
-    assert "if they are steps, say --source c0:numbers,..." in trained.err
+    assert "if they are, say --source c0:numbers,..., or name their time" in trained.err
 
 
 @pytest.mark.slow
