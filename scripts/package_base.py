@@ -32,6 +32,9 @@ from unrolled.evaluation.memorization import matching_statistics
 
 SAMPLE_CHARS = 10_000
 EVAL_CHARS = 200_000
+TEMPERATURE = 0.8
+"""Default temperature of the packaged models: at 1, one word in fifteen of the English one is no word."""
+
 COPY_LENGTH = 60
 """A passage of this many characters that stands in the training text is memorized."""
 
@@ -55,8 +58,9 @@ def main() -> None:
     packaged = unrolled.load(path, threads=1)
     corpus, _ = packaged.session.corpus((arguments.validation,))
     after = evaluate(packaged.session.scoring_model(), None, corpus.ids, max_tokens=EVAL_CHARS)
-    write(path, dataclasses.replace(model_file, history=model_file.history | {"val_nats": after.nats}))
-    sample = packaged.sample(length=SAMPLE_CHARS, seed=1)
+    history = model_file.history | {"val_nats": after.nats}
+    write(path, dataclasses.replace(model_file, history=history, generation={"temperature": TEMPERATURE}))
+    sample = packaged.sample(length=SAMPLE_CHARS, seed=1, temperature=TEMPERATURE)
     train_ids, _ = trained.session.train_and_held_out()
     lengths = matching_statistics(train_ids, packaged.tokenizer.encode(sample)[0])
     facts = {
@@ -123,8 +127,8 @@ def describe_english(arguments: argparse.Namespace, sample: str) -> Description:
         "English prose and verse",
         f"""\
 It is five books by authors who are not in the training text, which were not used to select anything. Of the words of a
-sample of {SAMPLE_CHARS:,} characters, {share_of_known_words(sample, Path(arguments.words)):.1%} stand in Debian's list of
-words, wamerican.""",
+sample of {SAMPLE_CHARS:,} characters at temperature {TEMPERATURE}, which is the default of this model,
+{share_of_known_words(sample, Path(arguments.words)):.1%} stand in Debian's list of words, wamerican.""",
         """\
 It continues text in the manner of books of the 18th to the early 20th century, with their views and prejudices, some
 of them offensive. It knows nothing, and states nothing reliably: do not use it for information, advice, decisions

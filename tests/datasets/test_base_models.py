@@ -38,6 +38,18 @@ def test_names() -> None:
         unrolled.train("builtin:english", progress=False)
 
 
+def test_the_english_model_has_its_own_temperature_which_a_call_overrides(cli: Cli) -> None:
+    model = unrolled.load("builtin:english", threads=1)
+    own, as_learned = (model.sample(length=40, seed=3, **options) for options in ({"temperature": 0.8}, {"temperature": 1}))
+    assert (model.sample(length=40, seed=3), model.info()["generation"]) == (own, {"temperature": 0.8})
+    assert own != as_learned
+    call = ("sample", "builtin:english", "--length", 40, "--seed", 3)
+    drawn, overridden = cli(*call), cli(*call, "--temperature", 1)
+    assert (drawn.out.rstrip("\n"), overridden.out.rstrip("\n")) == (own.rstrip("\n"), as_learned.rstrip("\n"))
+    note = "--temperature 0.8: the default of this model (--temperature 1: as it has learned)"
+    assert (note in drawn.err, note in overridden.err) == (True, False)
+
+
 def test_it_stands_where_a_run_does(cli: Cli) -> None:
     sample = cli("sample", "builtin:english", "--prompt", "It was ", "--length", 200)
     assert (sample.code, sample.out[:7], len(sample.out)) == (0, "It was ", 208)

@@ -111,6 +111,8 @@ def test_arrays_are_written_as_tensors_are(tmp_path: Path) -> None:
         ({"options": {"hidden": 9, "layers": 3, "cell": "mgu"}}, "expected one of rnn, gru, gru-reset-before, lstm"),
         ({"tokenizer": {"kind": "tiles"}}, "tokenizer cannot be read"),
         ({"history": 3}, "no model that this version can read"),
+        ({"generation": {"length": 9}}, "its generation is .*, and some of temperature, top_k, top_p, min_p are expected"),
+        ({"generation": {"temperature": -1}}, "no model that this version can read: .*temperature"),
         ({"kind": "table"}, "is a model of a table, and one of texts is expected"),
         ({"kind": "training"}, "holds no model but 'training'"),
     ],

@@ -66,6 +66,14 @@ def test_the_text_of_a_seed_is_the_same_alone_among_64_streamed_and_from_python(
         assert "".join(frame["choices"][0]["text"] for frame in streamed(server.client, **body)) == text
 
 
+def test_what_a_request_leaves_out_has_the_default_of_the_model(server: RunningServer, runs_folder: Path) -> None:
+    def drawn(**options: float) -> str:
+        return str(complete(server.client, model="slow", prompt="a", seed=3, max_tokens=60, **options)["choices"][0]["text"])
+
+    assert drawn() == drawn(temperature=0.5, min_p=0.01) == python_text(runs_folder, "slow", "a", 3, 60)
+    assert drawn() != drawn(temperature=1, min_p=0) == python_text(runs_folder, "slow", "a", 3, 60, temperature=1, min_p=0)
+
+
 def test_logprobs_and_held_units_do_not_change_what_is_drawn_and_follow_the_command_line(
     server: RunningServer, runs_folder: Path, cli: Cli
 ) -> None:

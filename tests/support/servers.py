@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import socket
 import threading
 import time
@@ -43,7 +44,7 @@ class RunningServer:
 
 
 def save_models(folder: Path) -> None:
-    """Save models of characters, of bytes, and of lines, each in a folder that looks like a run."""
+    """Save models of characters, of bytes, and of lines, each in a folder that looks like a run; `slow` has defaults."""
     kinds = {
         "letters": (CharTokenizer(CHARACTERS), "lstm", "residual"),
         "bytes": (ByteTokenizer(), "gru", "plain"),
@@ -53,7 +54,9 @@ def save_models(folder: Path) -> None:
     for name, (tokenizer, cell, layers) in kinds.items():
         path = folder / name
         path.mkdir(parents=True)
-        save_model(path / "model.safetensors", noisy_model(tokenizer, cell=cell, **LAYERS[layers]))
+        model_file = noisy_model(tokenizer, cell=cell, **LAYERS[layers])
+        generation = {"temperature": 0.5, "min_p": 0.01} if name == "slow" else {}
+        save_model(path / "model.safetensors", dataclasses.replace(model_file, generation=generation))
         (path / "config.json").write_text('{"inputs": ["t.txt"], "options": {"steps": 20, "hidden": 21}}', "utf-8")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.options import DataOptions, choices
+from unrolled.options import DataOptions, SampleOptions, choices, from_dict
 from unrolled.text.line_format import LineFormat
 from unrolled.text.tokenizer import Tokenizer
 from unrolled.text.tokenizers import tokenizer_from_json
@@ -43,6 +43,24 @@ def read_documents(metadata: Mapping[str, Any]) -> str:
     if documents not in known:
         raise ValueError(f"its documents are {str(documents)[:40]!r}, and one of {', '.join(known)} is expected")
     return str(documents)
+
+
+GENERATION_SETTINGS = ("temperature", "top_k", "top_p", "min_p")
+"""What a model of texts may say about how it is sampled where nobody says otherwise."""
+
+
+def read_generation(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the defaults of sampling of a model of texts, by their names in `SampleOptions`; mostly there are none.
+
+    Raises `ValueError` for other names, and `UsageError` for values that `SampleOptions` refuses.
+    """
+    generation = metadata.get("generation", {})
+    if not isinstance(generation, dict) or not set(generation) <= set(GENERATION_SETTINGS):
+        raise ValueError(
+            f"its generation is {str(generation)[:40]!r}, and some of {', '.join(GENERATION_SETTINGS)} are expected"
+        )
+    from_dict(SampleOptions, generation, "model")
+    return generation
 
 
 def window_refusal(path: Path) -> str:

@@ -18,7 +18,14 @@ from torch import Tensor
 
 from unrolled.checkpoints.array_file import FORMAT_VERSION as FORMAT_VERSION
 from unrolled.checkpoints.array_file import checksum_header, read_verified, to_present_format, write_with_checksum
-from unrolled.checkpoints.header_checks import read_documents, read_history, read_tokenizer, require_finite, window_refusal
+from unrolled.checkpoints.header_checks import (
+    read_documents,
+    read_generation,
+    read_history,
+    read_tokenizer,
+    require_finite,
+    window_refusal,
+)
 from unrolled.errors import ModelError, UsageError
 from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.nn.language_model import RecurrentLM, parameter_count
@@ -31,18 +38,24 @@ from unrolled.text.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class TextModelFile:
-    """The content of a text model's file. `documents` is a choice of `--documents`; `history` has facts of its training."""
+    """The content of a text model's file.
+
+    `documents` is a choice of `--documents`; `history` has facts of its training, `generation` its own defaults of sampling.
+    """
 
     model: RecurrentLM
     tokenizer: Tokenizer
     documents: str = "none"
     history: dict[str, Any] = field(default_factory=dict)
+    generation: dict[str, Any] = field(default_factory=dict)
 
     def metadata(self) -> dict[str, Any]:
         """Return the JSON value of the header."""
         text_fields = {"tokenizer": self.tokenizer.to_json(), "documents": self.documents}
         if self.tokenizer.line_format != LineFormat():
             text_fields["lines"] = self.tokenizer.line_format.to_json()
+        if self.generation:
+            text_fields["generation"] = self.generation
         return {"kind": "text", "options": asdict(self.model.options), **text_fields, "history": self.history}
 
 
@@ -121,7 +134,7 @@ def _build_text_model(tensors: Mapping[str, Tensor], metadata: dict[str, Any]) -
     if parameter_count(tokenizer.vocab_size, options) != sum(tensor.numel() for tensor in tensors.values()):
         raise ValueError("the weights are not those of its options")
     network = RecurrentLM(tokenizer.vocab_size, options).eval()
-    return TextModelFile(network, tokenizer, read_documents(metadata), read_history(metadata))
+    return TextModelFile(network, tokenizer, read_documents(metadata), read_history(metadata), read_generation(metadata))
 
 
 def _build_table_model(tensors: Mapping[str, Tensor], metadata: dict[str, Any]) -> TableModelFile:

@@ -79,7 +79,7 @@ def as_text_model_file(path: Path, text_model: TextModel) -> TextModelFile:
         raise ModelError(f"{path} is no model that this version can read: {error}.") from error
     for weight in network.parameters():
         weight.requires_grad_(True)
-    return TextModelFile(network, text_model.tokenizer, text_model.documents, text_model.history)
+    return TextModelFile(network, text_model.tokenizer, text_model.documents, text_model.history, text_model.generation)
 
 
 def sampling_precision(model: RecurrentLM, dtype: torch.dtype) -> Precision | None:

@@ -80,6 +80,11 @@ class Model(ScoringModel):
         """Name of the implementation of the recurrent layers of the network."""
         return self.session.torch_parts[2]
 
+    @property
+    def generation_defaults(self) -> dict[str, Any]:
+        """What this model itself says about sampling, such as {"temperature": 0.8}: used where a call says nothing."""
+        return dict(self.text_model.generation)
+
     def __repr__(self) -> str:
         options = self.text_model.options
         shape = f"{options.layers}x{options.hidden} {options.cell}"
@@ -98,6 +103,7 @@ class Model(ScoringModel):
             "kind": "text",
             "tokens": f"{self.tokenizer.vocab_size:,} {self.tokenizer.kind}",
             "documents": self.text_model.documents,
+            **({"generation": self.generation_defaults} if self.text_model.generation else {}),
         }
 
     @keyword_arguments(SampleOptions, exclude=NOT_IN_SAMPLE)
@@ -112,6 +118,8 @@ class Model(ScoringModel):
 
         Raises:
             UsageError: An option is unknown or cannot be used.
+
+        Options that are not given have the defaults below, or those of the model, `generation_defaults`.
 
         Example:
             >>> text = model.sample("The ", length=40, temperature=0.8, seed=3)
@@ -195,7 +203,7 @@ class Model(ScoringModel):
         return self.session.adapted_to(settings.prompt) if settings.adapt else self.session
 
     def _sample_options(self, prompt: str, options: Mapping[str, Any]) -> SampleOptions:
-        settings = from_dict(SampleOptions, {"prompt": prompt, **options}, "sample")
+        settings = from_dict(SampleOptions, {**self.generation_defaults, "prompt": prompt, **options}, "sample")
         if settings.unknown == "refuse":
             tally = UnknownTokens(self.tokenizer)
             tally.add(self.tokenizer.normalize(prompt))

@@ -14,7 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.checkpoints.array_file import read_model
-from unrolled.checkpoints.header_checks import read_documents, read_history, read_tokenizer, require_finite
+from unrolled.checkpoints.header_checks import (
+    read_documents,
+    read_generation,
+    read_history,
+    read_tokenizer,
+    require_finite,
+)
 from unrolled.errors import ModelError, UsageError
 from unrolled.network_shapes import text_network_shapes, window_network_shapes
 from unrolled.options import ModelOptions, from_dict
@@ -170,7 +176,8 @@ class TextNetwork:
 class TextModel:
     """The content of the file of a text model: the network, the tokenizer, and what is known about it.
 
-    `documents` is a choice of `--documents`; `options` is what the network was built with, `history` has facts of its training.
+    `documents` is a choice of `--documents`; `options` is what the network was built with, `history` has facts of its training,
+    `generation` its own defaults of sampling.
     """
 
     network: TextNetwork
@@ -178,12 +185,14 @@ class TextModel:
     documents: str = "none"
     options: ModelOptions = field(default_factory=ModelOptions)
     history: dict[str, Any] = field(default_factory=dict)
+    generation: dict[str, Any] = field(default_factory=dict)
 
     def metadata(self) -> dict[str, Any]:
         """Return the JSON value of the header of its file."""
         texts = {"tokenizer": self.tokenizer.to_json(), "documents": self.documents, "history": self.history}
         window = {} if self.network.window is None else {"window": self.network.window.length}
-        return {"kind": "text", "options": asdict(self.options), **window, **texts}
+        generation = {"generation": self.generation} if self.generation else {}
+        return {"kind": "text", "options": asdict(self.options), **window, **generation, **texts}
 
 
 def read_text_model(path: Path) -> TextModel:
@@ -226,7 +235,8 @@ def to_text_model(path: Path, header: Mapping[str, Any], arrays: Mapping[str, np
             network = build_network(weights, tokenizer.vocab_size, options)
         else:
             network = build_window_network(weights, tokenizer.vocab_size, options, window)
-        return TextModel(network, tokenizer, read_documents(header), options, read_history(header))
+        facts = read_history(header), read_generation(header)
+        return TextModel(network, tokenizer, read_documents(header), options, *facts)
     except (KeyError, TypeError, ValueError, OverflowError, UsageError) as error:
         raise ModelError(f"{path} is no model that this version can read: {error}.") from error
 

@@ -71,6 +71,7 @@ class LoadedModel:
         self.entry = entry
         self.session = TextSession(entry.path, text_model, options, run)
         self.network, self.tokenizer = text_model.network, text_model.tokenizer
+        self.generation_defaults = text_model.generation
         self.token_strings = self.tokenizer.token_strings()
         self._precision = self.session.sampling_precision
         if unsupported_reason(self.network) is not None:

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from unrolled.checkpoints.header_checks import GENERATION_SETTINGS
 from unrolled.generation.sampling import MAX_DRAWN_SEED, encode_prompt
 from unrolled.server.catalog import LoadedModel
 from unrolled.server.engine import Job
@@ -145,10 +146,8 @@ def guesses_of(body: CompletionRequest) -> int | None:
 
 async def _prepare(body: CompletionRequest, model: LoadedModel, services: Services) -> tuple[Completion, list[Job]]:
     clamps = clamps_of(body.hold, model.network)
-    filters = Filters(
-        1.0 if body.temperature is None else body.temperature, body.top_k or 0, 1.0 if body.top_p is None else body.top_p,
-        body.min_p or 0.0, guesses_of(body), clamps,
-    )  # fmt: skip
+    given = {name: value for name in GENERATION_SETTINGS if (value := getattr(body, name)) is not None}
+    filters = Filters(**{**model.generation_defaults, **given}, guesses=guesses_of(body), clamps=clamps)
     prompts = body.prompt if isinstance(body.prompt, list) else [body.prompt or ""]
     seed = secrets.randbelow(MAX_DRAWN_SEED) if body.seed is None or body.seed < 0 else body.seed
     completion = Completion(body.request_id or f"cmpl-{secrets.token_hex(12)}", body, model, filters, [], int(time.time()))

@@ -33,7 +33,7 @@ from unrolled.cli.parser import CommandParser, print_note
 from unrolled.errors import DataError, UsageError
 from unrolled.keyword_docs import accepted_options
 from unrolled.option_rules import check_portable_machine
-from unrolled.options import MachineOptions, SampleOptions
+from unrolled.options import MachineOptions, SampleOptions, flag_name
 from unrolled.printable import printable
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def run(argv: list[str]) -> int:
     settings |= _unescape(model, options, is_prompt_typed)
     prompt = settings.get("prompt", "")
     _print_notes(model, prompt, settings.get("stop", ()))
+    _print_defaults(model, settings)
     if options.seed < 0:  # the API would draw one too, but would not print it
         settings["seed"] = resolve_seed(options)
         print_note(f"seed {settings['seed']}")
@@ -128,6 +129,15 @@ def _print_notes(model: Model, prompt: str, stops: Sequence[str]) -> None:
     for stop in stops:
         if unknown := "".join(model.replaced_characters(stop)):
             print_note(f"--stop {stop!r}: the model never writes {unknown!r}, so it does not stop there")
+
+
+def _print_defaults(model: Model, settings: dict[str, Any]) -> None:
+    """Print the defaults of the model itself that are not overridden, and what draws from the probabilities as learned."""
+    own = {name: value for name, value in model.generation_defaults.items() if name not in settings}
+    if own and settings.get("temperature") != 0:
+        usual = {field.name: field.default for field in dataclasses.fields(SampleOptions)}
+        used, unchanged = (" ".join(f"{flag_name(name)} {values[name]:g}" for name in own) for values in (own, usual))
+        print_note(f"{used}: the default of this model ({unchanged}: as it has learned)")
 
 
 def _read_prompt(cli_values: dict[str, Any]) -> bool:
