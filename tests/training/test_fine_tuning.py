@@ -20,8 +20,9 @@ from unrolled.options import ModelOptions, TrainRequest
 from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
 from unrolled.training import automatic_base
 from unrolled.training.automatic_base import _loss_after, choose_base, latin_fraction
-from unrolled.training.fine_tuning import adopt_settings
+from unrolled.training.fine_tuning import adopt_settings, choose_fine_tuning_options
 from unrolled.training.grown_model import NEW_TOKEN_BIAS, grow_model, grow_tokenizer, row_sources
+from unrolled.training.recipe import TextStats
 from unrolled.training.tasks.text import TextTask
 
 LETTERS = "\n .,abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789'-"
@@ -182,6 +183,32 @@ def test_a_budget_in_minutes_is_a_few_passes(book: Path, tmp_path: Path, cli: Cl
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("tokens", "seconds_per_step", "given", "expected"),
+    [
+        (20_000, 0.1, {}, ("muon", 1e-3, 8, 4.0)),
+        (200_000, 1.0, {}, ("muon", 1e-3, 8, None)),
+        (1_000_000, 0.01, {}, ("muon", 2e-3, 32, 2.0)),
+        (1_000_000, 0.1, {}, ("muon", 2e-3, 32, None)),
+        (1_000_000, 0.3, {}, ("adamw", 1e-3, 32, None)),
+        (1_000_000, 0.3, {"lr": 3e-3}, ("muon", 3e-3, 32, None)),
+        (1_000_000, 0.3, {"optimizer": "muon"}, ("muon", 2e-3, 32, None)),
+    ],
+)
+def test_the_optimizer_of_a_long_text_follows_what_the_budget_reads(
+    tokens: int, seconds_per_step: float, given: dict[str, Any], expected: tuple[str, float, int, float | None]
+) -> None:
+    def measure(request: TrainRequest) -> float:
+        share = 1.0 if request.training.optimizer == "muon" else 0.4
+        return request.training.batch * request.training.bptt / (seconds_per_step * share)
+
+    request = TrainRequest.build((), {"minutes": 1.0, **given}, "test")
+    chosen, message = choose_fine_tuning_options(request, TextStats(tokens, 90), measure)
+    training = chosen.training
+    assert (training.optimizer, training.lr, training.batch, training.epochs) == expected
+    assert f"{expected[0]} at {expected[1]:g}" in message
+
+
 def test_patience(book: Path, tmp_path: Path) -> None:
     save_base(tmp_path / "base.safetensors", layers=1)
     options: dict[str, Any] = {

@@ -38,6 +38,10 @@ FINE_TUNING = {"optimizer": "muon", "lr": 1e-3, "batch": 8, "dropout": 0.0, "tok
 LONG_TEXT = {"lr": 2e-3, "batch": 32}
 """What it chooses for texts of at least `LONG_TEXT_TOKENS`: larger batches are read faster."""
 
+SLOW_LONG_TEXT = {"optimizer": "adamw", "lr": 1e-3}
+"""What it chooses for such a text if less than a pass over it would be read otherwise: without fast products of bfloat16, a
+step of AdamW takes less than half of the time."""
+
 LONG_TEXT_TOKENS = 500_000
 
 MAX_EPOCHS_BY_TOKENS = ((0.0, 4.0), (1e5, 2.0))
@@ -186,19 +190,7 @@ def choose_fine_tuning_options(
 
     A budget in minutes is at most the passes of `MAX_EPOCHS_BY_TOKENS`, which are then the budget.
     """
-    request = fill_defaults(request, **FINE_TUNING | (LONG_TEXT if stats.tokens >= LONG_TEXT_TOKENS else {}))
-    budget = make_budget(request.training, stats.tokens)
-    max_epochs = threshold_value(MAX_EPOCHS_BY_TOKENS, stats.tokens)
-    tokens_per_step = request.training.batch * request.training.bptt
-    if budget.unit == "seconds":
-        throughput = measure(request)
-        tokens_read = throughput * budget.total
-        if tokens_read > max_epochs * stats.tokens:
-            training = dataclasses.replace(request.training, minutes=None, epochs=max_epochs)
-            request = dataclasses.replace(request, training=training)
-            tokens_read, budget = max_epochs * stats.tokens, make_budget(training, stats.tokens)
-    else:
-        tokens_read = budget.total * (tokens_per_step if budget.unit == "steps" else 1)
+    request, tokens_read = _fill_by_speed(request, stats, measure)
     training, model = request.training, request.model
     return request, (
         f"starts from {training.init_from}: dropout {model.dropout:g}, batch {training.batch} of {training.bptt} steps, "
@@ -206,6 +198,29 @@ def choose_fine_tuning_options(
         f"{', which takes less than the budget' if training.epochs is not None and 'epochs' not in request.explicit else ''}"
         "; --from none starts from random weights"
     )
+
+
+def _fill_by_speed(
+    given: TrainRequest, stats: TextStats, measure: Callable[[TrainRequest], float]
+) -> tuple[TrainRequest, float]:
+    """Return the request with what was not given filled in, and how many tokens will be read."""
+    is_long = stats.tokens >= LONG_TEXT_TOKENS
+    defaults = FINE_TUNING | (LONG_TEXT if is_long else {})
+    request = fill_defaults(given, **defaults)
+    budget = make_budget(request.training, stats.tokens)
+    if budget.unit == "steps":
+        return request, budget.total * request.training.batch * request.training.bptt
+    if budget.unit != "seconds":
+        return request, budget.total
+    tokens_read = measure(request) * budget.total
+    if is_long and tokens_read < stats.tokens and not {"optimizer", "lr"} & given.explicit:
+        request = fill_defaults(given, **defaults | SLOW_LONG_TEXT)
+        tokens_read = measure(request) * budget.total
+    max_epochs = threshold_value(MAX_EPOCHS_BY_TOKENS, stats.tokens)
+    if tokens_read > max_epochs * stats.tokens:
+        training = dataclasses.replace(request.training, minutes=None, epochs=max_epochs)
+        return dataclasses.replace(request, training=training), max_epochs * stats.tokens
+    return request, tokens_read
 
 
 def describe_fine_tuning(name: str, train_nats: float, val_nats: float | None) -> str:
