@@ -17,7 +17,7 @@ import platform
 import re
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -67,6 +67,7 @@ def main() -> None:
         "bits": after.bits, "nats": after.nats, "error": after.standard_error, "longest": int(lengths.max()),
         "memorized": share_in_passages(lengths),
         "read": model_file.history["epochs"] * (len(train_ids) - 1), "train_chars": len(train_ids), "budgets": len(budgets),
+        "diagnosis": str(trained.history.get("diagnosis")),
     }  # fmt: skip
     describe = describe_english if arguments.name == "english" else describe_python
     path.with_suffix(".md").write_text(card(arguments.name, packaged, facts, describe(arguments, sample)), "utf-8")
@@ -149,7 +150,8 @@ def describe_python(arguments: argparse.Namespace, sample: str) -> Description:
         "Python source code",
         f"""\
 It is the source of {arguments.packages}, which was not used to select anything. Of the statements at the left margin in a
-sample of {SAMPLE_CHARS:,} characters, {share_that_parses(sample):.1%} are correct syntax.""",
+sample of {SAMPLE_CHARS:,} characters at temperature {TEMPERATURE}, which is the default of this model,
+{share_that_parses(sample):.1%} are correct syntax.""",
         """\
 It writes what looks like code and does nothing useful: never run it. Its loss on a file of Python's standard library says
 nothing, since it has read that file; neither has it read other languages, or Python that is newer.""",
@@ -176,9 +178,11 @@ def share_that_parses(code: str) -> float:
         return sum(map(parses, statements)) / max(1, len(statements))
 
 
-def card(name: str, model: unrolled.Model, facts: dict[str, float], description: Description) -> str:
+def card(name: str, model: unrolled.Model, facts: dict[str, Any], description: Description) -> str:
     """Return the card of a base model in Markdown."""
     options = model.text_model.options
+    is_limited = facts["diagnosis"].startswith("Limited by the text")
+    outlook = "More text would make it better" if is_limited else "A longer training of the same network would be better"
     return f"""\
 # builtin:{name}
 
@@ -202,9 +206,9 @@ text word for word; the longest such passage has {facts["longest"]} characters.
 `scripts/train_base.py`: the default recipe, {facts["read"] / 1e6:.1f} million characters of a text of
 {facts["train_chars"] / 1e6:.1f} million ({facts["read"] / facts["train_chars"]:.0%}), {model.history["steps"]:,} steps in
 {model.history["seconds"] / 60:.0f} minutes of one thread on a busy machine, in {plural(int(facts["budgets"]), "budget")} with a
-rate that falls to zero at the end of each. A longer training of the same network would be better: `python
-scripts/train_base.py TEXT --out runs/{name} --minutes MINUTES --threads THREADS` trains one, and goes on where it was
-stopped, or from an earlier one with `--from`; `python scripts/package_base.py` puts it in the place of this one.
+rate that falls to zero at the end of each. {outlook}: `python scripts/train_base.py TEXT --out
+runs/{name} --minutes MINUTES --threads THREADS` trains one, and goes on where it was stopped, or from an earlier one
+with `--from`; `python scripts/package_base.py` puts it in the place of this one.
 
 ## What it must not be used for
 
