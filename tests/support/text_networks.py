@@ -10,7 +10,7 @@ import torch
 from unrolled.checkpoints.model_file import TextModelFile, save_model
 from unrolled.exchange.export_job import ExportJob
 from unrolled.exchange.export_options import ExportOptions
-from unrolled.exchange.open_job import open_job
+from unrolled.exchange.exports import open_job
 from unrolled.network_shapes import LINEAR_CELLS
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions

@@ -28,7 +28,8 @@ from unrolled.runtime.language_model import LanguageModel
 from unrolled.runtime.text_network import read_text_model
 from unrolled.tables.table_format import TableFormat
 from unrolled.text.line_format import LineFormat, split_lines
-from unrolled.text.tokenized_text import TokenizedText, require_text, tokenize
+from unrolled.text.tokenized_text import TokenizedText, tokenize
+from unrolled.text.tokenizer import require_text
 
 if TYPE_CHECKING:
     from unrolled.evaluation.line_alerts import AlertReport

@@ -11,6 +11,8 @@ import hashlib
 import json
 import math
 import os
+import sys
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -23,6 +25,10 @@ from safetensors import SafetensorError
 from unrolled.atomic_io import storage_error, write_atomic
 from unrolled.checkpoints.format_1 import upgrade
 from unrolled.errors import ModelError
+from unrolled.options import DataOptions, choices
+from unrolled.text.line_format import LineFormat
+from unrolled.text.tokenizer import Tokenizer
+from unrolled.text.tokenizers import tokenizer_from_json
 
 Array: TypeAlias = npt.NDArray[Any]
 T = TypeVar("T")
@@ -35,6 +41,11 @@ MAX_HEADER_ITEMS = 500_000
 """Members of objects and lists in a header beyond which it is not parsed: a table's words and labels need a tenth."""
 
 EMPTY_DIGEST = "0" * 64
+
+HISTORY_NUMBERS = frozenset(("steps", "seconds", "val_nats", "logit_scale"))
+"""Facts in the history of a model that are numbers."""
+
+DOCUMENTS_TYPE = typing.get_type_hints(DataOptions)["documents"]
 
 _DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U64": "<u8", "U32": "<u4",
@@ -172,3 +183,48 @@ def _read_metadata(path: Path, content: bytes) -> dict[str, Any]:
             f"{path} has format {version} and this version of unrolled reads up to {FORMAT_VERSION}: install a newer unrolled."
         )
     return metadata
+
+
+def require_finite(weights: Mapping[str, Array]) -> None:
+    """Raise `ValueError` for a weight that is infinite or not a number: every loss would be wrong, or 0."""
+    for name, weight in weights.items():
+        if not np.isfinite(weight).all():
+            raise ValueError(f"the weights of {name} are not finite")
+
+
+def read_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
+    """Return the tokenizer of a model of texts, with what it masks. Raises `ModelError` and `ValueError`."""
+    tokenizer = tokenizer_from_json(metadata["tokenizer"])
+    if "lines" in metadata:
+        tokenizer.line_format = LineFormat.from_json(metadata["lines"])
+    return tokenizer
+
+
+def read_documents(metadata: Mapping[str, Any]) -> str:
+    """Return what the header says a document is. Raises `ValueError` for anything but the choices of the option."""
+    documents, known = metadata["documents"], choices("documents", DOCUMENTS_TYPE)
+    if documents not in known:
+        raise ValueError(f"its documents are {str(documents)[:40]!r}, and one of {', '.join(known)} is expected")
+    return str(documents)
+
+
+def window_refusal(path: Path) -> str:
+    """Return the sentence for what needs a network that carries a state, and got one that reads windows."""
+    return (
+        f"{path} was imported from textgenrnn, whose network reads its last tokens anew at each step: it can be sampled, "
+        "scored and evaluated on the CPU in float32, and all else needs a model that carries a state (unrolled train TEXT)."
+    )
+
+
+def read_history(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts about the training. Raises `ValueError` for one of another type or range than is written."""
+    history = metadata["history"]
+    if not isinstance(history, dict):
+        raise ValueError(f"its history is {str(history)[:40]!r}, and names with values are expected")
+    for name, value in history.items():
+        is_finite = isinstance(value, int | float) and type(value) is not bool and abs(value) <= sys.float_info.max
+        if name in HISTORY_NUMBERS and value is not None and not is_finite:
+            raise ValueError(f"its history has {str(value)[:40]!r} as {name}, and a finite number is expected")
+        if name == "diagnosis" and not isinstance(value, str):
+            raise ValueError(f"its history has {str(value)[:40]!r} as {name}, and a text is expected")
+    return dict(history)

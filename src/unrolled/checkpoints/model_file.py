@@ -17,8 +17,17 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from unrolled.checkpoints.array_file import FORMAT_VERSION as FORMAT_VERSION
-from unrolled.checkpoints.array_file import checksum_header, read_verified, to_present_format, write_with_checksum
-from unrolled.checkpoints.header_checks import read_documents, read_history, read_tokenizer, require_finite, window_refusal
+from unrolled.checkpoints.array_file import (
+    checksum_header,
+    read_documents,
+    read_history,
+    read_tokenizer,
+    read_verified,
+    require_finite,
+    to_present_format,
+    window_refusal,
+    write_with_checksum,
+)
 from unrolled.errors import ModelError, UsageError
 from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.nn.language_model import RecurrentLM, parameter_count

@@ -15,8 +15,7 @@ from unrolled.checkpoints.run_dir import find_model, model_name, run_of_model
 from unrolled.errors import UsageError
 from unrolled.exchange.export_job import SHAPES, TOLERANCE, ExportResult, difference
 from unrolled.exchange.export_options import ExportOptions
-from unrolled.exchange.exports import default_out
-from unrolled.exchange.model_data import data_text
+from unrolled.exchange.exports import data_text, default_out
 from unrolled.exchange.onnx_cells import ONNX_CELLS
 from unrolled.exchange.onnx_export import FLOAT16_TOLERANCE, require_onnx
 from unrolled.exchange.onnx_table import build_table_graph

@@ -13,8 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.checkpoints.array_file import read_model
-from unrolled.checkpoints.header_checks import read_documents, read_history, read_tokenizer, require_finite
+from unrolled.checkpoints.array_file import read_documents, read_history, read_model, read_tokenizer, require_finite
 from unrolled.errors import ModelError, UsageError
 from unrolled.network_shapes import text_network_shapes, window_network_shapes
 from unrolled.options import ModelOptions, from_dict

@@ -1,7 +1,8 @@
-"""Files that are no text, recognized by their first bytes: what they are, and how to get text or a table out of them."""
+"""What the first bytes of a file say: an encoding by a byte order mark, or that it is no text, and how to get one out of it."""
 
 from __future__ import annotations
 
+import codecs
 from pathlib import PurePath
 
 from unrolled.printable import shell_argument
@@ -36,6 +37,12 @@ _SIGNATURES = (
 _ZIPPED_SHEETS = (".xlsx", ".xlsm", ".ods")
 _ZIPPED_DOCUMENTS = (".docx", ".odt", ".epub", ".pptx", ".odp")
 _TAR_MARK = slice(257, 262)
+
+
+def marked_encoding(data: bytes) -> str | None:
+    """Return the encoding that a byte order mark names, other than UTF-8."""
+    marks = ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16"))
+    return next((name for mark, name in marks if data.startswith(mark)), None)
 
 
 def describe_binary(data: bytes, name: str) -> str | None:
