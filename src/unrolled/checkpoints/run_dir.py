@@ -137,7 +137,14 @@ class Run:
         return sorted((int(name[5:]), folder / name) for name in names if name.startswith("step-") and name[5:].isdecimal())
 
     def save_checkpoint(self, step: int, model_file: ModelFile, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-        """Write a checkpoint atomically, then remove all but the last `MAX_CHECKPOINTS`."""
+        """Write a checkpoint atomically, then remove all but the last `MAX_CHECKPOINTS`.
+
+        Args:
+            step: Training steps so far; the folder is `checkpoints/step-N`.
+            model_file: The model as it is now, which is not the best one.
+            tensors: What a resume needs besides: the state of the optimizer, carried states, sums for the log.
+            metadata: The same as JSON values: the `TrainerState`.
+        """
         from unrolled.checkpoints.model_file import save_checked, save_model
 
         with atomic_dir(self.path / "checkpoints" / f"step-{step}") as folder:

@@ -73,7 +73,7 @@ def record_row(predictor: Predictor, cell: Cell) -> RowActivations:
     with record_cells(model) as recorder:
         if model.decoder is None:
             logits = model.logits(batch)
-            if predictor.spec.mode.output == "aligned" and model.shape.target_tensor_kind == "ids":
+            if predictor.spec.mode.output == "aligned" and model.dims.target_tensor_kind == "ids":
                 step_probs = logits[:, 0, :-1].softmax(-1).float().cpu().numpy()
         else:
             ids = torch.from_numpy(np.asarray(prediction.values, dtype=np.int64)).to(model.device).unsqueeze(-1)
