@@ -142,6 +142,12 @@ def test_imports_only_go_down() -> None:
                 assert order.index(other[1]) < order.index(own[1]), f"{'.'.join(own)} imports {'.'.join(other)}"
 
 
+def test_the_architecture_page_has_the_floors() -> None:
+    page = (ROOT.parents[1] / "docs" / "architecture.md").read_text("utf-8")
+    listed = page.split("never up and never in a circle:\n\n")[1].split("\n\n")[0]
+    assert [set(re.findall(r"\w+", level)) for level in listed.split("<")] == FLOORS[:-1]  # the last one is `__main__`
+
+
 def test_every_file_has_its_place() -> None:
     for path in FILES:
         own = path.relative_to(ROOT).with_suffix("").parts
