@@ -158,7 +158,8 @@ def _open_other(session: TextSession, name: str) -> TextSession:
     saved = read_text_model(path)
     if saved.tokenizer.kind != session.tokenizer.kind:
         raise UsageError(
-            f"{name} reads {saved.tokenizer.kind}, and {session.path} reads {session.tokenizer.kind}: not comparable."
+            f"{name} reads {saved.tokenizer.kind}, and {session.path} reads {session.tokenizer.kind}: not comparable. "
+            "Compare models of the same tokens."
         )
     if saved.tokenizer.line_format != session.tokenizer.line_format:
         raise UsageError(f"{name} masks or groups lines differently from {session.path}: not comparable.")

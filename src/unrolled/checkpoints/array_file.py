@@ -45,6 +45,7 @@ EMPTY_DIGEST = "0" * 64
 HISTORY_NUMBERS = frozenset(("steps", "seconds", "val_nats", "logit_scale"))
 """Facts in the history of a model that are numbers."""
 
+TAKE_ANOTHER = "Take another copy or checkpoint."
 DOCUMENTS_TYPE = typing.get_type_hints(DataOptions)["documents"]
 
 _DTYPES = {
@@ -77,7 +78,7 @@ def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
         entries = safetensors.deserialize(content)  # type: ignore[no-untyped-call]  # the package leaves it untyped
         arrays = {name: _to_array(entry) for name, entry in entries}
     except (SafetensorError, ValueError, KeyError) as error:
-        raise ModelError(f"{path} is damaged: {error}.") from error
+        raise ModelError(f"{path} is damaged: {error}. {TAKE_ANOTHER}") from error
     arrays, metadata = to_present_format(path, arrays, metadata)
     return metadata, arrays
 
@@ -98,7 +99,7 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
         weights = {name: entry for name, entry in entries.items() if name not in ("__metadata__", TEMPERATURE)}
         num_weights = sum(math.prod(entry["shape"]) for entry in weights.values())
     except (KeyError, TypeError) as error:
-        raise ModelError(f"{path} is damaged in its header.") from error
+        raise ModelError(f"{path} is damaged in its header. {TAKE_ANOTHER}") from error
     return to_present_format(path, dict[str, Array](), metadata)[1], int(num_weights)
 
 
@@ -125,9 +126,11 @@ def read_verified(path: Path) -> tuple[bytes, dict[str, Any]]:
     metadata = _read_metadata(path, content)
     digest = metadata.pop("sha256" if metadata["format"] > 1 else "seal", None)
     if not isinstance(digest, str) or len(digest) != len(EMPTY_DIGEST) or not digest.isascii():
-        raise ModelError(f"{path} was not written by unrolled: its header has no checksum.")
+        raise ModelError(
+            f"{path} was not written by unrolled: its header has no checksum. Models of other programs: unrolled import."
+        )
     if hashlib.sha256(content.replace(digest.encode(), EMPTY_DIGEST.encode(), 1)).hexdigest() != digest:
-        raise ModelError(f"{path} is damaged: its contents do not match its checksum. Take another copy or checkpoint.")
+        raise ModelError(f"{path} is damaged: its contents do not match its checksum. {TAKE_ANOTHER}")
     return content, metadata
 
 
@@ -136,7 +139,7 @@ def to_present_format(path: Path, arrays: dict[str, T], metadata: dict[str, Any]
     try:
         return (arrays, metadata) if metadata["format"] > 1 else upgrade(arrays, metadata)
     except (KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{path} is not a sound file of format 1: {error}.") from error
+        raise ModelError(f"{path} is not a sound file of format 1: {error}. {TAKE_ANOTHER}") from error
 
 
 def _to_array(entry: Mapping[str, Any]) -> Array:
@@ -153,7 +156,7 @@ def _to_array(entry: Mapping[str, Any]) -> Array:
 def _read_file(path: Path, header_only: bool = False) -> bytes:
     """Return what is in a file that begins like a model, so that whatever else is large is not read to its end."""
     if path.exists() and not path.is_file():  # a device would never end
-        raise ModelError(f"{path} is no file.")
+        raise ModelError(f"{path} is no file: name a model file or a run folder.")
     try:
         with open(path, "rb") as file:
             file_size, prefix = os.fstat(file.fileno()).st_size, file.read(9)
@@ -165,7 +168,7 @@ def _read_file(path: Path, header_only: bool = False) -> bytes:
                 raise ModelError(f"{path} is no model file: its header has too many parts.")
             return prefix + header + (b"" if header_only else file.read())
     except FileNotFoundError as error:
-        raise ModelError(f"There is no model file {path}.") from error
+        raise ModelError(f"There is no model file {path}: name another file or a run folder.") from error
     except OSError as error:
         raise storage_error(error, path, "read") from error
 
@@ -177,7 +180,7 @@ def _read_metadata(path: Path, content: bytes) -> dict[str, Any]:
         metadata = dict(json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["unrolled"]))
         version = int(metadata["format"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise ModelError(f"{path} is no model file of unrolled, or is damaged in its header.") from error
+        raise ModelError(f"{path} is no model file of unrolled, or is damaged in its header. {TAKE_ANOTHER}") from error
     if version > FORMAT_VERSION:
         raise ModelError(
             f"{path} has format {version} and this version of unrolled reads up to {FORMAT_VERSION}: install a newer unrolled."

@@ -167,7 +167,8 @@ class Run:
                 return load_model(folder / MODEL_FILE_NAME), tensors, metadata, skipped
             except ModelError as error:
                 skipped.append(f"Passed over a damaged checkpoint: {error}")
-        raise ModelError(f"{self.path} has no checkpoint to go on from." + "".join(f" {reason}" for reason in skipped))
+        reasons = "".join(f" {reason}" for reason in skipped)
+        raise ModelError(f"{self.path} has no checkpoint to go on from: start a new run with another --out.{reasons}")
 
 
 def is_run_dir(path: Path) -> bool:

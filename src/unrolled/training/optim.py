@@ -82,7 +82,7 @@ class Optimizer:
         """Load what `to_tensors` returned; raise `ModelError` if names or shapes are not those of this optimizer."""
         current = self._named_state()
         if {name: tensor.shape for name, tensor in current.items()} != {name: tensor.shape for name, tensor in tensors.items()}:
-            raise ModelError(f"The checkpoint's optimizer is not the {self.options.optimizer} of this model.")
+            raise ModelError(f"The checkpoint's optimizer is not the {self.options.optimizer} of this model: start a new run.")
         for name, tensor in current.items():
             tensor.copy_(tensors[name])
 
