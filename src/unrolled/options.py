@@ -11,16 +11,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from unrolled.analysis_options import DOCUMENTS_HELP, ENCODING_HELP, HEADER_HELP, MASK_HELP, TOKENS_HELP, UNKNOWN_BASE_HELP
-from unrolled.analysis_options import AlertOptions as AlertOptions
-from unrolled.analysis_options import BenchOptions as BenchOptions
-from unrolled.analysis_options import EvaluateOptions as EvaluateOptions
-from unrolled.analysis_options import ExplainOptions as ExplainOptions
-from unrolled.analysis_options import PredictOptions as PredictOptions
-from unrolled.analysis_options import ReportOptions as ReportOptions
-from unrolled.analysis_options import SampleOptions as SampleOptions
-from unrolled.analysis_options import ScoreOptions as ScoreOptions
-from unrolled.analysis_options import ServeOptions as ServeOptions
+from unrolled.command_options import DOCUMENTS_HELP, ENCODING_HELP, HEADER_HELP, MASK_HELP, TOKENS_HELP, UNKNOWN_BASE_HELP
+from unrolled.command_options import AlertOptions as AlertOptions
+from unrolled.command_options import BenchOptions as BenchOptions
+from unrolled.command_options import EvaluateOptions as EvaluateOptions
+from unrolled.command_options import ExplainOptions as ExplainOptions
+from unrolled.command_options import PredictOptions as PredictOptions
+from unrolled.command_options import ReportOptions as ReportOptions
+from unrolled.command_options import SampleOptions as SampleOptions
+from unrolled.command_options import ScoreOptions as ScoreOptions
+from unrolled.command_options import ServeOptions as ServeOptions
 from unrolled.errors import UsageError, did_you_mean
 from unrolled.option_fields import REGISTRIES as REGISTRIES
 from unrolled.option_fields import check as check
