@@ -68,7 +68,7 @@ ORDER = {
         "automatic_base", "open_data", "trainer", "launch",
     ],
     "views": [
-        "png", "colored_text", "progress", "svg_curves", "svg_accuracy", "notebook_progress", "series_table",
+        "png", "colored_text", "progress", "svg_curves", "notebook_progress", "series_table",
         "prediction_writer", "js_linker",
         "html_page", "surprisal_page", "explorer", "report", "rows_page", "wasm_products", "writer_page",
     ],

@@ -32,6 +32,7 @@ from unrolled.options import DataOptions
 from unrolled.text.document_files import accepted_heads, needs_copy, prepare_files, remove_copies, with_records
 from unrolled.text.encodings import all_encoding_errors
 from unrolled.text.fingerprint import (
+    DAMAGED_AT_ONCE,
     TEXT_CHANGED,
     cached_fingerprint,
     checksum,
@@ -144,9 +145,7 @@ def open_corpus(
         remove_copies(paths, cache)
     encoded = cached_corpus(key, in_shards)
     if encoded is None:
-        raise StorageError(
-            f"The encoded text in {cache / key} is damaged as soon as it is written. Check the disk, and run again."
-        )
+        raise StorageError(DAMAGED_AT_ONCE.format(cache / key))
     return encoded
 
 

@@ -24,15 +24,13 @@ _SIGNATURES = (
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file: write its table as Parquet or CSV"),
     (b"\x93NUMPY", "a NumPy array: a cell of a table names it, as in a column of .npy files"),
     (b"GIF8", "an image: save it as PNG, and a cell of a table names it, as in a column of .png files"),
-    (b"ID3", "compressed audio: save it as WAV (ffmpeg -i NAME NEW.wav), and a cell of a table names that"),
-    (b"OggS", "compressed audio: save it as WAV (ffmpeg -i NAME NEW.wav), and a cell of a table names that"),
-    (b"fLaC", "compressed audio: save it as WAV (ffmpeg -i NAME NEW.wav), and a cell of a table names that"),
+    ((b"ID3", b"OggS", b"fLaC"), "compressed audio: save it as WAV (ffmpeg -i NAME NEW.wav), and a cell of a table names that"),
     (b"\x89PNG\r\n", "an image: a cell of a table names it, as in a column of .png files"),
     (b"\xff\xd8\xff", "an image: a cell of a table names it, as in a column of .jpg files"),
-    (b"\x80\x02", "a Python pickle: load it in Python, and give the object, or write it as CSV"),
-    (b"\x80\x03", "a Python pickle: load it in Python, and give the object, or write it as CSV"),
-    (b"\x80\x04\x95", "a Python pickle: load it in Python, and give the object, or write it as CSV"),
-    (b"\x80\x05\x95", "a Python pickle: load it in Python, and give the object, or write it as CSV"),
+    (
+        (b"\x80\x02", b"\x80\x03", b"\x80\x04\x95", b"\x80\x05\x95"),
+        "a Python pickle: load it in Python, and give the object, or write it as CSV",
+    ),
 )  # fmt: skip
 _ZIPPED_SHEETS = (".xlsx", ".xlsm", ".ods")
 _ZIPPED_DOCUMENTS = (".docx", ".odt", ".epub", ".pptx", ".odp")
