@@ -65,16 +65,7 @@ def test_commands_and_flags_in_the_documents_exist() -> None:
     fields |= {f"no_{name}" for name in switches}
     known = (
         {*map(flag_name, fields)}
-        | {
-            "--json",
-            "--allow-change",
-            "--preset",
-            "--config",
-            "--resume",
-            "--help",
-            "--prompt-file",
-            "--midi",
-        }
+        | {"--json", "--allow-change", "--preset", "--config", "--resume", "--help", "--prompt-file", "--midi"}
         | OTHER_PROGRAMS
     )
     options = [field for kind in (*OPTION_CLASSES, *OTHERS) for field in dataclasses.fields(kind)]

@@ -42,11 +42,7 @@ class RowActivations(Displayed):
     @property
     def facts(self) -> Mapping[str, object]:
         """What is displayed."""
-        return {
-            "predicted": self.prediction.text,
-            "source steps": len(self.source_tokens),
-            "arrays": ", ".join(self.arrays()),
-        }
+        return {"predicted": self.prediction.text, "source steps": len(self.source_tokens), "arrays": ", ".join(self.arrays())}
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return all arrays by name, for `numpy.savez`."""

@@ -243,12 +243,7 @@ def build_network(arrays: Mapping[str, Floats], vocab_size: int, options: ModelO
         raise ValueError("the weights are not those of its options")
     layers = tuple(_layer(arrays, gate_names, f"stack.layers.{index}.") for index in range(options.layers))
     return TextNetwork(
-        options.cell,
-        layers,
-        arrays["head.weight"],
-        arrays["head.bias"],
-        arrays.get("embedding.weight"),
-        options.residual,
+        options.cell, layers, arrays["head.weight"], arrays["head.bias"], arrays.get("embedding.weight"), options.residual
     )
 
 

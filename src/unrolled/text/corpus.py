@@ -105,10 +105,7 @@ def cache_folder() -> Path:
 
 
 def open_corpus(
-    inputs: Sequence[str],
-    options: DataOptions,
-    tokenizer: Tokenizer | None = None,
-    line_format: LineFormat = PLAIN_LINES,
+    inputs: Sequence[str], options: DataOptions, tokenizer: Tokenizer | None = None, line_format: LineFormat = PLAIN_LINES
 ) -> Corpus:
     """Return the encoded text of `inputs` (see `resolve_inputs`), from the cache if the same contents are there.
 

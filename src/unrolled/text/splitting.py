@@ -195,12 +195,7 @@ def split_documents(
 
 
 def _draw_documents(
-    ids: Ids,
-    eos_id: int,
-    fractions: HeldOutFractions,
-    seed: int,
-    by_content: bool,
-    complement: npt.NDArray[Any] | None,
+    ids: Ids, eos_id: int, fractions: HeldOutFractions, seed: int, by_content: bool, complement: npt.NDArray[Any] | None
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
     """Return the positions of all eos tokens `(D + 1,)`, and the split of each of the D documents."""
     offsets = range(0, len(ids), _BLOCK_TOKENS)

@@ -53,10 +53,7 @@ HTML_BYTES = 64
 
 
 def resolve_inputs(
-    inputs: Sequence[str],
-    pattern: str = "*",
-    stdin_folder: Path | None = None,
-    accepts: Callable[[bytes], bool] = is_text_head,
+    inputs: Sequence[str], pattern: str = "*", stdin_folder: Path | None = None, accepts: Callable[[bytes], bool] = is_text_head
 ) -> list[Path]:
     """Return the files that `inputs` name, in order: files, folders (recursively, sorted), `-`, `builtin:NAME`.
 
