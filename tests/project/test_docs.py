@@ -110,7 +110,7 @@ def test_the_run_folder_page_explains_every_key() -> None:
     page = (ROOT / "docs" / "run-folder.md").read_text("utf-8")
     metrics, result = page.split("## metrics.jsonl")[1].split("## train --json")
     assert {field.name for field in dataclasses.fields(TrainResult)} <= set(re.findall(r"`(\w+)`", result))
-    record = Progress(*[0] * 7, None, None, None).to_record()
+    record = Progress(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, None, None, None).to_record()
     assert {*record, "val_nats", "val_bits"} <= set(re.findall(r"`(\w+)`", metrics))
 
 
