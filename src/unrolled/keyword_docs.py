@@ -51,11 +51,6 @@ def keyword_arguments(
     return decorate
 
 
-def accepted_options(function: Callable[..., Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of `settings` that a decorated function accepts."""
-    return {name: value for name, value in settings.items() if name in inspect.signature(function).parameters}
-
-
 def _refuse(function: Function, refused: Mapping[str, str]) -> Function:
     """Return the function, with a `UsageError` for options that it would ignore."""
 

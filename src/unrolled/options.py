@@ -11,16 +11,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from unrolled.analysis_options import DOCUMENTS_HELP, ENCODING_HELP, HEADER_HELP, MASK_HELP, TOKENS_HELP, UNKNOWN_BASE_HELP
-from unrolled.analysis_options import AlertOptions as AlertOptions
-from unrolled.analysis_options import BenchOptions as BenchOptions
-from unrolled.analysis_options import EvaluateOptions as EvaluateOptions
-from unrolled.analysis_options import ExplainOptions as ExplainOptions
-from unrolled.analysis_options import PredictOptions as PredictOptions
-from unrolled.analysis_options import ReportOptions as ReportOptions
-from unrolled.analysis_options import SampleOptions as SampleOptions
-from unrolled.analysis_options import ScoreOptions as ScoreOptions
-from unrolled.analysis_options import ServeOptions as ServeOptions
+from unrolled.command_options import DOCUMENTS_HELP, ENCODING_HELP, HEADER_HELP, MASK_HELP, TOKENS_HELP, UNKNOWN_BASE_HELP
+from unrolled.command_options import AlertOptions as AlertOptions
+from unrolled.command_options import BenchOptions as BenchOptions
+from unrolled.command_options import EvaluateOptions as EvaluateOptions
+from unrolled.command_options import ExplainOptions as ExplainOptions
+from unrolled.command_options import PredictOptions as PredictOptions
+from unrolled.command_options import ReportOptions as ReportOptions
+from unrolled.command_options import SampleOptions as SampleOptions
+from unrolled.command_options import ScoreOptions as ScoreOptions
+from unrolled.command_options import ServeOptions as ServeOptions
 from unrolled.errors import UsageError, did_you_mean
 from unrolled.option_fields import REGISTRIES as REGISTRIES
 from unrolled.option_fields import check as check
@@ -124,10 +124,7 @@ class ModelOptions:
     layers: int = option(2, "Number of layers.", ge=1, le=64, old_names=("num_layers",))
     hidden: int = option(256, "Hidden units per layer.", ge=1, le=65536, old_names=("rnn_size",), by_recipe=True)
     embedding: int | None = option(
-        None,
-        "Embedding dimension of a token; 0: one-hot input, as in char-rnn (default: same as --hidden).",
-        ge=0,
-        le=65536,
+        None, "Embedding dimension of a token; 0: one-hot input, as in char-rnn (default: same as --hidden).", ge=0, le=65536
     )
     dropout: float = option(0.1, "Dropout probability after each layer, in training.", ge=0, lt=1, by_recipe=True)
     token_dropout: float = option(
@@ -160,10 +157,7 @@ class PairOptions:
         "whole", "Read an image at once, or as a sequence of columns, rows or pixels.", old_names=("read",)
     )
     image_encoder: Literal["cnn", "mlp"] = option(
-        "cnn",
-        "Network that encodes a whole image.",
-        old_names=("pictures",),
-        old_values={"convolution": "cnn", "flat": "mlp"},
+        "cnn", "Network that encodes a whole image.", old_names=("pictures",), old_values={"convolution": "cnn", "flat": "mlp"}
     )
     balance: bool = option(
         False, "Weight labels in training so that rare ones count as much as others; of two labels, choose the threshold."
@@ -265,10 +259,7 @@ class RunOptions:
         old_names=("eval_symbols",),
     )
     patience: int | None = option(
-        None,
-        "Stop after this many evaluations in a row without a lower validation loss.",
-        ge=1,
-        le=2**31,
+        None, "Stop after this many evaluations in a row without a lower validation loss.", ge=1, le=2**31
     )
     save_every: float = option(60.0, "Seconds between checkpoints.", gt=0)
     stop_after: int | None = option(None, "Save and stop after this step; continue later with --resume.", ge=1, le=2**40)

@@ -58,7 +58,18 @@ def check_outputs(
 
 
 def check_new_file(flag: str, path: Path, inputs: Iterable[object], run: Path | None, force: bool, kind: str = "new") -> None:
-    """Check a file that is written because of `flag`, as `check_outputs` does for outputs of this kind."""
+    """Check a file that is written because of `flag`, as `check_outputs` does for outputs of this kind.
+
+    Args:
+        flag: The flag, for messages.
+        path: The file.
+        inputs: Files that are read; what is no path among them is ignored.
+        run: The run folder, whose files must not be replaced, or None.
+        force: Whether an existing file may be replaced.
+        kind: What is written: a key of `_KINDS`, or `run`, `images` or `new`.
+
+    Raises `UsageError` if it may not be written.
+    """
     _Output(flag, str(path), kind).check(*_kept_files(inputs, run), force)
 
 

@@ -238,10 +238,7 @@ def test_a_wrong_page_writer_is_noticed(tmp_path: Path, monkeypatch: pytest.Monk
     assert os.listdir() == []
 
 
-SCRIPT_FAULTS = {
-    "the initial state is dropped": "state.h[0].fill(0);",
-    "time is frozen": "token = 0;",
-}
+SCRIPT_FAULTS = {"the initial state is dropped": "state.h[0].fill(0);", "time is frozen": "token = 0;"}
 
 
 @pytest.mark.slow

@@ -534,7 +534,7 @@ def test_an_imported_amplifier_plays_a_wav_file(cli: Cli, tmp_path: Path, monkey
     assert rate == 44_100
     Path("two.csv").write_text("input\nin.wav\nin.wav\n")
     assert "two.csv has more than one row" in cli("predict", "runs/amp", "two.csv", "--wav", "out.wav").err
-    assert "There is no file no.wav." in cli("predict", "runs/amp", "no.wav", "--wav", "out.wav").err
+    assert "No such file: no.wav" in cli("predict", "runs/amp", "no.wav", "--wav", "out.wav").err
     assert "would replace the input in.wav" in cli("predict", "runs/amp", "in.wav", "--wav", "in.wav").err
     Path("words.csv").write_text("input\n1 2 3\n")
     assert "does not know the samples per second" in cli("predict", "runs/amp", "words.csv", "--wav", "out.wav").err

@@ -127,10 +127,7 @@ def test_wrong_writers_of_a_step_are_noticed(monkeypatch: pytest.MonkeyPatch) ->
                 nodes, "mix", lambda self, share, h, n: original(self, share, self.op("Mul", h, self.const(0)), n)
             ),
         ),
-        "the rounds are dropped": (
-            "mogrifier-gru",
-            lambda patch: patch.setattr(nodes, "mogrify", lambda self, x, h: (x, h)),
-        ),
+        "the rounds are dropped": ("mogrifier-gru", lambda patch: patch.setattr(nodes, "mogrify", lambda self, x, h: (x, h))),
     }
     for cell, fault in faults.values():
         with monkeypatch.context() as patch:

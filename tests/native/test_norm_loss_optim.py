@@ -45,11 +45,7 @@ def batch_of(symbols: int, steps: int, rows: int) -> dict[str, Tensor]:
     torch.manual_seed(rows)
     targets = torch.randint(symbols, (steps, rows))
     targets[torch.rand(steps, rows) < 0.2] = IGNORE_INDEX
-    return {
-        "inputs": torch.randint(symbols, (steps, rows)),
-        "targets": targets,
-        "resets": torch.rand(steps, rows) < 0.1,
-    }
+    return {"inputs": torch.randint(symbols, (steps, rows)), "targets": targets, "resets": torch.rand(steps, rows) < 0.1}
 
 
 @built

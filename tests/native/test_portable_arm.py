@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from support.text_networks import CELLS, LAYERS, NEWER_CELLS, saved_model
+from support.text_networks import CELLS, LAYERS, NEWER_CELLS, saved_network
 from unrolled.exchange.vectors import FNV_OFFSET, FNV_PRIME
 from unrolled.generation.portable_sampling import portable_blocks
 from unrolled.options import SampleOptions
 from unrolled.runtime.native_portable import CELL_KINDS
 from unrolled.runtime.portable import PortableNetwork
 from unrolled.runtime.portable_arithmetic import Int8Matrix
-from unrolled.runtime.text_network import read_text_model
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("isa/portable_plain.cpp", "args/portable_args.cpp", "args/decoder_args.cpp", "threads/parallel.cpp")
@@ -104,7 +103,7 @@ def hash_bits(values: np.ndarray) -> int:
 
 @pytest.mark.parametrize(("cell", "layers"), [*itertools.product(CELLS, LAYERS), *NEWER_CELLS])
 def test_the_bits_on_arm_are_those_of_the_definition(tmp_path: Path, program: Path, cell: str, layers: str) -> None:
-    model = PortableNetwork(read_text_model(saved_model(tmp_path / "m.safetensors", cell, layers)).network)
+    model = PortableNetwork(saved_network(tmp_path, cell, layers))
     ids = np.random.default_rng(0).integers(0, model.vocab_size, (STEPS, ROWS))
     (tmp_path / "model").write_bytes(model_bytes(model, ids))
     run = subprocess.run(["qemu-aarch64", str(program), str(tmp_path / "model")], capture_output=True, text=True, check=True)

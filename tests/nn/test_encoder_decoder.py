@@ -115,7 +115,7 @@ def log_probability(model: EncoderDecoder, batch: dict[str, Tensor], ids: tuple[
 def test_a_wide_beam_finds_the_best_of_all_sequences(tmp_path: Path, penalty: float) -> None:
     pairs = read_mode(tmp_path, "one-to-many", 40)
     model, batch = random_encoder_decoder(pairs), tensors(pairs, [1])
-    vocab_size, max_tokens = model.shape.target_size, 3
+    vocab_size, max_tokens = model.dims.target_size, 3
     sequences = [ids for length in range(max_tokens + 1) for ids in itertools.product(range(vocab_size), repeat=length)]
 
     def score(ids: tuple[int, ...]) -> float:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from unrolled.analysis_options import SampleOptions
+from unrolled.command_options import SampleOptions
 from unrolled.errors import UsageError
 from unrolled.generation.sampling import generate
 from unrolled.nn import cells

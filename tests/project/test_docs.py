@@ -25,6 +25,8 @@ from unrolled.options import (
     ServeOptions,
     flag_name,
 )
+from unrolled.training.callbacks import Progress
+from unrolled.training.launch import TrainResult
 
 ROOT = Path(__file__).parents[2]
 OTHER_PROGRAMS = {
@@ -63,16 +65,7 @@ def test_commands_and_flags_in_the_documents_exist() -> None:
     fields |= {f"no_{name}" for name in switches}
     known = (
         {*map(flag_name, fields)}
-        | {
-            "--json",
-            "--allow-change",
-            "--preset",
-            "--config",
-            "--resume",
-            "--help",
-            "--prompt-file",
-            "--midi",
-        }
+        | {"--json", "--allow-change", "--preset", "--config", "--resume", "--help", "--prompt-file", "--midi"}
         | OTHER_PROGRAMS
     )
     options = [field for kind in (*OPTION_CLASSES, *OTHERS) for field in dataclasses.fields(kind)]
@@ -111,6 +104,14 @@ def test_source_files_that_documents_and_native_comments_name_exist() -> None:
         f"{path.relative_to(ROOT)}: {name}" for path, name in named if name not in known and not re.search(r"NAME|\*", name)
     ]
     assert dead == []
+
+
+def test_the_run_folder_page_explains_every_key() -> None:
+    page = (ROOT / "docs" / "run-folder.md").read_text("utf-8")
+    metrics, result = page.split("## metrics.jsonl")[1].split("## train --json")
+    assert {field.name for field in dataclasses.fields(TrainResult)} <= set(re.findall(r"`(\w+)`", result))
+    record = Progress(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, None, None, None).to_record()
+    assert {*record, "val_nats", "val_bits"} <= set(re.findall(r"`(\w+)`", metrics))
 
 
 def test_the_changelog_knows_this_version() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2] / "src" / "unrolled"
 FLOORS = [
     {"printable"}, {"errors", "display"}, {"option_fields", "atomic_io"},
-    {"analysis_options", "series_options", "output_paths", "presets"},
+    {"command_options", "series_options", "output_paths", "presets"},
     {"options"}, {"option_rules", "keywords", "keyword_docs", "network_shapes"}, {"datasets"}, {"text"}, {"tables"},
     {"nn"}, {"checkpoints"}, {"runtime"}, {"generation"},
     {"evaluation"}, {"interpret", "training"}, {"views"}, {"analysis"}, {"exchange"}, {"models"},
@@ -43,14 +43,14 @@ ORDER = {
         "decoder", "encoder_decoder", "language_model", "sequence_model", "device", "stateful", "kernels",
     ],
     "checkpoints": [
-        "format_1", "array_file", "header_checks", "model_file", "run_dir", "run_data", "run_summary", "tensorboard",
+        "format_1", "array_file", "model_file", "run_dir", "run_data", "run_summary", "tensorboard",
     ],
     "runtime": [
         "blas", "text_network", "language_model", "numpy_model", "window_model", "native_layers", "native_decoder",
         "portable_arithmetic", "portable", "portable_draw", "native_portable",
     ],
     "generation": [
-        "prompt_replacements", "portable_sampling", "torch_model", "random_streams", "text_streamer", "sampling", "beam_search",
+        "prompt_replacements", "random_streams", "portable_sampling", "torch_model", "text_streamer", "sampling", "beam_search",
     ],
     "evaluation": [
         "language_model", "calibration", "adaptation", "compressors", "number_predictions", "predictor", "session_surprisal",
@@ -63,12 +63,12 @@ ORDER = {
     ],
     "training": [
         "distributed", "polar_express", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput", "diagnosis",
-        "thread_control", "trainer_state", "signals", "garbage_collection", "run_names", "grown_model", "fine_tuning",
+        "thread_control", "trainer_state", "signals", "run_names", "grown_model", "fine_tuning",
         "table_base", "callbacks", "tasks", "resume",
-        "open_data", "automatic_base", "trainer", "launch",
+        "automatic_base", "open_data", "trainer", "launch",
     ],
     "views": [
-        "png", "colored_text", "progress", "svg_curves", "svg_accuracy", "notebook_progress", "series_table",
+        "png", "colored_text", "progress", "svg_curves", "notebook_progress", "series_table",
         "prediction_writer", "js_linker",
         "html_page", "surprisal_page", "explorer", "report", "rows_page", "wasm_products", "writer_page",
     ],
@@ -84,7 +84,7 @@ ORDER = {
         "import_options", "torch7", "vocabulary", "source_model", "gate_orders", "import_check", "torch7_graph", "char_rnn",
         "torch_rnn", "pytorch_state_dict", "keras_config", "keras_model", "textgenrnn", "ml5", "numbers_lstm",
         "numbers_import", "imports",
-        "model_data", "export_options", "export_job", "vectors", "c_source", "c_export", "html_export", "onnx_builder",
+        "export_options", "export_job", "vectors", "c_source", "c_export", "html_export", "onnx_builder",
         "onnx_cells", "onnx_graph", "onnx_table", "onnx_export", "numpy_export", "card_export", "exports", "open_job",
         "table_export", "table_card",
     ],
@@ -140,6 +140,12 @@ def test_imports_only_go_down() -> None:
             elif own[1] != other[1] and own[1] != "__init__":
                 order = ORDER[own[0]]
                 assert order.index(other[1]) < order.index(own[1]), f"{'.'.join(own)} imports {'.'.join(other)}"
+
+
+def test_the_architecture_page_has_the_floors() -> None:
+    page = (ROOT.parents[1] / "docs" / "architecture.md").read_text("utf-8")
+    listed = page.split("never up and never in a circle:\n\n")[1].split("\n\n")[0]
+    assert [set(re.findall(r"\w+", level)) for level in listed.split("<")] == FLOORS[:-1]  # the last one is `__main__`
 
 
 def test_every_file_has_its_place() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from support.native import NATIVE, SETS, built
-from support.text_networks import CELLS, LAYERS, NEWER_CELLS, saved_model
+from support.text_networks import CELLS, LAYERS, NEWER_CELLS, saved_model, saved_network
 from unrolled.generation.portable_sampling import portable_blocks
 from unrolled.nn.unit_clamp import Clamp
 from unrolled.options import SampleOptions
@@ -22,15 +22,11 @@ from unrolled.runtime.native_portable import NativePortableNetwork, open_portabl
 from unrolled.runtime.portable import PortableNetwork, PortableState
 from unrolled.runtime.portable_arithmetic import Floats, Int8Matrix
 from unrolled.runtime.portable_draw import draw_token, token_odds
-from unrolled.runtime.text_network import GATE_NAMES, TextLayer, TextNetwork, read_text_model
+from unrolled.runtime.text_network import GATE_NAMES, TextLayer, TextNetwork
 
 pytestmark = [built, pytest.mark.usefixtures("best_set_again")]
 
 LONG_TEXT = 2200
-
-
-def network(tmp_path: Path, cell: str, layers: str) -> TextNetwork:
-    return read_text_model(saved_model(tmp_path / "m.safetensors", cell, layers)).network
 
 
 def random_network(cell: str, vocab_size: int, embedding: int, units: int, scale: float = 0.2) -> TextNetwork:
@@ -62,7 +58,7 @@ def draw_ids(model: PortableNetwork, seeds: list[int], **options: Any) -> list[l
 
 @pytest.mark.parametrize(("cell", "layers"), [*itertools.product(CELLS, LAYERS), *NEWER_CELLS])
 def test_a_batch_has_the_bits_of_the_definition(tmp_path: Path, cell: str, layers: str) -> None:
-    arrays, generator = network(tmp_path, cell, layers), np.random.default_rng(0)
+    arrays, generator = saved_network(tmp_path, cell, layers), np.random.default_rng(0)
     clamps = [Clamp(0, 5, -0.25)]
     model = PortableNetwork(arrays, clamps=clamps)
     ids, resets = generator.integers(0, arrays.vocab_size, (9, 35)), generator.random((9, 35)) < 0.2
@@ -81,7 +77,7 @@ def test_a_batch_has_the_bits_of_the_definition(tmp_path: Path, cell: str, layer
 @pytest.mark.parametrize("length", [250, pytest.param(LONG_TEXT, marks=pytest.mark.long)])
 @pytest.mark.parametrize(("cell", "layers"), [*zip(CELLS, LAYERS, strict=True), ("lstm", "residual"), *NEWER_CELLS])
 def test_a_text_has_the_bits_of_the_definition(tmp_path: Path, cell: str, layers: str, length: int) -> None:
-    arrays = network(tmp_path, cell, layers)
+    arrays = saved_network(tmp_path, cell, layers)
     model = PortableNetwork(arrays)
     state, ids, all_logits = model.initial_state(1), [1], []
     for position in range(length):
@@ -113,7 +109,7 @@ def test_a_text_has_the_bits_of_the_definition(tmp_path: Path, cell: str, layers
     ],
 )
 def test_draws_and_filters_are_those_of_the_definition(tmp_path: Path, options: dict[str, Any]) -> None:
-    arrays = network(tmp_path, "gru", "plain")
+    arrays = saved_network(tmp_path, "gru", "plain")
     seeds = [0, 5, 2**32, 2**64 - 1, 2**70 + 3]
     assert draw_ids(open_portable(arrays), seeds, length=70, **options) == draw_ids(
         PortableNetwork(arrays), seeds, length=70, **options
@@ -157,7 +153,7 @@ def test_the_largest_integers_do_not_overflow() -> None:
 @pytest.mark.parametrize("value", [1e-40, 1e-31, 9e-31, 3e38, -3e38])
 def test_the_smallest_and_the_largest_states(tmp_path: Path, value: float) -> None:
     """Very small vectors are taken as zero. Beyond the largest float32, all is NaN, and the first token is drawn."""
-    arrays = network(tmp_path, "lstm", "plain")
+    arrays = saved_network(tmp_path, "lstm", "plain")
     clamps = [Clamp(layer, unit, value) for layer in range(3) for unit in range(18)]
     model, native = PortableNetwork(arrays, clamps=clamps), open_portable(arrays, clamps)
     ids = np.array([[1], [2], [3]])
@@ -177,7 +173,7 @@ def test_a_vector_below_the_least_is_zero() -> None:
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
-    model = NativePortableNetwork(network(tmp_path, "lstm", "residual"))
+    model = NativePortableNetwork(saved_network(tmp_path, "lstm", "residual"))
     native, size, vocab = model._native, model.network.hidden_size, model.vocab_size
     h, logits = np.zeros((2, 1, size), np.float32), np.zeros((1, 1, vocab), np.float32)
     ids = np.zeros((1, 1), np.int64)
@@ -208,11 +204,11 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_network_is_kept_and_numpy_is_used_without_the_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arrays = network(tmp_path, "rnn", "plain")
+    arrays = saved_network(tmp_path, "rnn", "plain")
     assert open_portable(arrays) is open_portable(arrays)
     assert open_portable(arrays, [Clamp(0, 0)]) is not open_portable(arrays)
     monkeypatch.setattr(native_portable, "native_module", lambda: None)
-    other = network(tmp_path, "rnn", "plain")
+    other = saved_network(tmp_path, "rnn", "plain")
     assert type(open_portable(other)) is PortableNetwork
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from support.text_networks import CELLS, LAYERS, NEWER_CELLS, saved_model
+from support.text_networks import CELLS, LAYERS, NEWER_CELLS, saved_model, saved_network
 from unrolled.checkpoints.model_file import load_text_model
 from unrolled.errors import ModelError
 from unrolled.nn.unit_clamp import Clamp
@@ -27,14 +27,10 @@ from unrolled.runtime.portable_arithmetic import (
     portable_tanh,
 )
 from unrolled.runtime.portable_draw import draw_token, filter_odds, philox, random_below, token_odds
-from unrolled.runtime.text_network import TextNetwork, read_text_model
+from unrolled.runtime.text_network import read_text_model
 
 MAX_ERRORS = {"float32": 3e-6, "int8": 0.04, "int4": 0.6}
 """Largest difference of a logit, as a fraction of the largest one, for weights that are ten times as noisy as trained ones."""
-
-
-def network(tmp_path: Path, cell: str, layers: str) -> TextNetwork:
-    return read_text_model(saved_model(tmp_path / "m.safetensors", cell, layers)).network
 
 
 def units_in_last_place(ours: Floats, exact: np.ndarray) -> float:
@@ -76,7 +72,7 @@ def test_it_is_the_model_but_for_rounding(tmp_path: Path, cell: str, layers: str
 
 @pytest.mark.parametrize("weights", ["float32", "int8", "int4"])
 def test_rows_do_not_depend_on_one_another(tmp_path: Path, weights: portable.Weights) -> None:
-    model = PortableNetwork(network(tmp_path, "lstm", "residual"), weights)
+    model = PortableNetwork(saved_network(tmp_path, "lstm", "residual"), weights)
     ids = np.random.default_rng(0).integers(0, model.vocab_size, (6, 5))
     logits, state = model.unroll(ids, model.initial_state(5))
     alone, alone_state = model.unroll(ids[:, 3:4], model.initial_state(1))
@@ -114,11 +110,11 @@ def test_a_row_of_zeros_and_a_zero_vector() -> None:
 
 
 def test_clamped_units_and_weights_that_are_not_finite(tmp_path: Path) -> None:
-    arrays = network(tmp_path, "gru", "residual")
+    arrays = saved_network(tmp_path, "gru", "residual")
     model = PortableNetwork(arrays, clamps=[Clamp(1, 4, 0.5)])
     _, state = model.step(np.array([1, 2]), model.initial_state(2))
     assert state[1][0][:, 4].tolist() == [0.5, 0.5]
-    wide = dataclasses.replace(network(tmp_path, "mogrifier-gru", "one-hot"), head_bias=np.zeros(9000, np.float32))
+    wide = dataclasses.replace(saved_network(tmp_path, "mogrifier-gru", "one-hot"), head_bias=np.zeros(9000, np.float32))
     with pytest.raises(ModelError, match=r"one-hot inputs of 9,000 tokens"):
         PortableNetwork(wide)
     arrays.head_bias[0] = np.nan

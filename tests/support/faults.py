@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from unrolled.errors import StorageError
-from unrolled.training import garbage_collection
+from unrolled.nn import device
 
 
 @contextlib.contextmanager
@@ -25,7 +25,7 @@ def quick_trainings() -> Iterator[None]:
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
-        patch.setattr(garbage_collection, "gc", SimpleNamespace(collect=int, freeze=gc.freeze, unfreeze=gc.unfreeze))
+        patch.setattr(device, "gc", SimpleNamespace(collect=int, freeze=gc.freeze, unfreeze=gc.unfreeze))
         yield
 
 

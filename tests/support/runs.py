@@ -117,3 +117,15 @@ def assert_same_run(one: Path, other: Path, step: int) -> None:
             assert about["state"].keys() == others["state"].keys()
             assert not unlike, unlike
     assert logged(one) == logged(other)
+
+
+def assert_resumes_exactly(text: Path, values: dict[str, Any], stop_after: int) -> None:
+    """Hold a run that stops and is resumed equal to one that does not stop; they are in `broken` and `straight`."""
+
+    def start(out: str, **more: Any) -> None:
+        launch.start_run(TrainRequest.build((str(text),), values | {"out": out} | more, "test"), NullProgress()).train()
+
+    start("straight")
+    start("broken", stop_after=stop_after)
+    launch.resume_run(Path("broken"), {"stop_after": None}, NullProgress()).train()
+    assert_same_run(Path("straight"), Path("broken"), values["steps"])

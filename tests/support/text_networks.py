@@ -10,10 +10,11 @@ import torch
 from unrolled.checkpoints.model_file import TextModelFile, save_model
 from unrolled.exchange.export_job import ExportJob
 from unrolled.exchange.export_options import ExportOptions
-from unrolled.exchange.open_job import open_job
+from unrolled.exchange.exports import open_job
 from unrolled.network_shapes import LINEAR_CELLS
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions
+from unrolled.runtime.text_network import TextNetwork, read_text_model
 from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
 
 CHARACTERS = "\n abcdefghijklmnopqr\u00e9\u65e5\U0001f600"
@@ -52,6 +53,11 @@ def saved_model(
     options = LAYERS[layers] | ({"two_biases": False} if cell in LINEAR_CELLS else {})
     save_model(path, noisy_model(tokenizer, cell=cell, **options))
     return path
+
+
+def saved_network(folder: Path, cell: str, layers: str) -> TextNetwork:
+    """Return the arrays of a noisy model, read from its file."""
+    return read_text_model(saved_model(folder / "m.safetensors", cell, layers)).network
 
 
 def job_of(path: Path, out: str, **options: Any) -> ExportJob:

@@ -6,18 +6,15 @@ import io
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import unrolled
 from support.cli import Cli
-from support.runs import assert_same_run
+from support.runs import assert_resumes_exactly
 from support.tables import MODES, many_to_many, many_to_one, one_to_one, synced, write_csv, write_jsonl
 from unrolled.errors import DataError, UsageError
 from unrolled.options import TrainRequest
-from unrolled.training import launch
-from unrolled.training.callbacks import NullProgress
 from unrolled.training.table_recipe import TableStats, choose_table_options
 from unrolled.training.tasks.table import TableTask
 
@@ -76,13 +73,7 @@ def test_a_resumed_run_equals_an_uninterrupted_run(mode: str) -> None:
     if mode not in ("synced", "one-to-one"):  # these read numbers
         values["token_dropout"] = 0.1
 
-    def start(out: str, **more: Any) -> None:
-        launch.start_run(TrainRequest.build((str(path),), values | {"out": out} | more, "test"), NullProgress()).train()
-
-    start("straight")
-    start("broken", stop_after=13)
-    launch.resume_run(Path("broken"), {"stop_after": None}, NullProgress()).train()
-    assert_same_run(Path("straight"), Path("broken"), 30)
+    assert_resumes_exactly(path, values, 13)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import torch
 
 import unrolled
 from support.cli import Cli
-from support.runs import assert_same_run
+from support.runs import assert_resumes_exactly
 from support.tables import write_jsonl
 from unrolled.errors import DataError, UsageError
 from unrolled.nn.encoder import concatenate_padded
@@ -23,8 +23,6 @@ from unrolled.tables.pair_batching import read_pairs
 from unrolled.tables.source_columns import split_source
 from unrolled.tables.spec_inference import infer_spec
 from unrolled.tables.table_files import open_table
-from unrolled.training import launch
-from unrolled.training.callbacks import NullProgress
 from unrolled.training.tasks.table import TableTask
 
 TINY = ("--hidden", 16, "--layers", 1, "--batch", 8, "--threads", 1)
@@ -75,13 +73,7 @@ def test_columns_of_all_kinds_are_trained_resumed_evaluated_and_predicted(target
         "steps": 12, "threads": 1, "precision": "float32", "sample_length": 20,
     }  # fmt: skip
 
-    def start(out: str, **more: Any) -> None:
-        launch.start_run(TrainRequest.build((str(path),), values | {"out": out} | more, "test"), NullProgress()).train()
-
-    start("straight")
-    start("broken", stop_after=5)
-    launch.resume_run(Path("broken"), {"stop_after": None}, NullProgress()).train()
-    assert_same_run(Path("straight"), Path("broken"), 12)
+    assert_resumes_exactly(path, values, 5)
 
     new = write_jsonl(Path("new.jsonl"), people(7, 2))
     assert json.loads(cli("eval", "straight", new, "--json").out)["rows"] == 7

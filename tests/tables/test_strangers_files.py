@@ -214,11 +214,7 @@ def test_one_row_of_lists_is_a_row_and_keys_in_lists_are_columns(tmp_path: Path)
 @pytest.mark.parametrize(
     ("name", "data", "match"),
     [
-        (
-            "t.csv",
-            b"a,b\nx,1\ncaf\xe9,2\n",
-            r"0xe9 at offset 11, in line 3\. .*\(iconv -f WINDOWS-1252 -t UTF-8 .*t.csv",
-        ),
+        ("t.csv", b"a,b\nx,1\ncaf\xe9,2\n", r"0xe9 at offset 11, in line 3\. .*\(iconv -f WINDOWS-1252 -t UTF-8 .*t.csv"),
         ("t.txt", "a\tb\n1\t2\n".encode("utf-16"), "iconv -f UTF-16 -t UTF-8 .*t.txt"),
         ("k.csv", "a,b\n\u043f\u0440\u0438\u0432\u0435\u0442,1\n".encode("koi8-r"), r"line 2\. It looks like KOI8-R"),
         ("t.csv.zip", b"PK\x03\x04rest", "damaged"),

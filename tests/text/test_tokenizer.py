@@ -78,10 +78,7 @@ def test_ids_follow_code_points_whatever_the_order_of_the_text() -> None:
     assert len(seen) == 1
 
 
-@pytest.mark.parametrize(
-    ("known", "start"),
-    [("ab\n ", "\n"), ("ab ", " "), ("ab", "a")],
-)
+@pytest.mark.parametrize(("known", "start"), [("ab\n ", "\n"), ("ab ", " "), ("ab", "a")])
 def test_the_bos_id_is_a_line_end_or_the_eos(known: str, start: str) -> None:
     tokenizer = make("characters", known, False)
     assert tokenizer.decode([tokenizer.bos_id]) == start

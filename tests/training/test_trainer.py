@@ -20,6 +20,7 @@ from unrolled.checkpoints.run_summary import summarize_run
 from unrolled.errors import DataError, DivergedError, Interrupted, UsageError
 from unrolled.evaluation.language_model import evaluate
 from unrolled.evaluation.ngram import loss_by_order, uniform_nats
+from unrolled.nn import device
 from unrolled.nn.cells import map_state, state_tensors
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.language_model import RecurrentLM, cross_entropy
@@ -27,7 +28,7 @@ from unrolled.options import ModelOptions, TrainingOptions, TrainRequest
 from unrolled.server.runs import RunFacts
 from unrolled.text.batching import StreamBatches
 from unrolled.text.corpus import open_corpus
-from unrolled.training import garbage_collection, launch
+from unrolled.training import launch
 from unrolled.training.callbacks import NullProgress
 from unrolled.training.optim import OPTIMIZERS, Muon, clip_gradient, make_optimizer
 from unrolled.training.polar_express import polar_express
@@ -307,8 +308,8 @@ def test_minutes_are_minutes_of_training(book: Path) -> None:
 
 
 def test_a_training_does_not_collect_the_objects_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(garbage_collection, "gc", gc)  # the tests' trainings have another, see `quick_trainings`
-    with garbage_collection.gc_frozen():
+    monkeypatch.setattr(device, "gc", gc)  # the tests' trainings have another, see `quick_trainings`
+    with device.gc_frozen():
         assert gc.get_freeze_count() > 1000
     assert gc.get_freeze_count() == 0
 

@@ -28,7 +28,8 @@ from unrolled.runtime.language_model import LanguageModel
 from unrolled.runtime.text_network import read_text_model
 from unrolled.tables.table_format import TableFormat
 from unrolled.text.line_format import LineFormat, split_lines
-from unrolled.text.tokenized_text import TokenizedText, require_text, tokenize
+from unrolled.text.tokenized_text import TokenizedText, tokenize
+from unrolled.text.tokenizer import require_text
 
 if TYPE_CHECKING:
     from unrolled.evaluation.line_alerts import AlertReport
@@ -157,7 +158,8 @@ def _open_other(session: TextSession, name: str) -> TextSession:
     saved = read_text_model(path)
     if saved.tokenizer.kind != session.tokenizer.kind:
         raise UsageError(
-            f"{name} reads {saved.tokenizer.kind}, and {session.path} reads {session.tokenizer.kind}: not comparable."
+            f"{name} reads {saved.tokenizer.kind}, and {session.path} reads {session.tokenizer.kind}: not comparable. "
+            "Compare models of the same tokens."
         )
     if saved.tokenizer.line_format != session.tokenizer.line_format:
         raise UsageError(f"{name} masks or groups lines differently from {session.path}: not comparable.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from unrolled.tables.spec import TableSpec
 from unrolled.tables.step_arrays import FILE_SUFFIXES
 from unrolled.tables.table_files import Table, open_table, open_table_or_lines, table_of_values
 from unrolled.tables.table_format import path_of_table
+from unrolled.text.text_files import existing_file
 
 if TYPE_CHECKING:
     from unrolled.training.tasks.table import TableTask
@@ -178,8 +178,7 @@ class TableSession(Displayed):
         if is_frame(name):
             table = table_of_frame(name)
         elif source.kind == "numbers" and self.spec.long is None and name.lower().endswith(FILE_SUFFIXES):
-            if not os.path.isfile(name):
-                raise DataError(f"There is no file {name}.")
+            existing_file(name)
             table = table_of_values(source.name, [name])
         elif source.kind == "text" and not self.spec.others:
             table = open_table_or_lines(name, source.name, format)

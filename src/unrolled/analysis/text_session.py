@@ -25,8 +25,9 @@ from unrolled.options import DataOptions, MachineOptions, TrainRequest, from_dic
 from unrolled.runtime import native_layers
 from unrolled.runtime.language_model import LanguageModel
 from unrolled.runtime.native_decoder import Precision, sampling_precision
+from unrolled.runtime.numpy_model import has_numpy_model
 from unrolled.runtime.text_network import TextModel
-from unrolled.runtime.window_model import has_numpy_model, numpy_model, numpy_reader
+from unrolled.runtime.window_model import numpy_model, numpy_reader
 from unrolled.text.encodings import display_name
 from unrolled.text.normalization import change_note, normalize_chunks
 from unrolled.text.tokenized_text import TokenizedText, from_ids, tokenize

@@ -54,8 +54,9 @@ def run_interleaved(
     rounds: int,
     aggregate: Callable[[list[float]], float] = statistics.median,
 ) -> dict[str, float]:
-    """Return the work per second of each contender: from the medians over rounds that are taken in turn, or another statistic
-    `chosen`.
+    """Return the work per second of each contender, from the medians of the seconds of rounds that are taken in turn.
+
+    `aggregate` is used in place of the median.
 
     `contenders` maps each to a workload of `bench.workloads` and its parameters. One runs at a time; the others wait for input.
     """

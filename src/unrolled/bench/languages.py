@@ -44,7 +44,7 @@ from unrolled.nn.kernels.extension import usable_processors
 from unrolled.nn.kernels.select import set_kernel
 from unrolled.nn.stack import Stack
 from unrolled.options import BenchOptions
-from unrolled.views.svg_accuracy import accuracy_svg
+from unrolled.views.svg_curves import accuracy_svg
 
 logger = logging.getLogger(__name__)
 

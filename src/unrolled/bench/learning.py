@@ -189,7 +189,7 @@ def _recurrent_loss(model: PlainLSTM, ids: Ids, window: int) -> float:
 
 
 def _train_timed(step: Callable[[float], None], evaluate: Callable[[], float], seconds: float) -> Curve:
-    """Take steps until they have taken `seconds`; return what `look` measured on the way and at the end."""
+    """Take steps until they have taken `seconds`; return what `evaluate` measured on the way and at the end."""
     curve: Curve = []
     elapsed = 0.0
     while elapsed < seconds:

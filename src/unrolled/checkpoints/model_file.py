@@ -17,14 +17,17 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from unrolled.checkpoints.array_file import FORMAT_VERSION as FORMAT_VERSION
-from unrolled.checkpoints.array_file import checksum_header, read_verified, to_present_format, write_with_checksum
-from unrolled.checkpoints.header_checks import (
+from unrolled.checkpoints.array_file import (
+    checksum_header,
     read_documents,
     read_generation,
     read_history,
     read_tokenizer,
+    read_verified,
     require_finite,
+    to_present_format,
     window_refusal,
+    write_with_checksum,
 )
 from unrolled.errors import ModelError, UsageError
 from unrolled.nn.encoder_decoder import EncoderDecoder
@@ -148,17 +151,17 @@ def _build_table_model(tensors: Mapping[str, Tensor], metadata: dict[str, Any]) 
     return TableModelFile(network, spec, read_history(metadata))
 
 
-def _check_sizes(tensors: Mapping[str, Tensor], shape: ModelDims, options: ModelOptions) -> None:
+def _check_sizes(tensors: Mapping[str, Tensor], dims: ModelDims, options: ModelOptions) -> None:
     """Raise `ValueError` before anything is built that could be larger than the file it comes from."""
     num_weights = sum(tensor.numel() for tensor in tensors.values())
-    sizes = [size for other in shape.others for size in (other.size, math.prod(other.image_shape or (0,)))]
+    sizes = [size for other in dims.others for size in (other.size, math.prod(other.image_shape or (0,)))]
     largest = max(
         1,
-        shape.ngram_buckets,
-        shape.source_size,
-        shape.target_size,
-        math.prod(shape.image_shape or (0,)),
-        shape.target_length,
+        dims.ngram_buckets,
+        dims.source_size,
+        dims.target_size,
+        math.prod(dims.image_shape or (0,)),
+        dims.target_length,
         *sizes,
     )
     width = tensors["encoder.norm.weight"].numel() if options.residual else tensors["head.weight"].shape[-1]

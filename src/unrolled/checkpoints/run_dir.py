@@ -137,7 +137,14 @@ class Run:
         return sorted((int(name[5:]), folder / name) for name in names if name.startswith("step-") and name[5:].isdecimal())
 
     def save_checkpoint(self, step: int, model_file: ModelFile, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-        """Write a checkpoint atomically, then remove all but the last `MAX_CHECKPOINTS`."""
+        """Write a checkpoint atomically, then remove all but the last `MAX_CHECKPOINTS`.
+
+        Args:
+            step: Training steps so far; the folder is `checkpoints/step-N`.
+            model_file: The model as it is now, which is not the best one.
+            tensors: What a resume needs besides: the state of the optimizer, carried states, sums for the log.
+            metadata: The same as JSON values: the `TrainerState`.
+        """
         from unrolled.checkpoints.model_file import save_checked, save_model
 
         with atomic_dir(self.path / "checkpoints" / f"step-{step}") as folder:
@@ -160,7 +167,8 @@ class Run:
                 return load_model(folder / MODEL_FILE_NAME), tensors, metadata, skipped
             except ModelError as error:
                 skipped.append(f"Passed over a damaged checkpoint: {error}")
-        raise ModelError(f"{self.path} has no checkpoint to go on from." + "".join(f" {reason}" for reason in skipped))
+        reasons = "".join(f" {reason}" for reason in skipped)
+        raise ModelError(f"{self.path} has no checkpoint to go on from: start a new run with another --out.{reasons}")
 
 
 def is_run_dir(path: Path) -> bool:

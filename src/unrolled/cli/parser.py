@@ -16,6 +16,7 @@ import sys
 import textwrap
 import types
 import typing
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NoReturn
 
 from unrolled.datasets.base_models import BASE_MODELS
@@ -185,6 +186,11 @@ def _positionals_first(argv: list[str]) -> list[str]:
     flags = [argument for argument in argv[:end] if argument.startswith("-") and argument != "-"]
     positionals = [argument for argument in argv[:end] if not argument.startswith("-") or argument == "-"]
     return positionals + flags if end == len(argv) else [*flags, "--", *positionals, *argv[end + 1 :]]
+
+
+def accepted_options(function: Callable[..., Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of `settings` that a function of the Python interface accepts; the command itself has the others."""
+    return {name: value for name, value in settings.items() if name in inspect.signature(function).parameters}
 
 
 def program_name() -> str:

@@ -51,7 +51,15 @@ def mean_loss(
     machine: DeviceConfig,
     check: Check = lambda: None,
 ) -> float:
-    """Return the mean loss of the rows `row_indices`, in nats per target, or of numbers in the unit of their loss."""
+    """Return the mean loss of some rows, in nats per target, or of numbers in the unit of their loss.
+
+    Args:
+        model: The model; it is in evaluation mode meanwhile.
+        dataset: Encoded rows.
+        row_indices: Which of them, `(R,)`.
+        machine: Number format and device.
+        check: Called between batches; it may raise to stop.
+    """
     return mean_loss_with_error(model, dataset, row_indices, machine, check)[0]
 
 
@@ -63,14 +71,14 @@ def mean_loss_with_error(
     machine: DeviceConfig,
     check: Check = lambda: None,
 ) -> tuple[float, float | None]:
-    """Return the mean loss of the rows `row_indices`, and its standard error; None with fewer than two rows."""
+    """Return the mean loss of some rows, and its standard error, None with fewer than two rows; arguments as of `mean_loss`."""
     sums, counts = [], []
     for tensors in _batches(model, dataset, row_indices, machine, check):
         with machine.autocast():
             losses = model.loss_per_target(tensors)
         sums.append(losses.double().sum(0).cpu().numpy())
         is_target = tensors["target"] != IGNORE_INDEX
-        if model.shape.is_stream and is_target.dim() == 3:
+        if model.dims.is_stream and is_target.dim() == 3:
             row_targets = (~tensors["target"].isnan()).sum((0, 2))
         else:
             row_targets = is_target.sum(0) if is_target.dim() == 2 else torch.ones(is_target.shape[1])
@@ -87,7 +95,7 @@ def fit_temperature(
     machine: DeviceConfig,
     check: Check = lambda: None,
 ) -> float:
-    """Set the model's temperature to the one with the lowest loss on the rows `row_indices`, and return that mean loss.
+    """Set the model's temperature to the best one for some rows, and return their mean loss; arguments as of `mean_loss`.
 
     The weight of a classifier of n-grams next to the recurrent layers is chosen in the same way.
 

@@ -89,7 +89,7 @@ class Predictor:
         self.model, self.spec, self.machine, self.options, self.tally = model, spec, machine, options, tally
         self.num_cut, self.first_cut = 0, ""
         _check_count(model, spec, options)
-        self.max_new_tokens = model.shape.target_length or int(spec.train_stats.get("max_length", 256) * 1.2) + 4
+        self.max_new_tokens = model.dims.target_length or int(spec.train_stats.get("max_length", 256) * 1.2) + 4
 
     def predict_iter(self, cells: Iterable[Cell]) -> Iterator[Prediction]:
         """Yield the prediction of each source cell, in order; that of an empty cell is empty."""
@@ -176,7 +176,7 @@ class Predictor:
         if isinstance(target, NumbersColumn):
             return self._predict_numbers(batch, cells, seeds, target)
         logits = self.model.logits(batch).float()
-        if self.model.shape.target_tensor_kind == "floats":
+        if self.model.dims.target_tensor_kind == "floats":
             return [Prediction(self.spec.target.decode_target(row[None]), row[None]) for row in logits[0].cpu().numpy()]
         known_logits = logits[..., :-1] if logits.shape[-1] > 1 else logits  # never predict the unknown label
         probs = known_logits.double().softmax(-1).cpu().numpy()
@@ -218,7 +218,7 @@ class Predictor:
         return Prediction(self.spec.target.decode_target(best), best, float(np.exp(np.log(best_probs).mean())))
 
     def _generate(self, batch: dict[str, Tensor], cells: list[Cell], seeds: list[int]) -> list[Prediction]:
-        if self.model.shape.target_length or self.options.temperature is not None:
+        if self.model.dims.target_length or self.options.temperature is not None:
             temperature = 1.0 if self.options.temperature is None else self.options.temperature
             rows = sample_sequences(self.model, batch, SampleOptions(temperature=temperature), seeds, self.max_new_tokens)
             return self._decode(batch, rows, cells)
@@ -269,7 +269,7 @@ def _check_count(model: EncoderDecoder, spec: TableSpec, options: PredictOptions
         return
     if spec.mode.output == "single" and spec.dims.target_tensor_kind != "ids":
         raise UsageError(f"--count is for labels and texts, and '{spec.target.name}' is {spec.target.kind}: leave it out.")
-    if spec.mode.output == "aligned" or model.shape.target_length:
+    if spec.mode.output == "aligned" or model.dims.target_length:
         raise UsageError(f"--count is for one label or a text, and '{spec.target.name}' is {spec.target.kind}: leave it out.")
     if options.temperature is not None and spec.mode.output == "generated":
         raise UsageError("--count ranks the answers of the beam, and --temperature draws one: leave one out.")
@@ -278,7 +278,14 @@ def _check_count(model: EncoderDecoder, spec: TableSpec, options: PredictOptions
 def evaluate_predictions(
     spec: TableSpec, sources: Sequence[Cell], truths: Sequence[Cell], predictions: Sequence[Prediction]
 ) -> MetricReport:
-    """Return the metrics of predictions whose true target cells are known, and of baselines."""
+    """Return the metrics of predictions, and of baselines.
+
+    Args:
+        spec: The columns of the model, with the statistics of its training rows, from which baselines are made.
+        sources: The source cell of each row.
+        truths: The true target cell of each row.
+        predictions: The prediction of each row.
+    """
     if spec.is_stream:
         sources, truths, predictions = _known_steps(spec, sources, truths, predictions)
     texts, values = [prediction.text for prediction in predictions], [prediction.values for prediction in predictions]

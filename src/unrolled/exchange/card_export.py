@@ -75,7 +75,7 @@ def card_text(job: ExportJob, facts: dict[str, Any]) -> str:
     )
     selection = "The figures are of the validation split, by which the checkpoint was selected, unless they say otherwise."
     sections = {
-        "Data": [joined_line(str(job.command)) or UNKNOWN_DATA, "", selection],
+        "Data": [joined_line(job.data) or UNKNOWN_DATA, "", selection],
         "Loss": [f"| | bits per {unit} |", "|---|---|", *(table or ["| this model | not known |"])],
         "Memorization": [memorized],
         "Training": training_lines(history),

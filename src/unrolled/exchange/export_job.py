@@ -64,7 +64,8 @@ class ExportJob:
     """Ids of a text on which the cost of rounded weights is measured; None if there is no text."""
 
     train_text: NDArray[Any] | None = None
-    command: str = ""
+    data: str = ""
+    """What the run was trained on, in words, for a model card."""
 
 
 @dataclass

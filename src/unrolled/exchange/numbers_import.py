@@ -79,7 +79,7 @@ def check_outputs_equal(model: NumbersModel, model_file: TableModelFile) -> list
     """
     network = model_file.model
     steps = np.arange(CHECKED_SAMPLES)[:, None]
-    noise = np.random.default_rng(1).normal(0, 0.02, (CHECKED_SAMPLES, network.shape.source_size))
+    noise = np.random.default_rng(1).normal(0, 0.02, (CHECKED_SAMPLES, network.dims.source_size))
     inputs = 0.5 * np.sin(0.05 * steps) * np.exp(-steps / 500) + noise
     with torch.inference_mode():
         outputs, _ = network.stream(torch.from_numpy(inputs[:, None].astype(np.float32)), network.initial_state(1))

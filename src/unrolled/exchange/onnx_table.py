@@ -44,13 +44,13 @@ def build_table_graph(model: EncoderDecoder, float16: bool, metadata: dict[str, 
     from onnx import TensorProto, helper
 
     graph = _TableGraph(model, float16)
-    is_ids, is_aligned = model.shape.source_tensor_kind == "ids", model.shape.mode.output == "aligned"
+    is_ids, is_aligned = model.dims.source_tensor_kind == "ids", model.dims.mode.output == "aligned"
     xs = graph.encode("source" if is_ids else graph.cast("source", "source.cast", to_half=True))
     features = xs if is_aligned else graph.pool(xs)
     names = graph.head(features)
-    size = len(graph.known_labels) if graph.is_label else model.shape.target_size
+    size = len(graph.known_labels) if graph.is_label else model.dims.target_size
     free: list[str | int | None] = ["T", "B"] if is_aligned else ["B"]
-    source: list[str | int | None] = ["T", "B"] if is_ids else ["T", "B", model.shape.source_size]
+    source: list[str | int | None] = ["T", "B"] if is_ids else ["T", "B", model.dims.source_size]
     return graph.model(
         "unrolled_table",
         [
@@ -69,8 +69,8 @@ class _TableGraph(GraphBuilder):
     def __init__(self, model: EncoderDecoder, float16: bool) -> None:
         super().__init__(float16)
         self.net, self.cell, self.hidden_size = model, model.options.cell, model.options.hidden
-        self.is_label = model.shape.target_tensor_kind == "ids"
-        self.known_labels = range(max(1, model.shape.target_size - 1))
+        self.is_label = model.dims.target_tensor_kind == "ids"
+        self.known_labels = range(max(1, model.dims.target_size - 1))
         self.axis = {axis: self.weight(f"axis_{axis}", np.array([axis])) for axis in (0, 1, 2)}
         self._mask = ""
 
@@ -99,7 +99,7 @@ class _TableGraph(GraphBuilder):
         """Add input layer, recurrent layers and final norm; return the outputs `(T, B, H)`."""
         encoder = self.net.encoder
         layer: Any = encoder.input_layer
-        if self.net.shape.source_tensor_kind == "ids":
+        if self.net.dims.source_tensor_kind == "ids":
             x = self.node("Gather", [self.weight("embedding.weight", _array(layer.embedding.weight)), source], ["embedded"])
         else:
             x = self.linear("input", source, layer.proj)

@@ -150,10 +150,7 @@ class SourceModel:
         with torch.random.fork_rng(devices=[]):
             model = RecurrentLM(len(ids), options).eval()
         head_weight = np.pad(self.head_weight, ((0, 0), (0, hidden - self.head_weight.shape[1])))
-        weights = {
-            "head.weight": to_rows(head_weight, ids, 0.0),
-            "head.bias": to_rows(self.head_bias, ids, ABSENT_BIAS),
-        }
+        weights = {"head.weight": to_rows(head_weight, ids, 0.0), "head.bias": to_rows(self.head_bias, ids, ABSENT_BIAS)}
         if self.embedding is not None:
             weights["embedding.weight"] = to_rows(self.embedding, ids, 0.0)
         for number, layer in enumerate(self.layers):

@@ -15,8 +15,7 @@ from unrolled.checkpoints.run_dir import find_model, model_name, run_of_model
 from unrolled.errors import UsageError
 from unrolled.exchange.export_job import SHAPES, TOLERANCE, ExportResult, difference
 from unrolled.exchange.export_options import ExportOptions
-from unrolled.exchange.exports import default_out
-from unrolled.exchange.model_data import data_text
+from unrolled.exchange.exports import data_text, default_out
 from unrolled.exchange.onnx_cells import ONNX_CELLS
 from unrolled.exchange.onnx_export import FLOAT16_TOLERANCE, require_onnx
 from unrolled.exchange.onnx_table import build_table_graph
@@ -118,7 +117,7 @@ def compare(job: TableExportJob, content: bytes) -> str:
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     names = [item.name for item in session.get_outputs()]
     generator, worst = np.random.default_rng(1), 0.0
-    shape, is_sequence = job.model_file.model.shape, job.model_file.model.encoder.is_sequence
+    dims, is_sequence = job.model_file.model.dims, job.model_file.model.encoder.is_sequence
     tolerance = FLOAT16_TOLERANCE if job.float16 else TOLERANCE
     shapes = [(steps if is_sequence else 1, batch_size) for steps, batch_size in SHAPES]
     for steps, batch_size in shapes:
@@ -132,7 +131,7 @@ def compare(job: TableExportJob, content: bytes) -> str:
             outputs = session.run(names, {"source": given, "lengths": lengths, **ngrams})
             for name, output in zip(names, outputs, strict=True):
                 ours, theirs = output, expected[name]
-                if shape.mode.output == "aligned":  # what is at padding is not used
+                if dims.mode.output == "aligned":  # what is at padding is not used
                     within = np.arange(len(given))[:, None] < lengths
                     ours, theirs = ours[within], theirs[within[:steps]]
                 worst = max(worst, difference(name, ours, theirs, (steps, batch_size), tolerance))
@@ -142,17 +141,17 @@ def compare(job: TableExportJob, content: bytes) -> str:
 
 
 def _random_source(job: TableExportJob, generator: np.random.Generator, steps: int, batch_size: int) -> NDArray[Any]:
-    shape = job.model_file.model.shape
-    if shape.source_tensor_kind == "ids":
-        return generator.integers(0, shape.source_size, (steps, batch_size))
-    return generator.standard_normal((steps, batch_size, shape.source_size)).astype(np.float32)
+    dims = job.model_file.model.dims
+    if dims.source_tensor_kind == "ids":
+        return generator.integers(0, dims.source_size, (steps, batch_size))
+    return generator.standard_normal((steps, batch_size, dims.source_size)).astype(np.float32)
 
 
 def _random_ngrams(
     job: TableExportJob, generator: np.random.Generator, count: int, batch_size: int
 ) -> dict[str, NDArray[np.int64]]:
     """Return random rows of a classifier of n-grams, with padding among them, by the name of the input; empty without one."""
-    buckets = job.model_file.model.shape.ngram_buckets
+    buckets = job.model_file.model.dims.ngram_buckets
     return {"ngrams": generator.integers(0, buckets + 1, (count, batch_size))} if buckets else {}
 
 
@@ -167,9 +166,9 @@ def _expected(
     with torch.inference_mode():
         arrays = {"source": source, "lengths": lengths, **ngrams}
         values = model.logits({name: torch.from_numpy(array) for name, array in arrays.items()})
-        if model.shape.mode.output != "aligned":
+        if model.dims.mode.output != "aligned":
             values = values[0]
-        if model.shape.target_tensor_kind != "ids":
+        if model.dims.target_tensor_kind != "ids":
             return {"numbers": values.numpy()}
         known = values[..., : max(1, values.shape[-1] - 1)]
         return {"logits": known.numpy(), "probabilities": known.softmax(-1).numpy()}

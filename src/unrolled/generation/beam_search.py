@@ -155,7 +155,7 @@ def sample_sequences(
     decoder = _require_decoder(model)
     memory = model.encode(batch)
     state, num_rows = decoder.initial_state(memory), len(memory.pooled)
-    random_streams, fixed_length = PhiloxStreams(seeds), model.shape.target_length
+    random_streams, fixed_length = PhiloxStreams(seeds), model.dims.target_length
     ids: list[Tensor] = []
     log_probs = torch.zeros(num_rows, dtype=torch.float64, device=memory.pooled.device)
     is_done = torch.zeros(num_rows, dtype=torch.bool, device=memory.pooled.device)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from unrolled.errors import UsageError
+from unrolled.generation.random_streams import block_spans
 from unrolled.nn.unit_clamp import Clamp
 from unrolled.options import SampleOptions
 from unrolled.runtime.native_portable import NativePortableNetwork, open_portable
 from unrolled.runtime.portable import PortableNetwork
 from unrolled.runtime.portable_draw import draw_token, filter_odds, token_odds
 from unrolled.runtime.text_network import TextNetwork
-
-MAX_BLOCK_TOKENS = 64
-"""Most tokens per sample that are drawn in one native call."""
 
 
 def check_portable(options: SampleOptions, has_known_processors: bool) -> None:
@@ -32,18 +30,6 @@ def portable_model(network: TextNetwork | None, reason: str | None, clamps: Sequ
     if network is None:
         raise UsageError(f"--portable cannot be used with this model: {reason}; leave it out.")
     return open_portable(network, clamps)
-
-
-def block_spans(length: int) -> Iterator[tuple[int, int]]:
-    """Yield position and size of the blocks of tokens that native code draws for samples of `length` tokens.
-
-    The first token comes at once. Sizes double up to the longest, so that no block crosses a border of `PhiloxStreams`.
-    """
-    position = 0
-    while position < length:
-        count = min(max(position, 1), MAX_BLOCK_TOKENS, length - position)
-        yield position, count
-        position += count
 
 
 def portable_blocks(

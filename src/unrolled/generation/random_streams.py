@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
+
+MAX_BLOCK_TOKENS = 64
+"""Most tokens per sample that are drawn in one native call."""
 
 
 class PhiloxStreams:
@@ -44,3 +48,15 @@ class PhiloxStreams:
             self._next_index = index + 1
             self._block = np.stack(rows, axis=1)  # (BLOCK, B)
         return self._block[position - self._block_start : position - self._block_start + count]
+
+
+def block_spans(length: int) -> Iterator[tuple[int, int]]:
+    """Yield position and size of the blocks of tokens that native code draws for samples of `length` tokens.
+
+    The first token comes at once. Sizes double up to the longest, so that no block crosses a border of `PhiloxStreams`.
+    """
+    position = 0
+    while position < length:
+        count = min(max(position, 1), MAX_BLOCK_TOKENS, length - position)
+        yield position, count
+        position += count

@@ -20,21 +20,17 @@ import numpy.typing as npt
 
 from unrolled.display import Displayed
 from unrolled.errors import UsageError
-from unrolled.generation.portable_sampling import (
-    block_spans,
-    check_portable,
-    portable_blocks,
-    portable_model,
-)
-from unrolled.generation.random_streams import PhiloxStreams
+from unrolled.generation.portable_sampling import check_portable, portable_blocks, portable_model
+from unrolled.generation.random_streams import PhiloxStreams, block_spans
 from unrolled.generation.text_streamer import TextStreamer
 from unrolled.nn.kernels.extension import native_module
 from unrolled.nn.unit_clamp import Clamp
 from unrolled.options import SampleOptions
 from unrolled.runtime.language_model import PROMPT_CHUNK_TOKENS, Floats, LanguageModel, softmax
 from unrolled.runtime.native_decoder import NativeDecoder, Precision, unsupported_reason
+from unrolled.runtime.numpy_model import has_numpy_model
 from unrolled.runtime.text_network import TextNetwork
-from unrolled.runtime.window_model import has_numpy_model, numpy_model
+from unrolled.runtime.window_model import numpy_model
 from unrolled.text.tokenizer import Tokenizer, replace_undecodable, to_utf8
 
 if TYPE_CHECKING:  # torch is only imported for networks that are torch's

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from unrolled.checkpoints.header_checks import window_refusal
+from unrolled.checkpoints.array_file import window_refusal
 from unrolled.checkpoints.model_file import TextModelFile
 from unrolled.errors import ModelError, UsageError
 from unrolled.nn.cells import CELLS, map_state, unroll_by_step

@@ -52,10 +52,7 @@ class ContextUse:
 
 
 def measure_context_use(
-    model: RecurrentLM,
-    machine: DeviceConfig,
-    ids: npt.NDArray[np.int64],
-    eos_id: int | None = None,
+    model: RecurrentLM, machine: DeviceConfig, ids: npt.NDArray[np.int64], eos_id: int | None = None
 ) -> ContextUse | None:
     """Measure the use of context on ids `(N,)`; None if the text has fewer than 4 tokens.
 

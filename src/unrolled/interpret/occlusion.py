@@ -90,7 +90,7 @@ def answer_scores(predictor: Predictor, rows: Sequence[EncodedSource], predictio
 
 def _batch_scores(predictor: Predictor, rows: list[EncodedSource], prediction: Prediction) -> Array:
     model, batch = predictor.model, predictor.collate(rows)
-    if model.shape.target_tensor_kind == "floats":
+    if model.dims.target_tensor_kind == "floats":
         values = model.logits(batch).float()[0].cpu().numpy()
         unscale = getattr(predictor.spec.target, "unscale", None)
         numbers: Array = (values if unscale is None else unscale(values))[:, 0]

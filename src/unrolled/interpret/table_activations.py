@@ -42,11 +42,7 @@ class RowActivations(Displayed):
     @property
     def facts(self) -> Mapping[str, object]:
         """What is displayed."""
-        return {
-            "predicted": self.prediction.text,
-            "source steps": len(self.source_tokens),
-            "arrays": ", ".join(self.arrays()),
-        }
+        return {"predicted": self.prediction.text, "source steps": len(self.source_tokens), "arrays": ", ".join(self.arrays())}
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return all arrays by name, for `numpy.savez`."""
@@ -73,7 +69,7 @@ def record_row(predictor: Predictor, cell: Cell) -> RowActivations:
     with record_cells(model) as recorder:
         if model.decoder is None:
             logits = model.logits(batch)
-            if predictor.spec.mode.output == "aligned" and model.shape.target_tensor_kind == "ids":
+            if predictor.spec.mode.output == "aligned" and model.dims.target_tensor_kind == "ids":
                 step_probs = logits[:, 0, :-1].softmax(-1).float().cpu().numpy()
         else:
             ids = torch.from_numpy(np.asarray(prediction.values, dtype=np.int64)).to(model.device).unsqueeze(-1)

@@ -194,10 +194,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("words in capitals", "in two capital letters or more", inside_matches(r"[A-Z]{2}[A-Z ]*\W?")),
     Feature("white space", "at a space, tab or line end", at_characters(str.isspace), trivial=True),
     Feature(
-        "punctuation",
-        "at a character that is no letter, digit or white space",
-        at_characters(is_punctuation),
-        trivial=True,
+        "punctuation", "at a character that is no letter, digit or white space", at_characters(is_punctuation), trivial=True
     ),
     Feature("vowel", "at a, e, i, o, u", at_characters(lambda c: c in "aeiouAEIOU"), trivial=True),
     Feature("sentence position", "characters since . ? or !", sentence_position),

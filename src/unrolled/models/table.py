@@ -80,7 +80,7 @@ class TableModel(TrainedModel):
         from unrolled.nn.kernels.select import choose_kernel
 
         options, network = machine or MachineOptions(), model_file.model
-        if options.precision == "auto" and network.shape.target_tensor_kind == "floats":
+        if options.precision == "auto" and network.dims.target_tensor_kind == "floats":
             options = replace(options, precision="float32")  # bfloat16 would round its numbers
         device_config = select_device(options)
         super().__init__(path, model_file.history, sum(weight.numel() for weight in network.parameters()))

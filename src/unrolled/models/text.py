@@ -23,8 +23,7 @@ from unrolled.options import (
     SampleOptions,
     from_dict,
 )
-from unrolled.text.tokenized_text import require_text
-from unrolled.text.tokenizer import replace_undecodable, to_utf8
+from unrolled.text.tokenizer import replace_undecodable, require_text, to_utf8
 from unrolled.text.unknown_tokens import UnknownTokens
 
 if TYPE_CHECKING:

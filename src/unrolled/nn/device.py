@@ -1,10 +1,11 @@
-"""Where a model runs: device, dtype, threads, and the settings of the C allocator."""
+"""Where a model runs: device, dtype, threads, and the settings of memory: the C allocator and the garbage collector."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import dataclasses
+import gc
 import os
 import platform
 from collections.abc import Callable, Iterator
@@ -135,3 +136,14 @@ def tune_malloc() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(m_mmap_max, 0)
         libc.mallopt(m_trim_threshold, 2**31 - 1)
+
+
+@contextlib.contextmanager
+def gc_frozen() -> Iterator[None]:
+    """Exclude all objects that exist now from garbage collection: scanning the modules' objects again and again takes time."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

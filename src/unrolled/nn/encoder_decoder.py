@@ -35,36 +35,35 @@ class EncoderDecoder(nn.Module):
     al. 2017).
     """
 
-    def __init__(self, shape: ModelDims, options: ModelOptions, pair: PairOptions) -> None:
+    def __init__(self, dims: ModelDims, options: ModelOptions, pair: PairOptions) -> None:
         super().__init__()
-        check_table_options(options, shape.is_stream)
-        self.shape, self.options, self.pair = shape, options, pair
+        check_table_options(options, dims.is_stream)
+        self.dims, self.options, self.pair = dims, options, pair
         self.encoder = Encoder(
-            shape.source_tensor_kind, shape.source_size, shape.image_shape, shape.mode.sequence_input, options, pair
+            dims.source_tensor_kind, dims.source_size, dims.image_shape, dims.mode.sequence_input, options, pair
         )
         self.other_encoders = nn.ModuleList(
-            Encoder(other.tensor_kind, other.size, other.image_shape, other.is_sequence, options, pair)
-            for other in shape.others
+            Encoder(other.tensor_kind, other.size, other.image_shape, other.is_sequence, options, pair) for other in dims.others
         )
-        is_aligned = shape.mode.output == "aligned"
-        num_joined = sum(not other.is_aligned for other in shape.others) + (not is_aligned and bool(shape.others))
+        is_aligned = dims.mode.output == "aligned"
+        num_joined = sum(not other.is_aligned for other in dims.others) + (not is_aligned and bool(dims.others))
         self.join = SourceJoin(num_joined, options.hidden) if num_joined else None
         self.dropout = LockedDropout(options.dropout)
         self.decoder: Decoder | None = None
         self.head: nn.Linear | None = None
-        if shape.mode.output == "generated":
-            self.decoder = Decoder(shape.target_size, shape.target_length, shape.target_row_length, pair.attention, options)
+        if dims.mode.output == "generated":
+            self.decoder = Decoder(dims.target_size, dims.target_length, dims.target_row_length, pair.attention, options)
         else:
-            self.head = nn.Linear(options.hidden, shape.target_size)
+            self.head = nn.Linear(options.hidden, dims.target_size)
         self.skip: nn.Linear | None = None
-        if shape.is_stream:
+        if dims.is_stream:
             if pair.bidirectional:
                 raise UsageError(
                     "--bidirectional reads the future of a series, and its steps are predicted in order: leave it out."
                 )
-            self.skip = nn.Linear(shape.source_size, shape.target_size, bias=False)
+            self.skip = nn.Linear(dims.source_size, dims.target_size, bias=False)
             nn.init.zeros_(self.skip.weight)
-        self.ngrams = NgramClassifier(shape.ngram_buckets, shape.target_size) if shape.ngram_buckets else None
+        self.ngrams = NgramClassifier(dims.ngram_buckets, dims.target_size) if dims.ngram_buckets else None
         self.temperature: Tensor
         self.register_buffer("temperature", torch.ones(()))
         self._dropouts = find_dropouts(self)
@@ -80,19 +79,19 @@ class EncoderDecoder(nn.Module):
 
     def initial_state(self, batch_size: int) -> State:
         """Return the state that a series starts from; else an empty state: none is carried from one batch to the next."""
-        return self.encoder.initial_state(batch_size) if self.shape.is_stream else ()
+        return self.encoder.initial_state(batch_size) if self.dims.is_stream else ()
 
     def loss(self, batch: Mapping[str, Tensor], state: State) -> tuple[Tensor, State]:
         """Return the mean loss per target (with label smoothing in training, and `label_weights`), and the state after it."""
-        if self.shape.is_stream:
+        if self.dims.is_stream:
             logits, state = self.stream(batch["source"], state, batch.get("resets"))
             targets = batch["target"]
         else:
             logits, targets = self.logits_and_targets(batch)
-        if self.shape.target_tensor_kind == "floats":
-            if not self.shape.is_stream:
+        if self.dims.target_tensor_kind == "floats":
+            if not self.dims.is_stream:
                 return F.mse_loss(logits.float(), targets), state
-            sums, counts = number_losses(logits, targets, self.shape.number_loss, self.shape.quantiles)
+            sums, counts = number_losses(logits, targets, self.dims.number_loss, self.dims.quantiles)
             return sums.sum() / counts.sum().clamp_min(1), state
         loss = self._label_loss(logits, targets, batch)
         if self.ngrams is not None and self.training:
@@ -115,9 +114,9 @@ class EncoderDecoder(nn.Module):
     def loss_per_target(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the loss of each target without label smoothing, `(M, B)`: nats, 0 where ignored; or mean squared errors."""
         logits, targets = self.logits_and_targets(batch)
-        if self.shape.target_tensor_kind == "floats":
-            if self.shape.is_stream:
-                return number_losses(logits, targets, self.shape.number_loss, self.shape.quantiles)[0]
+        if self.dims.target_tensor_kind == "floats":
+            if self.dims.is_stream:
+                return number_losses(logits, targets, self.dims.number_loss, self.dims.quantiles)[0]
             return (logits.float() - targets).square().mean(-1)
         weights, logits = batch.get("label_weights"), logits.flatten(0, -2).float()
         losses = F.cross_entropy(logits, targets.flatten(), weight=weights, ignore_index=IGNORE_INDEX, reduction="none")
@@ -139,7 +138,7 @@ class EncoderDecoder(nn.Module):
             return torch.cat(outputs), state
         features, state = self.encoder.stream(source, state, resets)
         logits = cast(Tensor, self.head(self.dropout(features))) + self.skip(source)
-        if not self.training and self.shape.target_tensor_kind != "floats":
+        if not self.training and self.dims.target_tensor_kind != "floats":
             logits = logits.float() / self.temperature
         return logits, state
 
@@ -148,7 +147,7 @@ class EncoderDecoder(nn.Module):
         targets = batch["target"]
         if self.decoder is None:
             return self.logits(batch), targets
-        labels = targets if self.shape.target_length else append_eos(targets, self.decoder.eos_id)
+        labels = targets if self.dims.target_length else append_eos(targets, self.decoder.eos_id)
         memory = self.encode(batch)
         inputs = labels.clamp_min(0)  # ignored targets come after EOS, where no loss is computed
         logits, _ = self.decoder(inputs, memory)
@@ -161,14 +160,14 @@ class EncoderDecoder(nn.Module):
         """
         if self.head is None:
             raise ValueError("This model generates with a decoder: it has no head.")
-        if self.shape.is_stream:
+        if self.dims.is_stream:
             return self.stream(batch["source"], self.initial_state(batch["source"].shape[1]), batch.get("resets"))[0]
         memory, _, pooled = self.read_sources(batch)
-        features = memory if self.shape.mode.output == "aligned" else pooled[None]
+        features = memory if self.dims.mode.output == "aligned" else pooled[None]
         logits = cast(Tensor, self.head(self.dropout(features)))
         if self.ngrams is not None and not self.training:
             logits = logits.float() + self.ngrams.share * self.ngrams(batch["ngrams"])
-        return logits if self.training or self.shape.target_tensor_kind == "floats" else logits.float() / self.temperature
+        return logits if self.training or self.dims.target_tensor_kind == "floats" else logits.float() / self.temperature
 
     def read_sources(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Return outputs `(S, B, H)` of the encoders, their lengths `(B,)` and the pooled vector `(B, H)` of a batch.
@@ -177,14 +176,14 @@ class EncoderDecoder(nn.Module):
         the main column; the joined vector of the others is added to its input at every step, and so are the outputs of columns
         that are aligned with it, step by step.
         """
-        if not self.shape.others:
+        if not self.dims.others:
             return cast(tuple[Tensor, Tensor, Tensor], self.encoder(batch["source"], batch["lengths"]))
         readings = [
             encoder(batch[f"source_{number}"], batch[f"lengths_{number}"])
             for number, encoder in enumerate(self.other_encoders, 1)
         ]
-        if self.shape.mode.output == "aligned":
-            others = list(zip(self.shape.others, readings, strict=True))
+        if self.dims.mode.output == "aligned":
+            others = list(zip(self.dims.others, readings, strict=True))
             parts = [outputs for other, (outputs, _, _) in others if other.is_aligned]
             if self.join is not None:
                 parts.append(self.join.pool([pooled for other, (_, _, pooled) in others if not other.is_aligned]))

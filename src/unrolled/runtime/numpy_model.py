@@ -143,6 +143,11 @@ MIN_SQUARE = np.float32(1e-12)
 """Least `1 - a^2` of an RG-LRU, as in `nn.cells.linear`."""
 
 
+def has_numpy_model(network: TextNetwork) -> bool:
+    """Return whether numpy can run a network, by `CELL_STEPS` or, if it has a window, by `window_model`."""
+    return network.window is not None or network.cell in CELL_STEPS
+
+
 def mogrify(layer: TextLayer, x: Floats, h: Floats) -> tuple[Floats, Floats]:
     """Return input and state after the rounds of a Mogrifier: `x <- 2 sigmoid(Q h) x` and `h <- 2 sigmoid(R x) h` in turn."""
     for index in range(MOGRIFIER_ROUNDS):

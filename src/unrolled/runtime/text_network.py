@@ -13,11 +13,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.checkpoints.array_file import read_model
-from unrolled.checkpoints.header_checks import (
+from unrolled.checkpoints.array_file import (
     read_documents,
     read_generation,
     read_history,
+    read_model,
     read_tokenizer,
     require_finite,
 )
@@ -254,12 +254,7 @@ def build_network(arrays: Mapping[str, Floats], vocab_size: int, options: ModelO
         raise ValueError("the weights are not those of its options")
     layers = tuple(_layer(arrays, gate_names, f"stack.layers.{index}.") for index in range(options.layers))
     return TextNetwork(
-        options.cell,
-        layers,
-        arrays["head.weight"],
-        arrays["head.bias"],
-        arrays.get("embedding.weight"),
-        options.residual,
+        options.cell, layers, arrays["head.weight"], arrays["head.bias"], arrays.get("embedding.weight"), options.residual
     )
 
 

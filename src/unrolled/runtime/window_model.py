@@ -17,16 +17,11 @@ from unrolled.nn.kernels.extension import num_threads
 from unrolled.nn.unit_clamp import Clamp
 from unrolled.runtime.blas import blas_threads
 from unrolled.runtime.language_model import Floats, Ids, LanguageModel, Mask, softmax
-from unrolled.runtime.numpy_model import CELL_STEPS, LINEAR_TERMS, NumpyModel, ScanModel, lstm_step
+from unrolled.runtime.numpy_model import LINEAR_TERMS, NumpyModel, ScanModel, lstm_step
 from unrolled.runtime.text_network import TextLayer, TextNetwork
 
 BLOCK_TOKENS = 1 << 13
 """Tokens of windows that are computed at once: their features take some 10 MB."""
-
-
-def has_numpy_model(network: TextNetwork) -> bool:
-    """Return whether `numpy_model` can run a network."""
-    return network.window is not None or network.cell in CELL_STEPS
 
 
 def numpy_reader(network: TextNetwork, clamps: Sequence[Clamp] = ()) -> NumpyModel | WindowModel:

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from unrolled.checkpoints.header_checks import GENERATION_SETTINGS
+from unrolled.checkpoints.array_file import GENERATION_SETTINGS
 from unrolled.generation.sampling import MAX_DRAWN_SEED, encode_prompt
 from unrolled.server.catalog import LoadedModel
 from unrolled.server.engine import Job

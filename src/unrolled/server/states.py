@@ -104,7 +104,7 @@ def read_text(model: LoadedModel, state: RowState, ids: npt.NDArray[np.int64], c
 
 
 def load_state(content: bytes, model_of: Callable[[str], LoadedModel]) -> StoredState:
-    """Return the state in a file. Raises `ApiError` for anything that `to_bytes` of the same model did not write."""
+    """Return the state in a file. Raises `ApiError` for what `StoredState.to_bytes` of the same model did not write."""
     try:
         size = struct.unpack_from("<I", content, len(MAGIC))[0]
         start = len(MAGIC) + 4 + size

@@ -274,7 +274,10 @@ def _load_image(cell: Cell) -> Array:
             warnings.simplefilter("error")
             with Image.open(path) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    raise DataError(f"{cell.location}: {path} has {image.width} x {image.height} pixels, which is too many.")
+                    raise DataError(
+                        f"{cell.location}: {path} has {image.width} x {image.height} pixels, and at most "
+                        f"{MAX_PIXELS:,} are read: make it smaller."
+                    )
                 gray = image.mode in ("1", "L", "I", "F", "I;16", "LA")
                 return np.asarray(image.convert("L" if gray else "RGB"), dtype=np.float64)
     except DataError:

@@ -46,7 +46,9 @@ def column_from_json(value: Any) -> Column:
         column_type = COLUMN_TYPES.get(value["kind"])
         if column_type is None:
             known = ", ".join(COLUMN_TYPES)
-            raise ModelError(f"The model has a column of the kind '{value['kind']}', which is none of {known}.")
+            raise ModelError(
+                f"The model has a column of the kind '{value['kind']}', which is none of {known}: import what adds it."
+            )
         column = column_type.from_dict(str(value["name"]), value)
         column.missing_names = _missing_names(column, value)
         column.normalization = require_form(value.get("normalize", "none"))

@@ -11,13 +11,7 @@ import re
 from unrolled.display import plural
 from unrolled.errors import DataError
 from unrolled.tables.entities import are_entity_tags
-from unrolled.tables.table_format import (
-    NO_HEADER,
-    NumberedRows,
-    ReadErrors,
-    Source,
-    header_names,
-)
+from unrolled.tables.table_format import NO_HEADER, NumberedRows, ReadErrors, Source, header_names
 
 CONLLU_COLUMNS = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
 CONLLU_COMMENT = re.compile(r"# *(newdoc\b|newpar\b|sent_id *=|text *=|global\.columns *=|id +\S)")

@@ -20,15 +20,7 @@ from unrolled.display import plural
 from unrolled.errors import DataError, UsageError, did_you_mean
 from unrolled.tables.cell_values import BLANKS, MISSING_IN_NUMBERS, has_decimal_comma, is_missing, to_number
 from unrolled.tables.delimited_layout import Layout, find_layout, is_rule, without_comments
-from unrolled.tables.table_format import (
-    FIRST_ROW,
-    MAX_CHARS,
-    NO_HEADER,
-    NumberedRows,
-    ReadErrors,
-    Source,
-    header_names,
-)
+from unrolled.tables.table_format import FIRST_ROW, MAX_CHARS, NO_HEADER, NumberedRows, ReadErrors, Source, header_names
 from unrolled.text.compressed_files import read_bytes
 
 logger = logging.getLogger(__name__)

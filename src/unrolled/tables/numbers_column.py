@@ -93,7 +93,7 @@ class NumbersColumn(Column):
         """Scale by the training rows `(T, D)` alone. Raises `DataError` if they have no number."""
         values = np.concatenate([self._centered(row, len(row))[0] for row in rows])
         if np.isnan(values).all():
-            raise DataError(f"'{self.name}' has no number in the training rows.")
+            raise DataError(f"'{self.name}' has no number in the training rows: name another column, or give it numbers.")
         self.scaling = Scaling.fit(values)
 
     def encode(self, cell: Cell) -> Array:

@@ -93,7 +93,7 @@ class PairDataset:
         self.label_weights: Array | None = None
         self.missing_names: set[str] = set()
         self.unreadable = UnreadableRows()
-        self.num_read = self.num_examples = 0
+        self.num_read = 0
         self._row_values = array("Q"), array("Q"), array("q"), array("q"), array("Q")
 
     def add(self, line: int, source: Cell, target: Cell) -> None:
@@ -144,7 +144,6 @@ class PairDataset:
             for column, other, values in zip(self.spec.others, self.others, inputs.others, strict=True):
                 other.append(values[start:stop] if column.name in self.spec.aligned else values)
             self.target.append(targets[start:stop])
-            self.num_examples += 1
 
     def _limit_length(self, line: int, cell: Cell, inputs: EncodedSource, targets: Array) -> tuple[EncodedSource, Array]:
         """Return a row that is not too long: its source cut (synced: both), or no target if that one is too long.

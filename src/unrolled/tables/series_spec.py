@@ -115,11 +115,7 @@ def _require_two_columns(name: str, target_name: str, options: SeriesOptions) ->
 
 
 def _spec_of_lists(
-    table: Table,
-    source: tuple[str, str | None],
-    target: tuple[str, str | None],
-    options: SeriesOptions,
-    config: dict[str, Any],
+    table: Table, source: tuple[str, str | None], target: tuple[str, str | None], options: SeriesOptions, config: dict[str, Any]
 ) -> TableSpec:
     """Return the spec of a table whose rows are series: cells are lists or files."""
     for several in (source[0], target[0]):

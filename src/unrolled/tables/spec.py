@@ -8,12 +8,7 @@ from typing import Any
 
 from unrolled.display import plural
 from unrolled.errors import DataError
-from unrolled.tables.cell_values import (
-    BLANKS,
-    Array,
-    Cell,
-    is_empty,
-)
+from unrolled.tables.cell_values import BLANKS, Array, Cell, is_empty
 from unrolled.tables.column import Column
 from unrolled.tables.columns import column_from_json, column_to_json
 from unrolled.tables.long_table import LongFormat
@@ -21,11 +16,7 @@ from unrolled.tables.model_dims import ModelDims
 from unrolled.tables.modes import Mode, mode_of
 from unrolled.tables.ngrams import hash_ngrams
 from unrolled.tables.numbers_column import NumbersColumn
-from unrolled.tables.source_columns import (
-    EncodedSource,
-    SourceDims,
-    join_cells,
-)
+from unrolled.tables.source_columns import EncodedSource, SourceDims, join_cells
 from unrolled.tables.table_files import Table
 from unrolled.tables.table_format import FIRST_ROW, TableFormat
 from unrolled.tables.text_column import TextColumn

@@ -8,22 +8,12 @@ import logging
 from collections.abc import Callable, Iterator
 
 from unrolled.errors import DataError, UsageError, did_you_mean
-from unrolled.tables.cell_values import (
-    MISSING_IN_NUMBERS,
-    NAMES_OF_MISSING_VALUES,
-    PUNCTUATION_MARKS,
-    Cell,
-    is_missing,
-)
+from unrolled.tables.cell_values import MISSING_IN_NUMBERS, NAMES_OF_MISSING_VALUES, PUNCTUATION_MARKS, Cell, is_missing
 from unrolled.tables.column import Column
 from unrolled.tables.column_profile import ColumnProfile
 from unrolled.tables.columns import COLUMN_TYPES
 from unrolled.tables.numeric_columns import NumberColumn
-from unrolled.tables.source_columns import (
-    infer_source_types,
-    median_of_numbers,
-    split_source,
-)
+from unrolled.tables.source_columns import infer_source_types, median_of_numbers, split_source
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.table_files import Table
 from unrolled.tables.text_column import is_token_kind, token_kinds

@@ -317,7 +317,7 @@ def _open_file(path: Path, format: TableFormat, name: str) -> Table:
         first = next(row_iterator, None)
         is_only = kind in ("json", "jsonl") and next(row_iterator, None) is None
     if first is None:
-        raise DataError(f"{name} has no rows.")
+        raise DataError(f"{name} has no rows: at least one is needed.")
     if is_only:
         notes += filter(None, [only_row_note(name, first[1])])
     digest = functools.partial(fingerprint, [path])

@@ -18,14 +18,8 @@ import numpy as np
 from unrolled.datasets.tables import Row
 from unrolled.errors import DataError, UsageError
 from unrolled.text.compressed_files import DECOMPRESSION_ERRORS, open_bytes, read_error
-from unrolled.text.encoding_guess import marked_encoding
-from unrolled.text.encodings import (
-    EncodingError,
-    conversion_hint,
-    display_name,
-    encoding_error,
-    file_encoding,
-)
+from unrolled.text.encodings import EncodingError, conversion_hint, display_name, encoding_error, file_encoding
+from unrolled.text.file_signatures import marked_encoding
 
 NumberedRows = Generator[tuple[int, Row], None, None]
 """Rows with their line numbers. Close the generator if it is not read to the end."""

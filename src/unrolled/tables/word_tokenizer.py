@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 
 from unrolled.errors import DataError, ModelError
+from unrolled.text.bpe_tokenizer import import_tokenizers
 from unrolled.text.decode_stream import DecodeStream
+from unrolled.text.rule_tokenizer import WORD_PATTERN
 from unrolled.text.tokenizer import Ids, Tokenizer
 
 MAX_WORDS = 30_000
@@ -33,16 +35,12 @@ BPE_VOCAB_SIZE = 8000
 """Size of a vocabulary that byte-pair encoding learns."""
 
 _SHAPE_PREFIX = "\0"
-_WORD_PATTERN = re.compile(r" ?[^\W\d]+(?:['\u2019][^\W\d]+)*| ?\d+| ?[^\w\s]|\s")
-"""Letters, a number, or a punctuation mark, each with the space before it; or other white space.
-
-Numbers are separate words even without a space next to them: otherwise a Japanese date would be one word, and almost unique.
-"""
+_WORDS = re.compile(WORD_PATTERN)
 
 
 def split_words(text: str, spaces: bool) -> list[str]:
     """Return the words of a text, split at white space, or (not `spaces`) each with the space before it, to lose nothing."""
-    return text.split() if spaces else _WORD_PATTERN.findall(" " + text)
+    return text.split() if spaces else _WORDS.findall(" " + text)
 
 
 def word_shapes(word: str) -> Iterator[str]:
@@ -134,13 +132,13 @@ class BPETokenizer(Tokenizer):
 
     def __init__(self, definition: str) -> None:
         self.definition = definition
-        self._tokenizer = _import_tokenizers().Tokenizer.from_str(definition)
+        self._tokenizer = import_tokenizers().Tokenizer.from_str(definition)
         super().__init__(self._tokenizer.get_vocab_size(), has_eos=False)
 
     @staticmethod
     def train(texts: Iterable[str]) -> BPETokenizer:
         """Train on `texts`."""
-        library = _import_tokenizers()
+        library = import_tokenizers()
         tokenizer = library.Tokenizer(library.models.BPE())
         tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = library.decoders.ByteLevel()
@@ -180,14 +178,6 @@ class _BPEDecodeStream(DecodeStream):
 def _replace_surrogates(text: str) -> str:
     """Return a text that UTF-8 can encode: unpaired surrogates, which JSON may have, become question marks."""
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _import_tokenizers() -> Any:
-    try:
-        import tokenizers
-    except ImportError as error:
-        raise DataError("Byte-pair encoding needs the package tokenizers: pip install 'unrolled[data]'") from error
-    return tokenizers
 
 
 def word_tokenizer_from_json(value: dict[str, Any]) -> Tokenizer:

@@ -10,6 +10,7 @@ import functools
 import itertools
 import json
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from unrolled.errors import DataError
 from unrolled.text.rule_tokenizer import WORD_PATTERN, RuleTokenizer, count_pieces
@@ -74,10 +75,7 @@ def _is_unicode(text: str) -> bool:
 
 def _train(words: Iterable[Iterable[str]], alphabet: list[str]) -> list[str]:
     """Return the tokens of several characters that are learned from words, each as often as it occurs, in their order."""
-    try:
-        import tokenizers
-    except ImportError as error:
-        raise DataError("Byte-pair encoding needs the package tokenizers: pip install 'unrolled[data]'") from error
+    tokenizers = import_tokenizers()
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=len(alphabet) + NUM_MERGES, min_frequency=2, show_progress=False, initial_alphabet=alphabet
@@ -86,3 +84,12 @@ def _train(words: Iterable[Iterable[str]], alphabet: list[str]) -> list[str]:
     merges = json.loads(tokenizer.to_str())["model"]["merges"]
     joined = ("".join(merge) if isinstance(merge, list) else merge.replace(" ", "", 1) for merge in merges)
     return list(dict.fromkeys(joined))
+
+
+def import_tokenizers() -> Any:
+    """Return the package `tokenizers`. Raises `DataError` where it is not installed."""
+    try:
+        import tokenizers
+    except ImportError as error:
+        raise DataError("Byte-pair encoding needs the package tokenizers: pip install 'unrolled[data]'") from error
+    return tokenizers

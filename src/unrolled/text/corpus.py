@@ -32,6 +32,7 @@ from unrolled.options import DataOptions
 from unrolled.text.document_files import accepted_heads, needs_copy, prepare_files, remove_copies, with_records
 from unrolled.text.encodings import all_encoding_errors
 from unrolled.text.fingerprint import (
+    DAMAGED_AT_ONCE,
     TEXT_CHANGED,
     cached_fingerprint,
     checksum,
@@ -104,10 +105,7 @@ def cache_folder() -> Path:
 
 
 def open_corpus(
-    inputs: Sequence[str],
-    options: DataOptions,
-    tokenizer: Tokenizer | None = None,
-    line_format: LineFormat = PLAIN_LINES,
+    inputs: Sequence[str], options: DataOptions, tokenizer: Tokenizer | None = None, line_format: LineFormat = PLAIN_LINES
 ) -> Corpus:
     """Return the encoded text of `inputs` (see `resolve_inputs`), from the cache if the same contents are there.
 
@@ -144,9 +142,7 @@ def open_corpus(
         remove_copies(paths, cache)
     encoded = cached_corpus(key, in_shards)
     if encoded is None:
-        raise StorageError(
-            f"The encoded text in {cache / key} is damaged as soon as it is written. Check the disk, and run again."
-        )
+        raise StorageError(DAMAGED_AT_ONCE.format(cache / key))
     return encoded
 
 

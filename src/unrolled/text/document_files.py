@@ -32,11 +32,7 @@ SEPARATOR_BYTE = bytes([RECORD_SEPARATOR])
 
 
 def prepare_files(
-    paths: Sequence[Path],
-    options: DataOptions,
-    folder: Path,
-    line_format: LineFormat = PLAIN_LINES,
-    training: bool = True,
+    paths: Sequence[Path], options: DataOptions, folder: Path, line_format: LineFormat = PLAIN_LINES, training: bool = True
 ) -> list[Path]:
     """Return the files to encode: `paths`, or copies in `folder` as their encoding, documents and `line_format` need them."""
     as_bytes = tokenizer_class(options.tokens).reads_bytes

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import codecs
 import math
 import re
 
 import numpy as np
+
+from unrolled.text.file_signatures import marked_encoding
 
 GUESSED_BYTES = 1 << 16
 """Bytes of a file from which its encoding is guessed."""
@@ -114,12 +115,6 @@ def likely_encoding(data: bytes) -> str | None:
     is_latin = 2 * sum(map(len, _LATIN_RUNS.findall(data))) > num_high
     found = (not is_latin and (_likely_alphabet(data) or _likely_asian(data))) or _likely_latin(data)
     return found.upper() if found else None
-
-
-def marked_encoding(data: bytes) -> str | None:
-    """Return the encoding that a byte order mark names, other than UTF-8."""
-    marks = ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16"))
-    return next((name for mark, name in marks if data.startswith(mark)), None)
 
 
 def is_mostly_utf8(data: bytes) -> bool:

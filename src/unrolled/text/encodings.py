@@ -14,8 +14,8 @@ from unrolled.atomic_io import make_dir, storage_error
 from unrolled.errors import DataError, UsageError
 from unrolled.printable import shell_argument
 from unrolled.text.compressed_files import is_compressed, open_bytes, read_bytes
-from unrolled.text.encoding_guess import is_mostly_utf8, likely_encoding, marked_encoding
-from unrolled.text.file_signatures import describe_binary
+from unrolled.text.encoding_guess import is_mostly_utf8, likely_encoding
+from unrolled.text.file_signatures import describe_binary, marked_encoding
 
 BUFFER_PREFIX = "unrolled-stdin-"
 """Prefix of the names of copies of standard input."""

@@ -1,7 +1,8 @@
-"""Files that are no text, recognized by their first bytes: what they are, and how to get text or a table out of them."""
+"""What the first bytes of a file say: an encoding by a byte order mark, or that it is no text, and how to get one out of it."""
 
 from __future__ import annotations
 
+import codecs
 from pathlib import PurePath
 
 from unrolled.printable import shell_argument
@@ -23,19 +24,23 @@ _SIGNATURES = (
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file: write its table as Parquet or CSV"),
     (b"\x93NUMPY", "a NumPy array: a cell of a table names it, as in a column of .npy files"),
     (b"GIF8", "an image: save it as PNG, and a cell of a table names it, as in a column of .png files"),
-    (b"ID3", "compressed audio: save it as WAV (ffmpeg -i NAME NEW.wav), and a cell of a table names that"),
-    (b"OggS", "compressed audio: save it as WAV (ffmpeg -i NAME NEW.wav), and a cell of a table names that"),
-    (b"fLaC", "compressed audio: save it as WAV (ffmpeg -i NAME NEW.wav), and a cell of a table names that"),
+    ((b"ID3", b"OggS", b"fLaC"), "compressed audio: save it as WAV (ffmpeg -i NAME NEW.wav), and a cell of a table names that"),
     (b"\x89PNG\r\n", "an image: a cell of a table names it, as in a column of .png files"),
     (b"\xff\xd8\xff", "an image: a cell of a table names it, as in a column of .jpg files"),
-    (b"\x80\x02", "a Python pickle: load it in Python, and give the object, or write it as CSV"),
-    (b"\x80\x03", "a Python pickle: load it in Python, and give the object, or write it as CSV"),
-    (b"\x80\x04\x95", "a Python pickle: load it in Python, and give the object, or write it as CSV"),
-    (b"\x80\x05\x95", "a Python pickle: load it in Python, and give the object, or write it as CSV"),
+    (
+        (b"\x80\x02", b"\x80\x03", b"\x80\x04\x95", b"\x80\x05\x95"),
+        "a Python pickle: load it in Python, and give the object, or write it as CSV",
+    ),
 )  # fmt: skip
 _ZIPPED_SHEETS = (".xlsx", ".xlsm", ".ods")
 _ZIPPED_DOCUMENTS = (".docx", ".odt", ".epub", ".pptx", ".odp")
 _TAR_MARK = slice(257, 262)
+
+
+def marked_encoding(data: bytes) -> str | None:
+    """Return the encoding that a byte order mark names, other than UTF-8."""
+    marks = ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16"))
+    return next((name for mark, name in marks if data.startswith(mark)), None)
 
 
 def describe_binary(data: bytes, name: str) -> str | None:

@@ -22,6 +22,7 @@ from unrolled.errors import StorageError
 from unrolled.text.compressed_files import CHUNK_BYTES, is_compressed
 from unrolled.text.text_files import is_temporary_copy
 
+DAMAGED_AT_ONCE = "The encoded text in {} is damaged as soon as it is written. Check the disk, and run again."
 TEXT_CHANGED = "The text changed while it was read. Run again when nothing writes to it."
 
 MIN_CACHED_BYTES = 256 << 20

@@ -35,7 +35,7 @@ from unrolled.atomic_io import TMP_MARK, atomic_dir, commit_dir, file_lock, has_
 from unrolled.errors import DataError, StorageError, UnrolledError
 from unrolled.options import DataOptions
 from unrolled.text import shards
-from unrolled.text.fingerprint import TEXT_CHANGED, stat_files
+from unrolled.text.fingerprint import DAMAGED_AT_ONCE, TEXT_CHANGED, stat_files
 from unrolled.text.text_encoder import CorpusStats, FileSlice, TextEncoder, fit_tokenizer, merge_stats, require_nonempty
 from unrolled.text.tokenizer import Tokenizer
 from unrolled.text.tokenizers import tokenizer_from_json
@@ -154,9 +154,7 @@ class ShardWorker:
         """Let these shards, damaged on the disk, be written again. Raises `StorageError` at the third time."""
         self._rewrites += 1
         if self._rewrites == MAX_ATTEMPTS:
-            raise StorageError(
-                f"The encoded text in {self.folder} is damaged as soon as it is written. Check the disk, and run again."
-            )
+            raise StorageError(DAMAGED_AT_ONCE.format(self.folder))
         for number in numbers:
             self._done["write"].pop(number, None)
             (self.folder / f"{number}.write.json").unlink(missing_ok=True)

@@ -77,7 +77,14 @@ class HeldOutFractions:
 
 
 def split_stream(ids: Ids, train_fraction: float, test_fraction: float, eos_id: int | None) -> Splits:
-    """Return three contiguous parts of a text, the test split last. Documents are not divided; each part starts with an eos."""
+    """Return three contiguous parts of a text: training, validation, test.
+
+    Args:
+        ids: The text, `(N,)`.
+        train_fraction: Fraction of the tokens in the training split.
+        test_fraction: Fraction in the test split; the validation split is what is between.
+        eos_id: The token between documents, which are not divided: each part starts with one. None: there are no documents.
+    """
     train_stop = int(len(ids) * train_fraction)
     test_start = max(train_stop, int(len(ids) * (1 - test_fraction)))
     if eos_id is None:
@@ -188,12 +195,7 @@ def split_documents(
 
 
 def _draw_documents(
-    ids: Ids,
-    eos_id: int,
-    fractions: HeldOutFractions,
-    seed: int,
-    by_content: bool,
-    complement: npt.NDArray[Any] | None,
+    ids: Ids, eos_id: int, fractions: HeldOutFractions, seed: int, by_content: bool, complement: npt.NDArray[Any] | None
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
     """Return the positions of all eos tokens `(D + 1,)`, and the split of each of the D documents."""
     offsets = range(0, len(ids), _BLOCK_TOKENS)

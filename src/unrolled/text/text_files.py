@@ -28,7 +28,6 @@ from unrolled.datasets.stdlib import PREFIX
 from unrolled.display import agree, plural
 from unrolled.errors import DataError, StorageError, did_you_mean
 from unrolled.text.compressed_files import CHUNK_BYTES, DECOMPRESSION_ERRORS, open_bytes, read_bytes
-from unrolled.text.encoding_guess import marked_encoding
 from unrolled.text.encodings import (
     BUFFER_PREFIX,
     COPY_PREFIX,
@@ -41,7 +40,7 @@ from unrolled.text.encodings import (
     is_text_head,
     name_to_type,
 )
-from unrolled.text.file_signatures import describe_binary
+from unrolled.text.file_signatures import describe_binary, marked_encoding
 
 logger = logging.getLogger(__name__)
 
@@ -54,10 +53,7 @@ HTML_BYTES = 64
 
 
 def resolve_inputs(
-    inputs: Sequence[str],
-    pattern: str = "*",
-    stdin_folder: Path | None = None,
-    accepts: Callable[[bytes], bool] = is_text_head,
+    inputs: Sequence[str], pattern: str = "*", stdin_folder: Path | None = None, accepts: Callable[[bytes], bool] = is_text_head
 ) -> list[Path]:
     """Return the files that `inputs` name, in order: files, folders (recursively, sorted), `-`, `builtin:NAME`.
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.errors import UsageError
-from unrolled.text.tokenizer import DOCUMENT_ENDINGS, DOCUMENT_SEPARATORS, Ids, Tokenizer
+from unrolled.text.tokenizer import DOCUMENT_ENDINGS, DOCUMENT_SEPARATORS, Ids, Tokenizer, require_text
 
 
 @dataclass(frozen=True)
@@ -40,13 +39,6 @@ class TokenizedText:
     def one_char_per_token(self) -> str:
         """Return one character for each token: its last, or a null character for a token without text."""
         return "".join(token_text[-1:] or "\0" for token_text in self.token_texts)
-
-
-def require_text(text: object) -> str:
-    """Return a text. Raises `UsageError` for anything but a string."""
-    if not isinstance(text, str):
-        raise UsageError(f"The text is {str(text)[:40]!r} of the type {type(text).__name__}; expected a string.")
-    return text
 
 
 def tokenize(tokenizer: Tokenizer, documents: str, text: str) -> TokenizedText:

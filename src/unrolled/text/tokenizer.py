@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.errors import ModelError
+from unrolled.errors import ModelError, UsageError
 from unrolled.text.decode_stream import ByteDecodeStream, CharDecodeStream, DecodeStream
 from unrolled.text.decode_stream import Ids as Ids
 from unrolled.text.line_format import LineFormat
@@ -350,6 +350,13 @@ class ByteTokenizer(Tokenizer):
         if isinstance(value.get("has_eos"), bool):
             return cls(value["has_eos"])
         raise ModelError("The model's tokenizer cannot be read: 'has_eos' is true or false.")
+
+
+def require_text(text: object) -> str:
+    """Return a text. Raises `UsageError` for anything but a string."""
+    if not isinstance(text, str):
+        raise UsageError(f"The text is {str(text)[:40]!r} of the type {type(text).__name__}; expected a string.")
+    return text
 
 
 def replace_undecodable(text: str) -> str:

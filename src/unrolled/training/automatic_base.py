@@ -1,4 +1,4 @@
-"""The base model of a training: the one that was named, or one of the package for a small text that it reads well.
+"""The base model of a training that names none: one of the package, for a small text that it reads well.
 
 A model of a small text from random weights ends near an n-gram model of it (benchmarks/LOG.md). So a base that reads the
 validation part better than such a model before any training, or about as well after a few steps of it, is the better start.
@@ -10,7 +10,6 @@ import dataclasses
 import logging
 import math
 import unicodedata
-from collections.abc import Callable
 
 import numpy as np
 
@@ -21,10 +20,8 @@ from unrolled.evaluation.ngram import loss_by_order
 from unrolled.nn.device import DeviceConfig
 from unrolled.options import TrainRequest
 from unrolled.text.tokenizer import CharTokenizer, Ids, Tokenizer
-from unrolled.training.fine_tuning import FINE_TUNING, SHAPE_OPTIONS, adopt_encoder, adopt_settings, load_base
-from unrolled.training.grown_model import log_growth
+from unrolled.training.fine_tuning import FINE_TUNING, SHAPE_OPTIONS, adopt_settings, load_base
 from unrolled.training.recipe import fill_defaults
-from unrolled.training.tasks.base import TrainingTask
 from unrolled.training.tasks.text import TextTask
 from unrolled.training.train_step import TrainStep
 
@@ -40,28 +37,6 @@ NGRAM_ORDER = 6
 TRIAL_STEPS, TRIAL_TOLERANCE = 20, 1.1
 """Steps of training after which the base is compared, seconds on one core, and how many times the loss of the n-gram model its
 own may be then. It still falls: a script of 31 kB stood at 1.01 of that loss after 20 steps, and at 0.66 in the end."""
-
-
-def open_with_base(
-    request: TrainRequest, is_table: bool, machine: DeviceConfig, open_task: Callable[[TrainRequest], TrainingTask]
-) -> tuple[TrainRequest, TrainingTask]:
-    """Return a request with the settings of its base, if it has one, and its data, opened by `open_task`.
-
-    Raises what `load_base` and `adopt_settings` raise.
-    """
-    base = load_base(request)
-    if base is not None:
-        request = (adopt_encoder if is_table else adopt_settings)(request, base)
-    task = open_task(request)
-    if not isinstance(task, TextTask):
-        return request, task
-    if base is None:
-        request, base = choose_base(request, task, machine)
-        if base is None:
-            return request, task
-    task = task.start_from(base, request)
-    log_growth(request, base.tokenizer, task.corpus.tokenizer)
-    return request, task
 
 
 def choose_base(request: TrainRequest, task: TextTask, machine: DeviceConfig) -> tuple[TrainRequest, TextModelFile | None]:
@@ -93,8 +68,7 @@ def _may_have_base(request: TrainRequest, task: TextTask, machine: DeviceConfig)
         "epochs",
     } & request.explicit  # fmt: skip
     return (
-        request.training.init_from is None
-        and not own_settings
+        not own_settings
         and request.data.tokens == "characters"
         and request.data.normalize == "nfc"
         and machine.world_size == 1

@@ -262,7 +262,5 @@ def ddp_loss(network: Network, process_group: ProcessGroup) -> Callable[[Mapping
 
     device = network.device
     return DistributedDataParallel(
-        _LossModule(network),
-        device_ids=[device.index] if device.type == "cuda" else None,
-        gradient_as_bucket_view=True,
+        _LossModule(network), device_ids=[device.index] if device.type == "cuda" else None, gradient_as_bucket_view=True
     )

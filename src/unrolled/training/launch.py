@@ -27,10 +27,9 @@ from unrolled.option_rules import complete_text_request
 from unrolled.options import MachineOptions, TrainRequest
 from unrolled.output_paths import check_outputs
 from unrolled.text.batching import BatchSource, StreamBatches
-from unrolled.training.automatic_base import open_with_base
 from unrolled.training.callbacks import NullProgress, ProgressCallback
 from unrolled.training.distributed import ProcessGroup, ShardedBatches, join
-from unrolled.training.open_data import is_table, open_task, with_recognized_tokens
+from unrolled.training.open_data import is_table, open_with_base, with_recognized_tokens
 from unrolled.training.recipe import fill_defaults
 from unrolled.training.resume import apply_resume_changes, check_environment, environment, run_config
 from unrolled.training.run_names import find_started_run, unused_run_dir
@@ -179,7 +178,7 @@ def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:
         require_tensorboard()
     machine = select_device(request.machine, process_group.local_rank, process_group.local_world_size)
     request = request if is_table(request) else complete_text_request(with_recognized_tokens(request))
-    request, task = open_with_base(request, is_table(request), machine, lambda opened: open_task(opened, process_group))
+    request, task = open_with_base(request, machine, process_group)
     request, machine = _apply_recipe_on_all_ranks(request, task, machine, process_group)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(request.training.seed)

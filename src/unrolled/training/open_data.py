@@ -1,4 +1,4 @@
-"""Open the data of a training: a text, or two columns of a table."""
+"""Open the data of a training, a text or columns of a table, and the base model that it starts from."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import dataclasses
 import logging
 
 from unrolled.checkpoints.run_summary import is_table_run
+from unrolled.nn.device import DeviceConfig
 from unrolled.options import TrainRequest
 from unrolled.text.midi_files import is_midi_input
+from unrolled.training.automatic_base import choose_base
 from unrolled.training.distributed import ProcessGroup
+from unrolled.training.fine_tuning import adopt_encoder, adopt_settings, load_base
+from unrolled.training.grown_model import log_growth
 from unrolled.training.tasks.base import TrainingTask
 from unrolled.training.tasks.series import open_table_task
 from unrolled.training.tasks.text import TextTask
@@ -27,6 +31,28 @@ def with_recognized_tokens(request: TrainRequest) -> TrainRequest:
         logger.info("these are MIDI files, learned as --tokens midi")
         request = dataclasses.replace(request, data=dataclasses.replace(request.data, tokens="midi"))
     return request
+
+
+def open_with_base(
+    request: TrainRequest, machine: DeviceConfig, process_group: ProcessGroup
+) -> tuple[TrainRequest, TrainingTask]:
+    """Return a request with the settings of its base model, if it has one, and its data, opened.
+
+    Raises what `load_base` and `adopt_settings` raise.
+    """
+    base = load_base(request)
+    if base is not None:
+        request = (adopt_encoder if is_table(request) else adopt_settings)(request, base)
+    task = open_task(request, process_group)
+    if not isinstance(task, TextTask):
+        return request, task
+    if request.training.init_from is None:
+        request, base = choose_base(request, task, machine)
+    if base is None:
+        return request, task
+    task = task.start_from(base, request)
+    log_growth(request, base.tokenizer, task.corpus.tokenizer)
+    return request, task
 
 
 def open_task(request: TrainRequest, process_group: ProcessGroup) -> TrainingTask:

@@ -19,12 +19,12 @@ from torch.optim.rmsprop import rmsprop
 
 from unrolled.errors import ModelError
 from unrolled.nn.kernels.extension import native_module
-from unrolled.options import TrainingOptions
+from unrolled.options import REGISTRIES, TrainingOptions
 from unrolled.training.distributed import SINGLE_PROCESS, ProcessGroup
 from unrolled.training.polar_express import NORM_MARGIN, POLAR_EXPRESS, polar_express
 
 EPSILON = 1e-8
-"""What AdamW adds to the root of the mean squared gradient."""
+"""What AdamW and RMSProp add to the root of the mean squared gradient."""
 
 
 def native_for(tensors: Iterable[Tensor]) -> Any:
@@ -44,9 +44,9 @@ def _detached_for_update(weights: list[Tensor]) -> list[Tensor]:
 
 
 class Optimizer:
-    """Updates the weights of a model from their gradients.
+    """Updates the weights of a model from their gradients. A new one is a subclass with `step` and an entry in `OPTIMIZERS`.
 
-    `state_keys` names the state tensors that each weight has, as in checkpoints.
+    `state_keys` names the state tensors that each weight has, in `state` and in checkpoints; `steps` has a counter of each.
     """
 
     state_keys: tuple[str, ...]
@@ -82,11 +82,12 @@ class Optimizer:
         """Load what `to_tensors` returned; raise `ModelError` if names or shapes are not those of this optimizer."""
         current = self._named_state()
         if {name: tensor.shape for name, tensor in current.items()} != {name: tensor.shape for name, tensor in tensors.items()}:
-            raise ModelError(f"The checkpoint's optimizer is not the {self.options.optimizer} of this model.")
+            raise ModelError(f"The checkpoint's optimizer is not the {self.options.optimizer} of this model: start a new run.")
         for name, tensor in current.items():
             tensor.copy_(tensors[name])
 
-    def _gradients(self, grad_scale: float = 1.0) -> list[Tensor]:
+    def gradients(self, grad_scale: float = 1.0) -> list[Tensor]:
+        """Return the gradient of each weight, zero where it has none, times `grad_scale`."""
         gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in self.weights.values()]
         if grad_scale != 1.0:
             torch._foreach_mul_(gradients, grad_scale)
@@ -107,7 +108,7 @@ class AdamW(Optimizer):
     @torch.no_grad()
     def step(self, lr: float, grad_scale: float = 1.0) -> None:
         native = native_for(self.weights.values())
-        gradients = self._gradients(1.0 if native else grad_scale)
+        gradients = self.gradients(1.0 if native else grad_scale)
         self._adamw(range(len(self.steps)), gradients, lr, grad_scale, native)
 
     def _adamw(self, indices: Iterable[int], gradients: list[Tensor], lr: float, grad_scale: float, native: Any) -> None:
@@ -221,7 +222,7 @@ class Muon(AdamW):
     def step(self, lr: float, grad_scale: float = 1.0) -> None:
         native = native_for(self.weights.values())
         fused = native is not None and all(native.has_polar_express(group.size) for group in self._groups)
-        gradients = self._gradients(1.0 if fused else grad_scale)
+        gradients = self.gradients(1.0 if fused else grad_scale)
         self._adamw(self._adamw_indices, gradients, lr, grad_scale if fused else 1.0, native)
         weights = [weight.detach() for weight in self.weights.values()]
         decay, muon_lr = lr * self.options.weight_decay, lr * self.lr_scale
@@ -274,14 +275,14 @@ class RMSProp(Optimizer):
     def step(self, lr: float, grad_scale: float = 1.0) -> None:
         rmsprop(
             list(self.weights.values()),
-            self._gradients(grad_scale),
+            self.gradients(grad_scale),
             self.state["square_avg"],
             [],
             [],
             self.steps,
             lr=lr,
             alpha=self.alpha,
-            eps=1e-8,
+            eps=EPSILON,
             weight_decay=0.0,
             momentum=0.0,
             centered=False,
@@ -289,6 +290,9 @@ class RMSProp(Optimizer):
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"adamw": AdamW, "muon": Muon, "rmsprop": RMSProp}
+"""The optimizers, by the name in `--optimizer`: `OPTIMIZERS["name"] = MyOptimizer` adds one."""
+
+REGISTRIES["optimizer"] = OPTIMIZERS
 
 
 def make_optimizer(model: nn.Module, options: TrainingOptions, process_group: ProcessGroup = SINGLE_PROCESS) -> Optimizer:

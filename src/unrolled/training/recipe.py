@@ -135,8 +135,7 @@ def pressure(epochs: float, parameters: int, tokens: int) -> float:
 
 
 def interpolate(points: tuple[tuple[float, float], ...], x: float) -> float:
-    """Return the value at `weight` between `points` of (pressure, value), linear in the logarithm of the pressure and
-    rounded."""
+    """Return the value at the pressure `x` between `points` of (pressure, value): linear in the logarithm, and rounded."""
     if x <= points[0][0]:
         return points[0][1]
     for (left, low), (right, high) in zip(points[:-1], points[1:], strict=True):
@@ -152,9 +151,8 @@ def threshold_value(points: tuple[tuple[float, float], ...], x: float) -> float:
 
 
 def _set_units(request: TrainRequest, units: int, world_size: int) -> TrainRequest:
-    is_width_fixed = (
-        request.model.residual and request.model.embedding is not None
-    )  # a residual layer is as wide as the embedding
+    # a residual layer is as wide as the embedding
+    is_width_fixed = request.model.residual and request.model.embedding is not None
     request = request if is_width_fixed else fill_defaults(request, hidden=units)
     return fill_defaults(request, batch=WIDE_BATCH_SIZE * world_size) if request.model.hidden >= WIDE_UNITS else request
 

@@ -55,7 +55,14 @@ def make_budget(options: TrainingOptions, tokens_per_epoch: int) -> Budget:
 
 
 def learning_rate(options: TrainingOptions, used: BudgetUsed, progress: float, tokens_per_epoch: int) -> float:
-    """Return the learning rate of the next step: warm-up, then the schedule. `linear` reaches zero at the end of the budget."""
+    """Return the learning rate of the next step: warm-up, then the schedule. `linear` reaches zero at the end of the budget.
+
+    Args:
+        options: Peak learning rate, schedule and warm-up.
+        used: Steps and tokens so far.
+        progress: Fraction of the budget that is used, 0 to 1.
+        tokens_per_epoch: Tokens of a pass over the training split, which the schedule `decay` counts.
+    """
     warmup = 1.0
     if options.warmup:
         warmup = min(1.0, max((used.steps + 1) / options.warmup, progress / MAX_WARMUP_FRACTION))

@@ -61,7 +61,7 @@ class TableStats:
 
 def choose_table_options(
     request: TrainRequest,
-    shape: ModelDims,
+    dims: ModelDims,
     stats: TableStats,
     measure: Callable[[TrainRequest], float],
     count_parameters: Callable[[TrainRequest], int],
@@ -70,7 +70,7 @@ def choose_table_options(
 
     `measure` returns the targets per second of a request, `count_parameters` the parameters that it would train.
     """
-    steps, is_image = stats.source_steps + stats.targets, bool(shape.image_shape)
+    steps, is_image = stats.source_steps + stats.targets, bool(dims.image_shape)
     lr = LR_BY_STEPS[0][1] if is_image else threshold_value(LR_BY_STEPS, steps)
     is_small = stats.rows < MIN_LARGE_TABLE_ROWS or is_image
     request = fill_defaults(request, lr=lr, optimizer="adamw", batch=16 if stats.rows < 2000 else 32 if is_small else 64)
@@ -78,12 +78,12 @@ def choose_table_options(
         request, hidden=NARROW_UNITS if is_image or steps < MIN_WIDE_STEPS else WIDE_UNITS, state_reset_prob=0.0
     )
     request = fill_defaults(
-        request, label_smoothing=LABEL_SMOOTHING if shape.target_tensor_kind == "ids" and not shape.target_length else 0.0
+        request, label_smoothing=LABEL_SMOOTHING if dims.target_tensor_kind == "ids" and not dims.target_length else 0.0
     )
     budget = make_budget(request.training, stats.targets)
     if budget.unit == "seconds":
         request, epochs, why = _fit_time_budget(
-            request, budget.total, stats, measure, lambda request: _max_epochs(request, shape, stats, count_parameters)
+            request, budget.total, stats, measure, lambda request: _max_epochs(request, dims, stats, count_parameters)
         )
     else:
         epochs_per_step = min(1.0, request.training.batch / stats.rows)
@@ -104,10 +104,10 @@ def choose_table_options(
 
 
 def _max_epochs(
-    request: TrainRequest, shape: ModelDims, stats: TableStats, count_parameters: Callable[[TrainRequest], int]
+    request: TrainRequest, dims: ModelDims, stats: TableStats, count_parameters: Callable[[TrainRequest], int]
 ) -> float:
     """Return the passes over the rows after which more time brings little."""
-    labels_text = bool(shape.ngram_buckets)
+    labels_text = bool(dims.ngram_buckets)
     max_pressure = MAX_WORD_PRESSURE if labels_text and stats.has_words else MAX_PRESSURE
     max_epochs = min(
         threshold_value(MAX_EPOCHS_BY_TARGETS, stats.targets),

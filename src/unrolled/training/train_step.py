@@ -112,7 +112,7 @@ class TrainStep:
         try:
             carried = iter([tensors[f"state/{index}"] for index in range(len(state_tensors(self.carried_state)))])
         except KeyError as error:
-            raise ModelError(f"The checkpoint lacks the state that this model carries: {error}.") from error
+            raise ModelError(f"The checkpoint lacks the state that this model carries, {error}: start a new run.") from error
         self.carried_state = map_state(lambda s: self._local_rows(next(carried)).to(s.device), self.carried_state)
 
     def _local_rows(self, carried: Tensor) -> Tensor:

@@ -19,13 +19,12 @@ from torch import Tensor
 from unrolled.checkpoints.model_file import ModelFile
 from unrolled.checkpoints.run_dir import Run
 from unrolled.errors import DivergedError, Interrupted, ModelError
-from unrolled.nn.device import DeviceConfig
+from unrolled.nn.device import DeviceConfig, gc_frozen
 from unrolled.nn.sequence_model import Network
 from unrolled.options import TrainRequest
 from unrolled.text.batching import AnyBatch, BatchSource
 from unrolled.training.callbacks import Progress, ProgressCallback
 from unrolled.training.distributed import SINGLE_PROCESS, ProcessGroup
-from unrolled.training.garbage_collection import gc_frozen
 from unrolled.training.schedule import Budget, eval_fractions, learning_rate, make_budget
 from unrolled.training.signals import STOP_SIGNALS, StopSignals
 from unrolled.training.tasks.base import TrainingTask

@@ -1,10 +1,10 @@
-"""Loss curves over time as a small SVG image, for a page or a README."""
+"""Curves as a small SVG image, for a page or a README: loss against seconds, accuracy against length."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from html import escape
 
 COLORS = (
@@ -13,6 +13,7 @@ COLORS = (
 )  # fmt: skip
 WIDTH, HEIGHT = 760.0, 420.0
 LEFT, RIGHT, TOP, BOTTOM = 60.0, 230.0, 20.0, 50.0
+PANEL_WIDTH, PANEL_HEIGHT, MARGIN, PANELS_IN_ROW = 190.0, 130.0, 44.0, 4
 
 
 def loss_curves_svg(curves: dict[str, list[tuple[float, float]]], unit: str = "character") -> str:
@@ -40,9 +41,22 @@ def loss_curves_svg(curves: dict[str, list[tuple[float, float]]], unit: str = "c
         y = max(label_y, y + 16)
         x = WIDTH - RIGHT + 8
         elements.append(f'<text x="{x:.1f}" y="{y + 4:.1f}" fill="{color}">{escape(text)}</text>')
+    return _svg(WIDTH, HEIGHT, elements)
+
+
+def _svg(width: float, height: float, elements: Iterable[str]) -> str:
+    """Return an image of these elements on white."""
+    box = f'viewBox="0 0 {width:.0f} {height:.0f}" font-family="sans-serif" font-size="12"'
     body = "\n".join(elements)
-    box = f'viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}" font-family="sans-serif" font-size="12"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {box}>\n<rect width="100%" height="100%" fill="white"/>\n{body}\n</svg>\n'
+
+
+def _axis_label(x: float, y: float, text: object, anchor: str = "middle") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="#555">{text}</text>'
+
+
+def _grid_line(x: float, y: float, x_end: float) -> str:
+    return f'<line x1="{x:.1f}" y1="{y:.1f}" x2="{x_end:.1f}" y2="{y:.1f}" stroke="#ddd"/>'
 
 
 def _axes(
@@ -52,17 +66,54 @@ def _axes(
     elements = []
     for tenth in range(round(10 * min_nats), round(10 * max_nats) + 1, 2):
         (x, y), (x_end, _) = to_pixels(0, tenth / 10), to_pixels(max_seconds, tenth / 10)
-        elements.append(f'<line x1="{x:.1f}" y1="{y:.1f}" x2="{x_end:.1f}" y2="{y:.1f}" stroke="#ddd"/>')
-        elements.append(f'<text x="{x - 8:.1f}" y="{y + 4:.1f}" text-anchor="end" fill="#555">{tenth / 10:.1f}</text>')
+        elements += [_grid_line(x, y, x_end), _axis_label(x - 8, y + 4, f"{tenth / 10:.1f}", "end")]
     for fraction in (0, 0.25, 0.5, 0.75, 1):
         x, y = to_pixels(fraction * max_seconds, min_nats)
-        elements.append(
-            f'<text x="{x:.1f}" y="{y + 18:.1f}" text-anchor="middle" fill="#555">{fraction * max_seconds:.3g}</text>'
-        )
+        elements.append(_axis_label(x, y + 18, f"{fraction * max_seconds:.3g}"))
     x, y = to_pixels(max_seconds / 2, min_nats)
-    elements.append(f'<text x="{x:.1f}" y="{y + 38:.1f}" text-anchor="middle" fill="#555">seconds of training</text>')
+    elements.append(_axis_label(x, y + 38, "seconds of training"))
     elements.append(
         f'<text x="16" y="{HEIGHT / 2:.0f}" transform="rotate(-90 16 {HEIGHT / 2:.0f})" text-anchor="middle" fill="#555">'
         f"{escape(title)}</text>"
     )
     return "\n".join(elements)
+
+
+def accuracy_svg(panels: Mapping[str, Mapping[str, Mapping[int, float]]]) -> str:
+    """Return an SVG of `panels`: by panel and model, the accuracy (0 to 1) at each length. Lengths are equally spaced.
+
+    Example:
+        >>> accuracy_svg({"parity": {"lstm": {40: 1.0, 256: 0.99}}}).count("<polyline")
+        1
+    """
+    models = list(dict.fromkeys(model for curves in panels.values() for model in curves))
+    colors = {model: COLORS[index % len(COLORS)] for index, model in enumerate(models)}
+    columns = min(PANELS_IN_ROW, len(panels))
+    rows = -(-len(panels) // columns)
+    elements = []
+    for index, (title, curves) in enumerate(panels.items()):
+        left = MARGIN + (index % columns) * (PANEL_WIDTH + MARGIN)
+        elements.append(_panel(title, curves, colors, left, MARGIN + (index // columns) * (PANEL_HEIGHT + MARGIN)))
+    x = MARGIN + columns * (PANEL_WIDTH + MARGIN)
+    elements += [
+        f'<text x="{x:.0f}" y="{MARGIN + 16 * index + 8:.0f}" fill="{colors[model]}">{escape(model)}</text>'
+        for index, model in enumerate(models)
+    ]
+    width = x + 190
+    height = max(MARGIN + rows * (PANEL_HEIGHT + MARGIN), MARGIN + 16 * len(models))
+    return _svg(width, height, elements)
+
+
+def _panel(title: str, curves: Mapping[str, Mapping[int, float]], colors: Mapping[str, str], left: float, top: float) -> str:
+    """Return one panel with its axes, whose upper left corner is at `left`, `top`."""
+    lengths = sorted({length for curve in curves.values() for length in curve})
+    xs = {length: left + PANEL_WIDTH * (index + 0.5) / len(lengths) for index, length in enumerate(lengths)}
+    parts = [f'<text x="{left:.0f}" y="{top - 8:.0f}" font-weight="bold">{escape(title)}</text>']
+    for accuracy in (0.0, 0.5, 1.0):
+        y = top + PANEL_HEIGHT * (1 - accuracy)
+        parts += [_grid_line(left, y, left + PANEL_WIDTH), _axis_label(left - 4, y + 4, f"{accuracy:.1f}", "end")]
+    parts += [_axis_label(x, top + PANEL_HEIGHT + 14, length) for length, x in xs.items()]
+    for model, curve in curves.items():
+        points = " ".join(f"{xs[length]:.1f},{top + PANEL_HEIGHT * (1 - curve[length]):.1f}" for length in sorted(curve))
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{colors[model]}" stroke-width="1.8"/>')
+    return "\n".join(parts)

@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unrolled.cli.json_output import print_json
-from unrolled.cli.parser import CommandParser, print_note
+from unrolled.cli.parser import CommandParser, accepted_options, print_note
 from unrolled.display import plural
 from unrolled.errors import UsageError
-from unrolled.keyword_docs import accepted_options
 from unrolled.option_rules import check_portable_machine, refuse_unused
 from unrolled.options import EvaluateOptions, MachineOptions, flag_name, from_dict
 from unrolled.printable import printable

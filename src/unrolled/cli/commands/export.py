@@ -50,8 +50,7 @@ def run(argv: list[str]) -> int:
 
 
 def _export(path: Path, options: ExportOptions) -> ExportResult:
-    from unrolled.exchange.exports import export_model, write_export
-    from unrolled.exchange.open_job import open_job
+    from unrolled.exchange.exports import export_model, open_job, write_export
     from unrolled.exchange.table_card import export_table_card
     from unrolled.exchange.table_export import export_table, is_table_model, open_table_job
 

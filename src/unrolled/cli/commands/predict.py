@@ -21,10 +21,9 @@ import json
 from typing import Any
 
 from unrolled.cli.json_output import JSON_VERSION, print_json
-from unrolled.cli.parser import CommandParser, print_note
+from unrolled.cli.parser import CommandParser, accepted_options, print_note
 from unrolled.display import plural
 from unrolled.errors import UsageError
-from unrolled.keyword_docs import accepted_options
 from unrolled.option_rules import check_prediction
 from unrolled.options import MachineOptions, PredictOptions
 from unrolled.output_paths import check_outputs

@@ -27,10 +27,9 @@ from typing import TYPE_CHECKING, Any
 
 from unrolled.cli import alerts
 from unrolled.cli.json_output import JSON_VERSION
-from unrolled.cli.parser import CommandParser, print_note
+from unrolled.cli.parser import CommandParser, accepted_options, print_note
 from unrolled.display import plural
 from unrolled.errors import UsageError
-from unrolled.keyword_docs import accepted_options
 from unrolled.option_rules import check_portable_machine, refuse_unused
 from unrolled.options import AlertOptions, MachineOptions, ScoreOptions, from_dict, split_by_class
 from unrolled.output_paths import check_outputs

@@ -60,10 +60,7 @@ def set_kernel(model: Network, name: str, dtype: torch.dtype = torch.float32) ->
 
 
 def choose_kernel(
-    model: Network,
-    machine: DeviceConfig,
-    options: MachineOptions,
-    training: TrainingOptions | None = None,
+    model: Network, machine: DeviceConfig, options: MachineOptions, training: TrainingOptions | None = None
 ) -> tuple[DeviceConfig, str]:
     """Set a kernel on `model`; return the machine with the dtype to use, and the kernel's name.
 

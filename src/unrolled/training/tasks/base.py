@@ -82,7 +82,8 @@ class TrainingTask(Protocol):
     ) -> tuple[float | None, float]:
         """Return the validation loss in nats per unit (None without validation data), and the best scale of the logits.
 
-        The search for that scale starts from `logit_scale`, the result of the previous evaluation.
+        The search for that scale starts from `logit_scale`, the result of the previous evaluation. `check` is called between
+        batches and may raise, to stop.
         """
         ...
 
@@ -91,7 +92,15 @@ class TrainingTask(Protocol):
         ...
 
     def final_eval(self, model: Any, machine: DeviceConfig, limit: int, best_fraction: float, epochs: float) -> FinalEvaluation:
-        """Evaluate the saved model on more data than during training, and on the test split."""
+        """Evaluate the saved model on more data than during training, and on the test split.
+
+        Args:
+            model: The model of the run folder, on the device of `machine`.
+            machine: Device, number format and threads.
+            limit: `--eval-tokens`: tokens or rows of a split that are read at least.
+            best_fraction: Fraction of the steps after which the model was the best, 0 to 1.
+            epochs: Passes over the training split.
+        """
         ...
 
     def complete(self, model_file: ModelFile) -> ModelFile:

@@ -88,7 +88,9 @@ class SeriesTask(TableTask):
         splits = split_series(pairs, request.data, request.training.seed, request.table.validation is not None, is_drawn)
         self.train_parts = splits[0]
         if not self.train_parts:
-            raise DataError(f"{self.table.name} has no series that is long enough to learn from.")
+            raise DataError(
+                f"{self.table.name} has no series that is long enough to learn from: add steps, or lower --horizon."
+            )
         parts = [blocks(split) for split in splits]
         self.dataset = SeriesRows(spec, pairs, [part for split in parts for part in split])
         self.validation_cells = self.dataset.held_out_cells(splits[1], self.table.name)

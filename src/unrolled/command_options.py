@@ -1,4 +1,7 @@
-"""The settings of sample, eval, explain, report, score, predict, bench and serve; `options.py` has the others, and these."""
+"""The settings of sample, eval, explain, report, score, predict, bench and serve, and help texts that several share.
+
+Those of `train` are in `options.py`, which has these, too.
+"""
 
 from __future__ import annotations
 
