@@ -33,7 +33,7 @@ ORDER = {
         "series_metrics", "column", "text_column", "label_columns", "wav_files", "step_arrays", "scaling", "numbers_column",
         "numeric_columns",
         "image_column", "columns", "modes", "column_profile", "type_inference", "table_format", "json_files",
-        "delimited_layout", "delimited_files",
+        "header_rows", "delimited_layout", "delimited_files",
         "conll_files", "arff_files", "parquet_files", "labelled_files", "table_files", "frames", "step_times", "series",
         "source_columns", "long_table", "model_dims", "spec", "spec_inference", "series_spec", "column_text",
         "row_tally", "pair_batching", "row_splits", "series_rows",

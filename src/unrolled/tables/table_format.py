@@ -25,6 +25,7 @@ from unrolled.text.encodings import (
     display_name,
     encoding_error,
     file_encoding,
+    marked_encoding_error,
 )
 
 NumberedRows = Generator[tuple[int, Row], None, None]
@@ -125,6 +126,8 @@ class Source:
             raise EncodingError(
                 f"{display_name(path)}, line {line:,}: there is a NUL byte, so it is no table in UTF-8. {hint}."
             )
+        if encoding is None and (error := marked_encoding_error(path, head)) is not None:
+            raise error
         if head[:100].lstrip().lower().startswith(MARKUP):
             raise DataError(f"{display_name(path)} is HTML or XML, and no table: save its rows as CSV or as JSON lines.")
         return source

@@ -28,7 +28,6 @@ from unrolled.datasets.stdlib import PREFIX
 from unrolled.display import agree, plural
 from unrolled.errors import DataError, StorageError, did_you_mean
 from unrolled.text.compressed_files import CHUNK_BYTES, DECOMPRESSION_ERRORS, open_bytes, read_bytes
-from unrolled.text.encoding_guess import marked_encoding
 from unrolled.text.encodings import (
     BUFFER_PREFIX,
     COPY_PREFIX,
@@ -39,6 +38,7 @@ from unrolled.text.encodings import (
     display_name,
     encoding_error,
     is_text_head,
+    marked_encoding_error,
     name_to_type,
 )
 from unrolled.text.file_signatures import describe_binary
@@ -219,9 +219,8 @@ def _decode_chunk(
 
 def _check_beginning(path: Path, chunk: bytes, notes: dict[str, int]) -> None:
     """Raise `EncodingError` for a file that is no text or not UTF-8 by its first bytes; count pages of HTML in `notes`."""
-    if (name := marked_encoding(chunk)) is not None:
-        hint = conversion_hint(path, chunk).removeprefix(f"It looks like {name}. ")
-        raise EncodingError(f"{display_name(path)} is {name}, and UTF-8 is expected. {hint}.")
+    if (error := marked_encoding_error(path, chunk)) is not None:
+        raise error
     if (found := describe_binary(chunk[:SIGNATURE_BYTES], name_to_type(path))) is not None:
         raise EncodingError(
             f"{display_name(path)} is not text: it is {found}. To learn any bytes: unrolled train --tokens bytes"
