@@ -28,8 +28,8 @@ ORDER = {
         "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "recoding", "batching",
     ],
     "tables": [
-        "digit_groups", "cell_values", "number_units", "number_counts", "ragged", "ngrams", "word_tokenizer", "metric_report",
-        "entities", "metrics",
+        "digit_groups", "printed_lists", "cell_values", "number_units", "number_counts", "ragged", "ngrams", "word_tokenizer",
+        "metric_report", "entities", "metrics",
         "series_metrics", "column", "text_column", "label_columns", "wav_files", "step_arrays", "scaling", "numbers_column",
         "numeric_columns",
         "image_column", "columns", "modes", "column_profile", "type_inference", "table_format", "json_files",

@@ -45,7 +45,7 @@ MAX_SNIFFED_LINES = 20
 QUOTED_NAMES = re.compile(r'"[^"]*"(?: "[^"]*")+')
 """A header whose names are separated by blanks, as R's `write.table` writes it."""
 
-USUAL_DELIMITERS, RARE_DELIMITERS = ",;\t|", "^~\x01\x1f"
+USUAL_DELIMITERS, RARE_DELIMITERS = ",;\t|", "^~\x01\x1f\uff0c\uff1b\u061b\u060c"
 """Delimiters of columns; a rare one is taken if none of the others makes rows equally long."""
 
 MAX_LISTED_COLUMNS = 100
@@ -59,6 +59,9 @@ COMMON_NAMES = frozenset(
     for word in line.split()
 )
 """Usual names of columns."""
+
+END_OF_COPY = "\\."
+"""The last line of what PostgreSQL's COPY writes into a dump."""
 
 MYSQL_NULL = re.compile(r"(?:(?<=^)|(?<=[,;\t|]))\\N(?=[,;\t|\r\n]|$)")
 """What MySQL and PostgreSQL write for a cell without a value."""
@@ -74,7 +77,8 @@ FORMULA_CELL = re.compile(r'(?:^|[,;\t|"])="{1,2}([^"\n]+)"', re.MULTILINE)
 
 @dataclass(frozen=True)
 class Dialect:
-    """How cells are separated and quoted: `quotes` are `none` (a normal character), `doubled` or `escaped` (by a backslash)."""
+    """How cells are separated and quoted: `quotes` are `none` (a normal character), `doubled`, `single` (apostrophes, doubled
+    inside) or `escaped` (by a backslash)."""
 
     delimiter: str
     quotes: str
@@ -96,6 +100,8 @@ class Dialect:
             return csv.reader(lines, delimiter=self.delimiter, quoting=csv.QUOTE_NONE)
         if self.quotes == "doubled":
             return csv.reader(lines, delimiter=self.delimiter, strict=True, skipinitialspace=self.skips_blanks)
+        if self.quotes == "single":
+            return csv.reader(lines, delimiter=self.delimiter, strict=True, quotechar="'")
         with_nulls = (MYSQL_NULL.sub("", line) if "\\N" in line else line for line in lines)
         return csv.reader(with_nulls, delimiter=self.delimiter, strict=True, escapechar="\\")
 
@@ -144,6 +150,8 @@ def _infer_quotes(source: Source, is_tsv: bool) -> tuple[Dialect, str]:
     is_tsv = is_tsv and ("\t" in head.split("\n", 1)[0] or _detect_delimiter(head, needs_rows=True) is None)
     delimiter = "\t" if is_tsv else _detect_delimiter(head)
     usual = Dialect(delimiter, "none" if is_tsv else "doubled")
+    if _has_single_quotes(head, delimiter):
+        return Dialect(delimiter, "single"), f"{path}: apostrophes around cells are not part of them, as in dumps of databases"
     signs = _signs(source, (b'"' if is_tsv else b'\\"', b'="'))
     usual = dataclasses.replace(usual, has_formulas=b'="' in signs)
     if not signs - {b'="'}:
@@ -157,6 +165,14 @@ def _infer_quotes(source: Source, is_tsv: bool) -> tuple[Dialect, str]:
         if _has_equal_rows(source, escaped):
             return escaped, f'{path}: a quote in a cell is escaped by a backslash (\\"), as MySQL writes it'
     return usual, ""
+
+
+def _has_single_quotes(head: str, delimiter: str) -> bool:
+    """Return whether all cells of the first lines have apostrophes around them or are numbers or NULL, some in each line."""
+    cell = r"(?:'(?:[^']|'')*'|NULL|[-+.0-9eE]*)"
+    line = re.compile(rf"(?=.*'){cell}(?:{re.escape(delimiter)}{cell})+")
+    lines = [text for text in _first_lines(head)[:-1] if text]
+    return len(lines) > 2 and all(map(line.fullmatch, lines))
 
 
 def _signs(source: Source, signs: tuple[bytes, ...]) -> set[bytes]:
@@ -272,7 +288,7 @@ def delimited_rows(source: Source, dialect: Dialect, header: str, reported: set[
             if header == FIRST_ROW and len(first) > 1 and _repeats(cells, first):
                 num_repeated += 1
                 continue
-            if len(cells) == 1 < len(columns) and not cells[0].strip(f"{BLANKS}\x1a"):
+            if len(cells) == 1 < len(columns) and cells[0].strip(f"{BLANKS}\x1a") in ("", END_OF_COPY):
                 continue
             if len(cells) != len(columns) and not _fits(cells, len(columns), num_named):
                 raise DataError(f"{path}, line {reader.line_num:,}: {_wrong_width(cells, columns, dialect)}.")

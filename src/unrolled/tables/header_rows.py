@@ -128,8 +128,13 @@ def _index_names(row: list[str]) -> list[str]:
 
 
 def _joined(header: Sequence[list[str]]) -> list[str] | None:
-    """Return the cells of each column, joined by `_`, if they are different; an empty first one is that on its left."""
+    """Return the cells of each column, joined by `_`, if they are different; an empty first one is that on its left.
+
+    A first row with a single cell is a title, and not part of the names.
+    """
     index = _index_names(header[-1])
+    if header[0][0].strip() and not any(map(str.strip, header[0][1:])):
+        header = header[1:]
     rows = [[cell.strip(BLANKS) for cell in row] for row in header[: len(header) - bool(index)]]
     for position in range(1, len(rows[0])):
         if any(row[position] for row in rows[1:]):

@@ -20,6 +20,9 @@ FIRST_VALUE = re.compile(r'\s*\{\s*"(?:[^"\\]|\\.)*"\s*:\s*[\[{]')
 _COMMENT = re.compile(r"^[ \t]*(?://|#).*\n?", re.MULTILINE)
 """A line that is a comment: a text of JSON has no line end in it, so no part of one begins a line."""
 
+_ASSIGNMENT = re.compile(r"\s*(?:(?:var|let|const)\s+)?[A-Za-z_$][\w.$]*\s*=\s*(?=[\[{])")
+"""How a JavaScript file begins that is JSON but for this, as in an archive of Twitter."""
+
 MAX_JSON_ARRAY_BYTES = 1 << 28
 """A JSON array is read at once, so it must not be larger than this."""
 
@@ -30,13 +33,14 @@ def json_lines(source: Source) -> NumberedRows:
 
 
 def without_comments(text: str) -> str:
-    """Return JSON without the lines that begin with `//` or `#`.
+    """Return JSON without the lines that begin with `//` or `#`, and without `NAME = ` before it.
 
     Example:
         >>> without_comments('// of a tool\\n{"a": "# no"}\\n')
         '{"a": "# no"}\\n'
     """
-    return _COMMENT.sub("", text)
+    text = _COMMENT.sub("", text)
+    return text[found.end() :].rstrip("; \r\n") if (found := _ASSIGNMENT.match(text)) else text
 
 
 def comments_note(source: Source) -> str:
@@ -174,6 +178,7 @@ def _parse_json_row(path: Path, line: int, text: str) -> Row:
     except (ValueError, RecursionError) as error:
         reason = error if isinstance(error, ValueError) else "nested too deeply"
         hint = " One object per line is expected: jq -c . FILE > FILE.jsonl" if text.strip() == "{" else ""
+        hint = " It is Python's way to write a dictionary: write json.dumps of it." if text.startswith("{'") else hint
         raise DataError(f"{path}, line {line:,} is not valid JSON: {reason}.{hint}") from error
     if not isinstance(row, dict):
         problem = f"an object with the columns as keys is expected, and it is {text.strip()[:40]}"

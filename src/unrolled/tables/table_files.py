@@ -398,6 +398,8 @@ def _guess_kind(source: Source) -> str:
         return "columns" if has_json_columns(source) else "jsonl"
     if re.match(r"\[\s*\{", json_head) or (json_head.startswith("[") and _suffix(source.path) == ".json"):
         return "json"
+    if TABLE_SUFFIXES.get(_suffix(source.path)) == "jsonl" and json_head.startswith("["):
+        return "jsonl"
     if looks_like_arff(head):
         return "arff"
     return "conll" if looks_like_conll(head) else "tsv" if "\t" in first_line else "csv"

@@ -130,6 +130,9 @@ class Source:
             raise error
         if head[:100].lstrip().lower().startswith(MARKUP):
             raise DataError(f"{display_name(path)} is HTML or XML, and no table: save its rows as CSV or as JSON lines.")
+        if path.suffix.lower() == ".sql":
+            hint = "write a table of it as CSV (sqlite3 -header -csv, or \\copy TABLE to 'FILE' csv header)"
+            raise DataError(f"{display_name(path)} is a dump of a database, and no table: {hint}.")
         return source
 
     def head(self) -> str:

@@ -97,6 +97,24 @@ _GB_COMMON = re.compile(rb"[\xb0-\xd7][\xa1-\xfe]")
 _BIG5_COMMON = re.compile(rb"[\xa4-\xc6][\x40-\x7e\xa1-\xfe]")
 
 
+_TWICE = re.compile("[\u00c2-\u00f4][\u0080-\u00bf\u0152-\u02dc\u2013-\u2122]+")
+
+
+def encoded_twice(text: str) -> str:
+    """Return a part of a text that is UTF-8 read as Windows-1252, such as `Ã©` for `é`; an empty text if there is none.
+
+    Example:
+        >>> encoded_twice("dÃ©jÃ "), encoded_twice("déjà Â ©")
+        ('Ã©', '')
+    """
+    for found in () if text.isascii() else _TWICE.finditer(text):
+        data = b"".join(character.encode("cp1252" if character > "\xff" else "latin-1", "replace") for character in found[0])
+        with contextlib.suppress(UnicodeDecodeError):
+            if not data.decode("utf-8").isascii():
+                return found[0]
+    return ""
+
+
 _SEVEN_BIT = (
     ("ISO-2022-JP", re.compile(rb"\x1b\$[@B]")),
     ("ISO-2022-KR", re.compile(rb"\x1b\$\)C")),
