@@ -94,6 +94,13 @@ def test_a_first_row_of_texts_is_a_row(first: str) -> None:
     assert len(list(open_table("t.tsv").rows())) == 13
 
 
+def test_a_first_row_with_a_label_of_its_own_is_a_row_below_equal_names() -> None:
+    Path("t.csv").write_text(
+        "text,label,label\nnew one,rare,other\n" + "".join(f"film {i},{'ab'[i % 2]},a\n" for i in range(24))
+    )
+    assert len(list(open_table("t.csv").rows())) == 25
+
+
 def test_names_of_columns_that_are_given_leave_every_row() -> None:
     from unrolled.tables.table_format import TableFormat
 

@@ -73,7 +73,8 @@ def find_header_rows(rows: Sequence[list[str]]) -> HeaderRows | None:
         is_named = _all_different(
             [name for name, *more in zip(*header, strict=True) if name.strip() or any(map(str.strip, more))]
         )
-        belong = [_belongs(row, columns, numeric, is_named) for row in header[1:]]
+        own_names = [False] * len(numeric) if is_named else _have_own_names(_filled(header)[0])
+        belong = [_belongs(row, columns, numeric, is_named, own_names) for row in header[1:]]
         has_import_ids = all(map(_IMPORT_ID.match, header[-1]))
         if has_import_ids or all(belong) or (num_more > 1 and all(belong[:-1]) and not is_named and _index_names(header[-1])):
             names = None if has_import_ids or is_named else _joined(header)
@@ -82,8 +83,11 @@ def find_header_rows(rows: Sequence[list[str]]) -> HeaderRows | None:
     return None
 
 
-def _belongs(row: list[str], columns: list[list[str]], numeric: list[bool], is_named: bool) -> bool:
-    """Return whether a row has no values, to judge by the values of the columns below it."""
+def _belongs(row: list[str], columns: list[list[str]], numeric: list[bool], is_named: bool, own_names: list[bool]) -> bool:
+    """Return whether a row has no values, to judge by the values of the columns below it.
+
+    Among texts, it has none in a column that the first row gives a name of its own (`own_names`).
+    """
     cells = [cell.strip(BLANKS) for cell in row]
     present = [cell for cell in cells if not is_missing(cell, MISSING_IN_NUMBERS)]
     if not present or any(is_number(cell) for cell, is_numeric in zip(cells, numeric, strict=True) if is_numeric):
@@ -98,7 +102,7 @@ def _belongs(row: list[str], columns: list[list[str]], numeric: list[bool], is_n
     others = [cell for cell, is_numeric in zip(cells, numeric, strict=True) if not is_numeric and cell in present]
     if sum(texts) >= 2 or (sum(texts) == 1 and all(map(_is_unit, others))):
         return True
-    if is_named:
+    if is_named or any(cell and not _is_type(cell) for cell in itertools.compress(cells, own_names)):
         return False
     repeated = [len(column) >= MIN_REPEATED_ROWS and len(set(column)) * 4 <= len(column) for column in columns]
     are_new = [
@@ -127,6 +131,19 @@ def _index_names(row: list[str]) -> list[str]:
     return [] if has_others or len(names) == len(row) else names
 
 
+def _filled(header: Sequence[list[str]]) -> list[list[str]]:
+    """Return the rows of a header without blanks around the cells; an empty first one above another is that on its left."""
+    rows = [[cell.strip(BLANKS) for cell in row] for row in header]
+    for position in range(1, len(rows[0])):
+        if any(row[position] for row in rows[1:]):
+            rows[0][position] = rows[0][position] or rows[0][position - 1]
+    return rows
+
+
+def _have_own_names(names: list[str]) -> list[bool]:
+    return [bool(name) and names.count(name) == 1 for name in names]
+
+
 def _joined(header: Sequence[list[str]]) -> list[str] | None:
     """Return the cells of each column, joined by `_`, if they are different; an empty first one is that on its left.
 
@@ -135,11 +152,7 @@ def _joined(header: Sequence[list[str]]) -> list[str] | None:
     index = _index_names(header[-1])
     if header[0][0].strip() and not any(map(str.strip, header[0][1:])):
         header = header[1:]
-    rows = [[cell.strip(BLANKS) for cell in row] for row in header[: len(header) - bool(index)]]
-    for position in range(1, len(rows[0])):
-        if any(row[position] for row in rows[1:]):
-            rows[0][position] = rows[0][position] or rows[0][position - 1]
-    parts = zip(*rows, strict=True)
+    parts = zip(*_filled(header[: len(header) - bool(index)]), strict=True)
     names = ["_".join(dict.fromkeys(cell for cell in cells if cell and cell not in _RESPONSES)) for cells in parts]
     names[: len(index)] = index
     return names if _all_different([*filter(None, names)]) else None

@@ -15,6 +15,9 @@ from unrolled.tables.number_units import COMMA_GROUPS, NumberText
 MAX_EXACT_DIGITS = 15
 """Digits of a whole number that a float has exactly; with more it is an identifier."""
 
+MAX_CODE_SHARE = 0.25
+"""Share of the numbers of a column that a number for missing values has, at most."""
+
 MIN_BINARY_DIGITS = 3
 """Zeros and ones of a string of bits, at least; fewer may be a number."""
 
@@ -92,7 +95,7 @@ class NumberCounts:
     def _code_note(self, name: str) -> str:
         spread = self.high - self.low
         for code, count in self.codes.most_common():
-            if count > 1 and not self.low - spread <= code <= self.high + spread:
+            if 1 < count <= MAX_CODE_SHARE * self.num_numeric and not self.low - spread <= code <= self.high + spread:
                 far = f"far from the others, {self.low:g} to {self.high:g}"
                 return (
                     f"'{name}': {code:g} stands in {count:,} rows, {far}: if it means that a value is missing, leave it empty"
