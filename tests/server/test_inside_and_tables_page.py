@@ -125,6 +125,26 @@ def test_a_csv_file_comes_back_with_answers(browser: Browser, tmp_path: Path, se
         assert page.locator("#answers tbody tr").count() == 3
 
 
+def test_a_file_of_excel_comes_back_with_the_texts_in_it(browser: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text('sep=;\nplace;text\nhere;="001"\n', "utf-8")
+    with open_served(browser, ANSWERS, "#tables") as page:
+        page.wait_for_selector("#table-fields select")
+        page.set_input_files("#table-file", path)
+        page.wait_for_selector("#answers tbody tr")
+        assert page.locator("#answers tbody td").all_text_contents()[:3] == ["here", "001", "here/001"]
+
+
+def test_a_file_that_is_not_utf_8_is_refused(browser: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes("place,text\nhere,caf\u00e9\n".encode("latin-1"))
+    with open_served(browser, ANSWERS, "#tables") as page:
+        page.wait_for_selector("#table-fields select")
+        page.set_input_files("#table-file", path)
+        page.wait_for_selector("#error:not([hidden])")
+        assert page.inner_text("#error").startswith("The file is not UTF-8: save it as UTF-8")
+
+
 def test_a_file_without_the_column_is_refused(browser: Browser, tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("a,b\n1,2\n", "utf-8")

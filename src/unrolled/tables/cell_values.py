@@ -16,10 +16,12 @@ import numpy.typing as npt
 
 from unrolled.errors import DataError, did_you_mean, first_line
 from unrolled.tables.digit_groups import with_ascii_digits, without_blanks
+from unrolled.tables.printed_lists import printed_list
 
 Array = npt.NDArray[Any]
 Parsed = TypeVar("Parsed")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".pgm", ".ppm", ".tif", ".tiff")
+LIST_STARTS = ("[", "array([", "tensor([")
 MAX_PIXELS = 1 << 24
 MAX_NUMBER = float(np.finfo(np.float32).max)
 """A network computes with numbers up to this one, 3.4e38."""
@@ -27,8 +29,10 @@ MAX_NUMBER = float(np.finfo(np.float32).max)
 _NUMBER_SEPARATORS = re.compile(r"[,;\s]+")
 _BLANKS_OR_SEMICOLONS = re.compile(r"[;\s]+")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?inf(inity)?", re.IGNORECASE)
-BLANKS = "".join(char for char in map(chr, range(0x3001)) if char.isspace()) + "\u200b\u200e\u200f\u2060\ufeff"
-"""White space, and characters without width: at the ends of a cell or of a name they are not part of it."""
+BLANKS = "".join(char for char in map(chr, range(0x3001)) if char.isspace()) + (
+    "\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
+)
+"""White space, and characters without width, such as marks of direction: they are no part of a cell or name at its ends."""
 
 _DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+(e[+-]?\d+)?", re.IGNORECASE)
 _GROUPED_BY_POINTS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+")
@@ -88,9 +92,18 @@ def is_missing(value: Any, names: frozenset[str] = NAMES_OF_MISSING_VALUES) -> b
     return is_empty(value) or (isinstance(value, str) and value.strip(BLANKS) in names)
 
 
+def is_single(value: Any) -> bool:
+    """Return whether a value is a list of one text, as doccano writes the label of a text."""
+    return isinstance(value, list) and len(value) == 1 and isinstance(value[0], str)
+
+
 def parse_text(cell: Cell) -> str:
-    """Return a cell as text; numbers and booleans as JSON writes them."""
+    """Return a cell as text; numbers and booleans as JSON writes them. A list of one value is that value."""
     value = cell.value
+    if isinstance(value, str):
+        return value
+    if is_single(value):
+        value = value[0]
     if isinstance(value, str):
         return value
     if isinstance(value, bool | int | float | np.generic):
@@ -99,6 +112,12 @@ def parse_text(cell: Cell) -> str:
         return ""
     hint = "; name one of its keys, as in COLUMN.KEY" if isinstance(value, dict) else ""
     raise DataError(f"{cell.location}: a text is expected, and this is {_short_repr(value)}{hint}.")
+
+
+def parse_label(cell: Cell) -> str:
+    """Return a cell as a text; a text that is a list of one, such as `['good']`, is that one."""
+    value = parse_list(cell.value)
+    return parse_text(cell._replace(value=value) if is_single(value) else cell)
 
 
 def display_text(value: Any) -> str:
@@ -121,17 +140,18 @@ def parse_words(cell: Cell) -> list[str]:
     """Return the elements of a list, or the words of a text; the text may be a JSON list."""
     value = parse_list(cell.value)
     if isinstance(value, list | np.ndarray):
-        return [parse_text(Cell(element, *cell[1:])) for element in value]
+        return [parse_text(Cell([element] if isinstance(element, list) else element, *cell[1:])) for element in value]
     return parse_text(Cell(value, *cell[1:])).split()
 
 
 def parse_list(value: Any) -> Any:
-    """Return a text in brackets as the JSON list that it is; anything else unchanged."""
-    if isinstance(value, str) and value.lstrip().startswith("["):
+    """Return a text in brackets as the list that it is, in JSON or as Python prints it; anything else unchanged."""
+    if isinstance(value, str) and value.lstrip().startswith(LIST_STARTS):
         try:
             return json.loads(value)
         except (ValueError, RecursionError):
-            return value
+            found = printed_list(value)
+            return value if found is None else found
     return value
 
 

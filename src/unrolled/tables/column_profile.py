@@ -17,6 +17,7 @@ from unrolled.tables.cell_values import (
     IMAGE_SUFFIXES,
     Cell,
     has_decimal_comma,
+    is_single,
     parse_array,
     parse_list,
     parse_text,
@@ -27,6 +28,7 @@ from unrolled.tables.digit_groups import is_surely_grouped
 from unrolled.tables.number_counts import NumberCounts
 from unrolled.tables.number_units import is_symbol, split_unit
 from unrolled.tables.wav_files import SUFFIXES as SOUND_SUFFIXES
+from unrolled.text.encoding_guess import encoded_twice
 from unrolled.text.normalization import normalize
 
 MAX_PROFILED_ROWS = 20_000
@@ -49,6 +51,9 @@ MAX_UNITS = 1_000
 
 MAX_TOLD_UNITS = 5
 """Different units, at most, for a sentence that they differ; more are words of texts."""
+
+MIN_TWICE = 3
+"""Texts that were decoded wrongly, at least, for a sentence about it."""
 
 MAX_DISTINCT = 10_000
 MAX_INFERRED_LABELS = 1_000
@@ -80,6 +85,9 @@ class ColumnProfile:
     num_integer_arrays: int = 0
     sequence_lengths: Counter[int] = field(default_factory=Counter)
     num_lists: int = 0
+    num_single: int = 0
+    num_twice: int = 0
+    twice_example: str = ""
     word_counts: Counter[str] = field(default_factory=Counter)
     num_words: int = 0
     num_punctuated: int = 0
@@ -91,7 +99,8 @@ class ColumnProfile:
         value = parse_list(cell.value)
         is_list = isinstance(value, list) and bool(value) and not is_numeric(value)
         self.num_lists += is_list
-        if is_list and not isinstance(cell.value, str):
+        self.num_single += is_single(value)
+        if is_list and not isinstance(cell.value, str) and not is_single(cell.value):
             return
         is_digits = self._count_digits(cell.value)
         if not is_list and is_array(value, self.allows_commas) and self._add_array(cell):
@@ -104,6 +113,8 @@ class ColumnProfile:
             return
         if text.lower().endswith(IMAGE_SUFFIXES) and len(text.splitlines()) == 1:
             self.num_images += 1
+        if twice := encoded_twice(text):
+            self.num_twice, self.twice_example = self.num_twice + 1, self.twice_example or twice
         number = self._add_number(text)
         if len(self.value_counts) < MAX_DISTINCT or number in self.value_counts:
             self.value_counts[number] += 1
@@ -162,7 +173,7 @@ class ColumnProfile:
             return "text"
         if self._is_nearly_all(self.num_arrays):
             return self._array_kind()
-        if 2 * self.num_lists > self.num_rows:
+        if 2 * self.num_lists > self.num_rows and not self._is_nearly_all(self.num_single):
             return "labels"
         rows_per_value = self.num_rows / max(1, len(self.value_counts))
         numbers = self.numbers()
@@ -214,6 +225,13 @@ class ColumnProfile:
         has_blanks = any(found.unit or found.num_spaced > 0 or found.group_sign() == " " for found in counts)
         return has_blanks and self._is_nearly_all(sum(found.num_numbers() for found in counts))
 
+    def encoding_note(self) -> str:
+        """Return a sentence about texts that were decoded wrongly before, or an empty one."""
+        if self.num_twice < MIN_TWICE:
+            return ""
+        how = f"UTF-8 that was read as Windows-1252, as {self.twice_example!r}"
+        return f"'{self.name}': {self.num_twice:,} of {self.num_rows:,} values have {how}: make the file again as UTF-8"
+
     def number_note(self, kind: str, declared: bool) -> str:
         """Return what to tell about numbers with units, in groups, with commas and in parentheses, or an empty text."""
         numbers = self.numbers(declared)
@@ -239,7 +257,7 @@ class ColumnProfile:
         plain, how = self._counts_of(""), f"are read as {kind}"
         blanks = next(groups for groups in plain.digit_groups if groups.sign == " ")
         most = max(self.number_counts.values(), key=lambda counts: counts.num_in_parentheses)
-        if plain.num_commas and 2 * plain.num_commas >= self.num_rows:
+        if plain.num_commas and 2 * plain.num_commas >= self.num_rows and not self.allows_commas:
             how = "are read as a separator of numbers" if kind in ("vector", "frames") else how
             to_do = "write a point, or separate the columns of a CSV file by semicolons"
             return f"'{self.name}': values with a comma, such as {plain.comma_example}, {how}; to have numbers, {to_do}"

@@ -6,8 +6,10 @@ character, unless only quotes make its rows equally long, or all cells with quot
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
+import io
 import itertools
 import logging
 import re
@@ -18,8 +20,9 @@ from typing import Any, overload
 
 from unrolled.display import plural
 from unrolled.errors import DataError, UsageError, did_you_mean
-from unrolled.tables.cell_values import BLANKS, MISSING_IN_NUMBERS, has_decimal_comma, is_missing, to_number
+from unrolled.tables.cell_values import BLANKS, MISSING_IN_NUMBERS, is_missing
 from unrolled.tables.delimited_layout import Layout, find_layout, is_rule, without_comments
+from unrolled.tables.header_rows import MAX_EXAMINED_ROWS, HeaderRows, find_header_rows, is_number
 from unrolled.tables.table_format import FIRST_ROW, MAX_CHARS, NO_HEADER, NumberedRows, ReadErrors, Source, header_names
 from unrolled.text.compressed_files import read_bytes
 
@@ -34,7 +37,7 @@ MAX_SNIFFED_LINES = 20
 QUOTED_NAMES = re.compile(r'"[^"]*"(?: "[^"]*")+')
 """A header whose names are separated by blanks, as R's `write.table` writes it."""
 
-USUAL_DELIMITERS, RARE_DELIMITERS = ",;\t|", "^~\x01\x1f"
+USUAL_DELIMITERS, RARE_DELIMITERS = ",;\t|", "^~\x01\x1f\uff0c\uff1b\u061b\u060c"
 """Delimiters of columns; a rare one is taken if none of the others makes rows equally long."""
 
 MAX_LISTED_COLUMNS = 100
@@ -49,13 +52,25 @@ COMMON_NAMES = frozenset(
 )
 """Usual names of columns."""
 
+END_OF_COPY = "\\."
+"""The last line of what PostgreSQL's COPY writes into a dump."""
+
 MYSQL_NULL = re.compile(r"(?:(?<=^)|(?<=[,;\t|]))\\N(?=[,;\t|\r\n]|$)")
 """What MySQL and PostgreSQL write for a cell without a value."""
 
 
+EXCEL_TEXT = re.compile(r'="((?:[^"]|"")*)"')
+"""A formula that is a text, which keeps Excel from reading digits as a number."""
+
+
+FORMULA_CELL = re.compile(r'(?:^|[,;\t|"])="{1,2}([^"\n]+)"', re.MULTILINE)
+"""The same as it stands in a file, perhaps quoted."""
+
+
 @dataclass(frozen=True)
 class Dialect:
-    """How cells are separated and quoted: `quotes` are `none` (a normal character), `doubled` or `escaped` (by a backslash)."""
+    """How cells are separated and quoted: `quotes` are `none` (a normal character), `doubled`, `single` (apostrophes, doubled
+    inside) or `escaped` (by a backslash)."""
 
     delimiter: str
     quotes: str
@@ -63,14 +78,30 @@ class Dialect:
     skips_blanks: bool = False
     """Whether blanks stand before the quotes around cells."""
 
+    has_formulas: bool = False
+    """Whether cells may be written as Excel does for texts of digits, `="001"`."""
+
+    def rows(self, reader: Iterator[list[str]]) -> Iterator[list[str]]:
+        """Yield the rows that have cells."""
+        rows = self.layout.rows(itertools.islice(reader, self.layout.num_comments, None))
+        return (list(map(_without_formula, row)) for row in rows) if self.has_formulas else rows
+
     def reader(self, lines: Iterator[str]) -> Any:
         """Return a reader of `csv` for lines."""
         if self.quotes == "none":
             return csv.reader(lines, delimiter=self.delimiter, quoting=csv.QUOTE_NONE)
         if self.quotes == "doubled":
             return csv.reader(lines, delimiter=self.delimiter, strict=True, skipinitialspace=self.skips_blanks)
+        if self.quotes == "single":
+            return csv.reader(lines, delimiter=self.delimiter, strict=True, quotechar="'")
         with_nulls = (MYSQL_NULL.sub("", line) if "\\N" in line else line for line in lines)
         return csv.reader(with_nulls, delimiter=self.delimiter, strict=True, escapechar="\\")
+
+
+def _without_formula(cell: str) -> str:
+    """Return the text in a cell such as `="001"`; any other cell as it is."""
+    parts = EXCEL_TEXT.fullmatch(cell) if cell.startswith('="') else None
+    return cell if parts is None else parts[1].replace('""', '"')
 
 
 def infer_dialect(source: Source, is_tsv: bool, has_header: bool = True) -> tuple[Dialect, list[str]]:
@@ -79,9 +110,24 @@ def infer_dialect(source: Source, is_tsv: bool, has_header: bool = True) -> tupl
     lines = _first_lines(source.head())
     is_named = SEPARATOR_LINE.fullmatch(lines[0].strip('"')) is not None
     layout = find_layout(lines[is_named:], dialect.delimiter, has_header)
+    if has_header and layout.has_plain_header:
+        more = _find_header_rows(source, dialect, is_named + layout.num_comments)
+        layout = dataclasses.replace(layout, more_header=more)
     skips_blanks = any(f'{dialect.delimiter} "' in line for line in lines)
-    notes = [*layout.notes(source.path), *filter(None, [note])]
+    example = FORMULA_CELL.search(source.head()) if dialect.has_formulas else None
+    formulas = f'{source.path}: cells such as ="{example[1]:.40}" are read as the text in quotes' if example else ""
+    notes = [*layout.notes(source.path), *filter(None, [note, formulas])]
     return dataclasses.replace(dialect, layout=layout, skips_blanks=skips_blanks), notes
+
+
+def _find_header_rows(source: Source, dialect: Dialect, num_skipped: int) -> HeaderRows | None:
+    lines, rows = io.StringIO(source.head().lstrip("\ufeff"), newline=""), list[list[str]]()
+    with contextlib.suppress(csv.Error):  # the last row may be cut
+        for row in itertools.islice(
+            filter(None, dialect.reader(itertools.islice(lines, num_skipped, None))), MAX_EXAMINED_ROWS
+        ):
+            rows.append(row)
+    return find_header_rows(rows)
 
 
 def _first_lines(head: str) -> list[str]:
@@ -96,28 +142,41 @@ def _infer_quotes(source: Source, is_tsv: bool) -> tuple[Dialect, str]:
     is_tsv = is_tsv and ("\t" in head.split("\n", 1)[0] or _detect_delimiter(head, needs_rows=True) is None)
     delimiter = "\t" if is_tsv else _detect_delimiter(head)
     usual = Dialect(delimiter, "none" if is_tsv else "doubled")
-    with ReadErrors(path):
-        sign = b'"' if is_tsv else b'\\"'
-        has_sign = "16" in source.encoding or "32" in source.encoding or any(sign in chunk for chunk in _overlapping(source))
-    if not has_sign:
+    if _has_single_quotes(head, delimiter):
+        return Dialect(delimiter, "single"), f"{path}: apostrophes around cells are not part of them, as in dumps of databases"
+    signs = _signs(source, (b'"' if is_tsv else b'\\"', b'="'))
+    usual = dataclasses.replace(usual, has_formulas=b'="' in signs)
+    if not signs - {b'="'}:
         return usual, "" if delimiter not in RARE_DELIMITERS else f"{path}: columns are separated by {delimiter!r}"
     if is_tsv:
-        quoted = Dialect(delimiter, "doubled")
+        quoted = dataclasses.replace(usual, quotes="doubled")
         if _is_quoted(source, delimiter) or (not _has_equal_rows(source, usual) and _has_equal_rows(source, quoted)):
             return quoted, f"{path}: quotes around cells are not part of them, as in CSV"
     elif not _has_equal_rows(source, usual):
-        escaped = Dialect(delimiter, "escaped")
+        escaped = dataclasses.replace(usual, quotes="escaped")
         if _has_equal_rows(source, escaped):
             return escaped, f'{path}: a quote in a cell is escaped by a backslash (\\"), as MySQL writes it'
     return usual, ""
 
 
-def _overlapping(source: Source) -> Iterator[bytes]:
-    """Yield the bytes of a file in chunks, each with the last byte of the one before."""
-    last = b""
-    for chunk in read_bytes(source.path):
-        yield last + chunk
-        last = chunk[-1:]
+def _has_single_quotes(head: str, delimiter: str) -> bool:
+    """Return whether all cells of the first lines have apostrophes around them or are numbers or NULL, some in each line."""
+    cell = r"(?:'(?:[^']|'')*'|NULL|[-+.0-9eE]*)"
+    line = re.compile(rf"(?=.*'){cell}(?:{re.escape(delimiter)}{cell})+")
+    lines = [text for text in _first_lines(head)[:-1] if text]
+    return len(lines) > 2 and all(map(line.fullmatch, lines))
+
+
+def _signs(source: Source, signs: tuple[bytes, ...]) -> set[bytes]:
+    """Return those of some signs of one or two characters that a file has, or may have."""
+    if any(part in source.encoding for part in ("16", "32", "utf-7")):
+        return set(signs)
+    found, last = set[bytes](), b""
+    with ReadErrors(source.path):
+        for chunk in read_bytes(source.path):
+            found.update(sign for sign in signs if sign in last + chunk[:1] or sign in chunk)
+            last = chunk[-1:]
+    return found
 
 
 def _has_equal_rows(source: Source, dialect: Dialect) -> bool:
@@ -196,7 +255,7 @@ def delimited_rows(source: Source, dialect: Dialect, header: str, reported: set[
     with ReadErrors(path, source.encoding) as errors:
         reader = dialect.reader(source.lines(newline=""))
         errors.reader = reader
-        rows = dialect.layout.rows(itertools.islice(reader, dialect.layout.num_comments, None))
+        rows = dialect.rows(reader)
         first = next(rows, None)
         if first is not None and _is_separator_line(first):
             first = next(rows, None)
@@ -205,6 +264,7 @@ def delimited_rows(source: Source, dialect: Dialect, header: str, reported: set[
         num_named = len(first)
         if header == FIRST_ROW:
             names_row = dialect.layout.header(first)
+            rows = itertools.islice(rows, dialect.layout.num_more_header, None)
             columns = _name_columns(names_row)
             num_named = max((number for number, name in enumerate(names_row, 1) if name.strip(BLANKS)), default=0)
         else:
@@ -220,7 +280,7 @@ def delimited_rows(source: Source, dialect: Dialect, header: str, reported: set[
             if header == FIRST_ROW and len(first) > 1 and _repeats(cells, first):
                 num_repeated += 1
                 continue
-            if len(cells) == 1 < len(columns) and not cells[0].strip(f"{BLANKS}\x1a"):
+            if len(cells) == 1 < len(columns) and cells[0].strip(f"{BLANKS}\x1a") in ("", END_OF_COPY):
                 continue
             if len(cells) != len(columns) and not _fits(cells, len(columns), num_named):
                 raise DataError(f"{path}, line {reader.line_num:,}: {_wrong_width(cells, columns, dialect)}.")
@@ -309,7 +369,7 @@ def looks_like_header(first: list[str], rows: list[list[str]]) -> bool:
     has a name that is none; or if a column of few values, which repeat, has a name that is none of them.
     """
     names = [name.strip() for name in first]
-    if len(set(names)) < len(names) or any(is_missing(name) or _is_number(name) for name in names):
+    if len(set(names)) < len(names) or any(is_missing(name) or is_number(name) for name in names):
         return False
     columns = list(zip(*(row for row in rows if len(row) == len(first)), strict=True)) if rows else []
     if all(name.lower() in COMMON_NAMES for name in names):
@@ -317,12 +377,8 @@ def looks_like_header(first: list[str], rows: list[list[str]]) -> bool:
     for name, column in zip(names, columns, strict=False):
         values = [value.strip() for value in column]
         present = [value for value in values if not is_missing(value, MISSING_IN_NUMBERS)]
-        if present and all(map(_is_number, present)):
+        if present and all(map(is_number, present)):
             return True
         if len(values) >= 8 and len(set(values)) * 4 <= len(values) and name not in values and len(name.split()) == 1:
             return True
     return False
-
-
-def _is_number(text: str) -> bool:
-    return to_number(text) is not None or has_decimal_comma(text)

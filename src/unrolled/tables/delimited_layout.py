@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from unrolled.display import plural
+from unrolled.tables.header_rows import HeaderRows
 
 _RULE = re.compile(r"[\s|+:=-]*(?:--|==)[\s|+:=-]*")
 _FOOTER = re.compile(r"\(\d+ rows?\)")
@@ -23,15 +24,29 @@ class Layout:
     num_comments: int = 0
     is_drawn: bool = False
     unnamed: str = ""
+    more_header: HeaderRows | None = None
+
+    @property
+    def has_plain_header(self) -> bool:
+        """Whether a row has as many cells as the header."""
+        return not self.unnamed and not self.is_drawn
+
+    @property
+    def num_more_header(self) -> int:
+        """How many rows below the first one belong to the header."""
+        return self.more_header.num_more if self.more_header else 0
 
     def notes(self, path: object) -> list[str]:
         """Return sentences about what is left out."""
         comments = f"{path}: {plural(self.num_comments, 'line')} of comments at the top left out" if self.num_comments else ""
         names = f"{path}: each row has one cell more than the header; the first, 'Unnamed: 0', is taken for its name"
-        return [note for note in (comments, names if self.unnamed == "first" else "") if note]
+        more = self.more_header.note(path) if self.more_header else ""
+        return [note for note in (comments, names if self.unnamed == "first" else "", more) if note]
 
     def header(self, cells: list[str]) -> list[str]:
         """Return the cells of the header, as many as each row has."""
+        if self.more_header and self.more_header.are_joined:
+            return list(self.more_header.names)
         return ["", *cells] if self.unnamed == "first" else [*cells, ""] if self.unnamed == "last" else cells
 
     def rows(self, rows: Iterator[list[str]]) -> Iterator[list[str]]:

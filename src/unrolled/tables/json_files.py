@@ -17,6 +17,12 @@ from unrolled.text.compressed_files import open_bytes
 FIRST_VALUE = re.compile(r'\s*\{\s*"(?:[^"\\]|\\.)*"\s*:\s*[\[{]')
 """The beginning of an object whose first value is a list or an object."""
 
+_COMMENT = re.compile(r"^[ \t]*(?://|#).*\n?", re.MULTILINE)
+"""A line that is a comment: a text of JSON has no line end in it, so no part of one begins a line."""
+
+_ASSIGNMENT = re.compile(r"\s*(?:(?:var|let|const)\s+)?[A-Za-z_$][\w.$]*\s*=\s*(?=[\[{])")
+"""How a JavaScript file begins that is JSON but for this, as in an archive of Twitter."""
+
 MAX_JSON_ARRAY_BYTES = 1 << 28
 """A JSON array is read at once, so it must not be larger than this."""
 
@@ -24,6 +30,22 @@ MAX_JSON_ARRAY_BYTES = 1 << 28
 def json_lines(source: Source) -> NumberedRows:
     """Yield the rows of a file with one object per line."""
     return with_all_columns(_json_rows(source))
+
+
+def without_comments(text: str) -> str:
+    """Return JSON without the lines that begin with `//` or `#`, and without `NAME = ` before it.
+
+    Example:
+        >>> without_comments('// of a tool\\n{"a": "# no"}\\n')
+        '{"a": "# no"}\\n'
+    """
+    text = _COMMENT.sub("", text)
+    return text[found.end() :].rstrip("; \r\n") if (found := _ASSIGNMENT.match(text)) else text
+
+
+def comments_note(source: Source) -> str:
+    """Return a sentence if there are comments among the first lines, or an empty one."""
+    return f"{source.path}: lines that begin with // or # are comments, and left out" if _COMMENT.search(source.head()) else ""
 
 
 def json_array(source: Source) -> NumberedRows:
@@ -50,7 +72,7 @@ def has_json_columns(source: Source) -> bool:
     If it is named `.json`, it may also have rows under their names, lists of values under `data` with the names under
     `columns`, or one list of objects among its values, as an answer of a server: `{"count": 2, "data": [...]}`.
     """
-    head, is_json = source.head().strip(), ".json" in (suffix.lower() for suffix in source.path.suffixes)
+    head, is_json = without_comments(source.head()).strip(), ".json" in (suffix.lower() for suffix in source.path.suffixes)
     first_line, end, _ = head.partition("\n")
     if not (is_json or FIRST_VALUE.match(head)) or (end and first_line.rstrip().endswith("}")):  # one object per line
         return False
@@ -117,7 +139,7 @@ def _read_json(source: Source) -> Any:
             raise DataError(f"{path} is a large JSON array; write one object per line: jq -c '.[]' FILE > FILE.jsonl")
         text = data.decode(source.encoding)
     try:
-        return json.loads(text)
+        return json.loads(without_comments(text))
     except (ValueError, RecursionError) as error:
         reason = error if isinstance(error, ValueError) else "nested too deeply"
         raise DataError(f"{path} is not valid JSON: {reason}.") from error
@@ -145,9 +167,9 @@ def _json_rows(source: Source) -> NumberedRows:
             errors.line = line
             if len(text) > MAX_CHARS:
                 raise DataError(f"{path}, line {line:,}: the row has more than {MAX_CHARS:,} characters, which is too many.")
-            if not text.strip():
-                continue
-            yield line, _parse_json_row(path, line, text)
+            text = text.strip("\x1e \t\r\n").removesuffix(",")
+            if text and not text.startswith(("//", "#")):
+                yield line, _parse_json_row(path, line, text)
 
 
 def _parse_json_row(path: Path, line: int, text: str) -> Row:
@@ -156,6 +178,7 @@ def _parse_json_row(path: Path, line: int, text: str) -> Row:
     except (ValueError, RecursionError) as error:
         reason = error if isinstance(error, ValueError) else "nested too deeply"
         hint = " One object per line is expected: jq -c . FILE > FILE.jsonl" if text.strip() == "{" else ""
+        hint = " It is Python's way to write a dictionary: write json.dumps of it." if text.startswith("{'") else hint
         raise DataError(f"{path}, line {line:,} is not valid JSON: {reason}.{hint}") from error
     if not isinstance(row, dict):
         problem = f"an object with the columns as keys is expected, and it is {text.strip()[:40]}"

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.errors import DataError
-from unrolled.tables.cell_values import BLANKS, Array, Cell, parse_text, parse_words, readable, to_number
+from unrolled.tables.cell_values import BLANKS, Array, Cell, parse_label, parse_text, parse_words, readable, to_number
 from unrolled.tables.column import MAX_BASELINE_ROWS, Column, EvalRows, SymbolCounts, normalized_texts, token_names
 from unrolled.tables.metric_report import MetricReport, escape_label
 from unrolled.tables.metrics import StepLabelCounts, classification_report, step_label_report
@@ -84,7 +84,7 @@ class LabelColumn(_LabeledColumn):
     def fit(cls, name: str, cells: Iterable[Cell], config: dict[str, Any]) -> LabelColumn:
         form = config.get("normalize", "none")
         counts: Counter[str] = Counter()
-        for label in normalized_texts(name, readable(cells, parse_text), form):
+        for label in normalized_texts(name, readable(cells, parse_label), form):
             counts[label] += 1
             if len(counts) > MAX_LABELS:
                 raise DataError(f"'{name}' has more than {MAX_LABELS:,} labels: is it '{name}:text' or '{name}:number'?")
@@ -99,21 +99,26 @@ class LabelColumn(_LabeledColumn):
         label = super().canonical(label)
         return label.lower() if label.lower() in BOOLEANS else label
 
+    def _read(self, cell: Cell) -> str:
+        """Return the label in a cell; a list of one label, unless the model learned it as it is, is that label."""
+        text = parse_text(cell)
+        return text if text in self._label_to_id else parse_label(cell)
+
     symbol_noun = "labels were never seen in training"
 
     def count_symbols(self, cell: Cell) -> SymbolCounts:
-        label = parse_text(cell)
+        label = self._read(cell)
         return SymbolCounts(1, int(self.label_id(label) == self.unk_id), count_changes(label, self.normalization))
 
     def unknown_symbols(self, cell: Cell) -> list[str]:
-        label = parse_text(cell)
+        label = self._read(cell)
         return [label] if self.label_id(label) == self.unk_id else []
 
     def encode(self, cell: Cell) -> Array:
-        return np.array([self.label_id(parse_text(cell))], dtype=np.int64)
+        return np.array([self.label_id(self._read(cell))], dtype=np.int64)
 
     def is_wrong(self, truth: Cell, text: str, values: Array) -> bool:
-        return self.label_name(parse_text(truth)) != text
+        return self.label_name(self._read(truth)) != text
 
     def decode(self, values: Array) -> str:
         label_id = int(values[0])
@@ -133,7 +138,7 @@ class LabelColumn(_LabeledColumn):
         return {"labels": {self.labels[label]: count for label, count in sorted(counts.items())}}
 
     def metric_report(self, rows: EvalRows, train_stats: dict[str, Any]) -> MetricReport:
-        truths = [self.label_name(parse_text(cell)) for cell in rows.truths]
+        truths = [self.label_name(self._read(cell)) for cell in rows.truths]
         report = classification_report(truths, rows.texts, train_stats["labels"])
         if report.metrics["accuracy"] >= POOR_ACCURACY:
             return report
@@ -239,7 +244,7 @@ def canonical_label(text: str) -> str:
     text = text.strip(BLANKS)
     whole, point, decimals = text.partition(".")
     is_whole = point and decimals.strip("0") == "" and decimals and whole.removeprefix("-").isdecimal() and whole.isascii()
-    return whole if is_whole else text
+    return "0" if is_whole and whole == "-0" else whole if is_whole else text
 
 
 def _one_form_of_booleans(spellings: dict[str, str]) -> dict[str, str]:
@@ -272,6 +277,8 @@ def _unify_labels(name: str, spellings: dict[str, str]) -> list[str]:
         )
     if len(labels) > 2 and {label.lower() for label in labels} <= YES_AND_NO:
         logger.info(f"'{name}': {', '.join(labels)} are different labels; if they are yes and no, write each in one way")
+    if objects := [label for label in labels if label.startswith('{"')]:
+        logger.info(f"'{name}': {len(objects):,} labels are objects, such as {objects[0]:.60}: each is a label of its own")
     if similar := _look_alike(labels):
         is_case = len({label.lower() for label in similar}) == 1
         difference, first, second = (
@@ -285,7 +292,8 @@ def _look_alike(labels: Sequence[str]) -> tuple[str, str] | None:
     """Return the first two words that look the same but are not; differences of single letters are usually meant."""
     seen: dict[str, str] = {}
     for label in labels:
-        if len(label) > 1 and (first := seen.setdefault(_look(label), label)) != label:
+        look = _look(label) if len(label) > 1 else unicodedata.normalize("NFKC", label)
+        if (first := seen.setdefault(look, label)) != label and len(first) == len(label):
             return first, label
     return None
 

@@ -16,7 +16,7 @@ from unrolled.errors import DataError
 from unrolled.tables.table_format import MAX_CHARS, NumberedRows, ReadErrors
 from unrolled.text.archives import archive_names, read_member, text_members
 from unrolled.text.compressed_files import is_hidden, open_bytes
-from unrolled.text.encodings import EncodingError, conversion_hint, file_encoding
+from unrolled.text.encodings import EncodingError, conversion_hint, file_encoding, marked_encoding_error
 from unrolled.text.text_files import looks_like_text
 
 TEXT, LABEL, FILE = "text", "label", "file"
@@ -89,6 +89,8 @@ def _to_text(content: bytes, encoding: str, path: Path) -> str:
         raise DataError(
             f"{path} is larger than {4 * MAX_CHARS >> 20} MB, and a file is one row: split it, or train on it as text."
         )
+    if encoding == "utf-8-sig" and (error := marked_encoding_error(path, content)) is not None:
+        raise error
     text = content.decode(encoding)
     if "\0" in text:
         raise EncodingError(f"{path} has a NUL character: it is no text, or needs --encoding utf-16.")

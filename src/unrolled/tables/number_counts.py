@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -13,6 +14,9 @@ from unrolled.tables.number_units import COMMA_GROUPS, NumberText
 
 MAX_EXACT_DIGITS = 15
 """Digits of a whole number that a float has exactly; with more it is an identifier."""
+
+MAX_CODE_SHARE = 0.25
+"""Share of the numbers of a column that a number for missing values has, at most."""
 
 MIN_BINARY_DIGITS = 3
 """Zeros and ones of a string of bits, at least; fewer may be a number."""
@@ -42,6 +46,9 @@ class NumberCounts:
     example: str = ""
     example_in_parentheses: str = ""
     other_example: str = ""
+    codes: Counter[float] = field(default_factory=Counter)
+    low: float = math.inf
+    high: float = -math.inf
     digit_groups: tuple[DigitGroups, ...] = field(default_factory=lambda: tuple(map(DigitGroups, (",", ".", " "))))
 
     def add(self, text: NumberText, cell: str) -> str:
@@ -63,6 +70,7 @@ class NumberCounts:
         if number is None:
             self.other_example = self.other_example or written.strip()
             return self.unit + written.strip()
+        self._count_size(number)
         self.num_points += "." in written and not is_comma
         is_integer = math.isfinite(number) and number == round(number)
         self.num_integers += is_integer
@@ -76,6 +84,23 @@ class NumberCounts:
         self.digit_lengths[len(digits) if digits.isdecimal() else 0] += 1
         self.num_binary += len(digits) >= MIN_BINARY_DIGITS and not digits.strip("01")
         return self.unit + (plain if is_coded or not is_integer else str(int(number)))
+
+    def _count_size(self, number: float) -> None:
+        """Count a number of nines alone, such as -9999, which may stand for a missing value; keep the range of the others."""
+        if re.fullmatch(r"-?99+(\.0)?", str(number)):
+            self.codes[number] += 1
+        elif math.isfinite(number):
+            self.low, self.high = min(self.low, number), max(self.high, number)
+
+    def _code_note(self, name: str) -> str:
+        spread = self.high - self.low
+        for code, count in self.codes.most_common():
+            if 1 < count <= MAX_CODE_SHARE * self.num_numeric and not self.low - spread <= code <= self.high + spread:
+                far = f"far from the others, {self.low:g} to {self.high:g}"
+                return (
+                    f"'{name}': {code:g} stands in {count:,} rows, {far}: if it means that a value is missing, leave it empty"
+                )
+        return ""
 
     def has_codes(self, num_rows: int) -> bool:
         """Return whether whole numbers are codes: some with leading zeros, or a few where all have equally many digits."""
@@ -125,4 +150,4 @@ class NumberCounts:
         if self.are_parentheses_negative(declared):
             numbers = plural(self.num_in_parentheses, "number")
             grouped.append(f"'{name}': {numbers} in parentheses, as in {self.example_in_parentheses}, read as negative")
-        return grouped
+        return [*grouped, *filter(None, [self._code_note(name)])]

@@ -230,9 +230,11 @@ class TableSpec:
         if self.mode.output == "aligned" and len(source) != len(target):
             unit = "numbers" if self.target.kind == "numbers" else "labels"
             is_composed = isinstance(cell.value, str) and len(cell.value) == len(target) and self.source.normalization != "none"
+            hint = "; --normalize none reads the source as it is" if is_composed else ""
+            hint = "; if they are labels of the whole row, keep one" if 4 * len(target) < len(source) else hint
             raise DataError(
                 f"{cell.location}: '{self.source.name}' has {len(source):,} steps and '{self.target.name}' {len(target):,} "
-                f"{unit}: each step needs one{'; --normalize none reads the source as it is' if is_composed else ''}."
+                f"{unit}: each step needs one{hint}."
             )
 
     def to_json(self) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from unrolled.tables.delimited_files import (
     looks_like_header,
 )
 from unrolled.tables.json_files import (
+    comments_note,
     has_json_columns,
     json_array,
     json_columns,
@@ -47,11 +48,12 @@ from unrolled.tables.json_files import (
     nested_value,
     only_row_note,
     rows_note,
+    without_comments,
 )
 from unrolled.tables.labelled_files import open_archive, open_folder
 from unrolled.tables.parquet_files import is_parquet, parquet_rows
 from unrolled.tables.table_format import FIRST_ROW, MAX_HEADER_ROWS, NO_HEADER, NumberedRows, ReadErrors, Source, TableFormat
-from unrolled.text.archives import archive_names, is_archive_of_several
+from unrolled.text.archives import contents, documentation_note, is_archive_of_several
 from unrolled.text.compressed_files import is_compressed
 from unrolled.text.encodings import SIGNATURE_BYTES, check_encoding, display_name
 from unrolled.text.file_signatures import describe_binary
@@ -234,7 +236,10 @@ def _open_input(name: str, format: TableFormat, open_path: Callable[[Path, str],
 
 
 def _has_labelled_files(path: Path) -> bool:
-    return path.is_dir() or (is_archive_of_several(path) and not all(map(has_table_suffix, archive_names(path))))
+    if not is_archive_of_several(path):
+        return path.is_dir()
+    names = contents(path)
+    return len(names) > 1 and not all(map(has_table_suffix, names))
 
 
 def _open_labelled(path: Path, format: TableFormat) -> Table:
@@ -242,6 +247,8 @@ def _open_labelled(path: Path, format: TableFormat) -> Table:
         raise UsageError(f"--header is for files with columns, and those of {path} are text, label and file: leave it out.")
     encoding = None if format.encoding is None else check_encoding(format.encoding)
     files = open_folder(path, encoding) if path.is_dir() else open_archive(path, encoding)
+    if files.is_archive and all(map(has_table_suffix, files.names)):
+        raise DataError(f"{path} has tables among other files, such as {files.names[0]}: unzip it, and name the table.")
 
     def digest() -> str:
         return text_digest(" ".join([fingerprint(files.paths), *files.names]))
@@ -312,7 +319,8 @@ def _open_file(path: Path, format: TableFormat, name: str) -> Table:
         raise UsageError(f"--header is for CSV, TSV and CoNLL files, and {name} is {kind}, with a name for each value.")
     else:
         rows = functools.partial(TABLE_READERS[kind], source)
-        notes = [*filter(None, [rows_note(source)])] if kind == "columns" else []
+        notes = [rows_note(source) if kind == "columns" else "", "" if kind in ("parquet", "arff") else comments_note(source)]
+    notes = [*filter(None, [*notes, documentation_note(path)])]
     with contextlib.closing(rows()) as row_iterator:
         first = next(row_iterator, None)
         is_only = kind in ("json", "jsonl") and next(row_iterator, None) is None
@@ -373,18 +381,25 @@ def has_table_suffix(name: str) -> bool:
 
 
 def _suffix(path: Path) -> str:
+    """Return the suffix of a file without that of its compression; of an archive, that of the file in it."""
     inner = path.with_suffix("") if is_compressed(path) else path
-    return inner.suffix.lower()
+    suffix = inner.suffix.lower()
+    if path.suffix.lower() == ".zip" and suffix not in TABLE_SUFFIXES and path.is_file():
+        return next((_suffix(Path(name)) for name in contents(path)), suffix)
+    return suffix
 
 
 def _guess_kind(source: Source) -> str:
     """Return the kind of a file with an unknown suffix, by its first lines."""
-    head = source.head().lstrip("\ufeff")
+    head = source.head().lstrip("\ufeff\x1e")
+    json_head = without_comments(head).lstrip()
     first_line = head.split("\n", 1)[0]
-    if first_line.lstrip().startswith("{"):
+    if json_head.startswith("{"):
         return "columns" if has_json_columns(source) else "jsonl"
-    if re.match(r"\s*\[\s*\{", head) or (first_line.lstrip().startswith("[") and _suffix(source.path) == ".json"):
+    if re.match(r"\[\s*\{", json_head) or (json_head.startswith("[") and _suffix(source.path) == ".json"):
         return "json"
+    if TABLE_SUFFIXES.get(_suffix(source.path)) == "jsonl" and json_head.startswith("["):
+        return "jsonl"
     if looks_like_arff(head):
         return "arff"
     return "conll" if looks_like_conll(head) else "tsv" if "\t" in first_line else "csv"

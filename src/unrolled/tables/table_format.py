@@ -18,7 +18,14 @@ import numpy as np
 from unrolled.datasets.tables import Row
 from unrolled.errors import DataError, UsageError
 from unrolled.text.compressed_files import DECOMPRESSION_ERRORS, open_bytes, read_error
-from unrolled.text.encodings import EncodingError, conversion_hint, display_name, encoding_error, file_encoding
+from unrolled.text.encodings import (
+    EncodingError,
+    conversion_hint,
+    display_name,
+    encoding_error,
+    file_encoding,
+    marked_encoding_error,
+)
 from unrolled.text.file_signatures import marked_encoding
 
 NumberedRows = Generator[tuple[int, Row], None, None]
@@ -119,8 +126,13 @@ class Source:
             raise EncodingError(
                 f"{display_name(path)}, line {line:,}: there is a NUL byte, so it is no table in UTF-8. {hint}."
             )
+        if encoding is None and (error := marked_encoding_error(path, head)) is not None:
+            raise error
         if head[:100].lstrip().lower().startswith(MARKUP):
             raise DataError(f"{display_name(path)} is HTML or XML, and no table: save its rows as CSV or as JSON lines.")
+        if path.suffix.lower() == ".sql":
+            hint = "write a table of it as CSV (sqlite3 -header -csv, or \\copy TABLE to 'FILE' csv header)"
+            raise DataError(f"{display_name(path)} is a dump of a database, and no table: {hint}.")
         return source
 
     def head(self) -> str:

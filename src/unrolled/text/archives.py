@@ -9,7 +9,7 @@ from pathlib import Path
 
 from unrolled.display import agree, plural
 from unrolled.errors import DataError
-from unrolled.text.compressed_files import CHUNK_BYTES, DECOMPRESSION_ERRORS, member_names, read_error
+from unrolled.text.compressed_files import CHUNK_BYTES, DECOMPRESSION_ERRORS, member_names, read_error, without_documentation
 from unrolled.text.encodings import is_text_head, make_copy
 
 HEAD_BYTES = 8192
@@ -22,6 +22,18 @@ def archive_names(path: Path) -> list[str]:
             return member_names(archive)
     except (OSError, *DECOMPRESSION_ERRORS) as error:
         raise read_error(error, path) from error
+
+
+def contents(path: Path) -> list[str]:
+    """Return the names of the files in a zip archive, without those that describe the others."""
+    return without_documentation(archive_names(path))
+
+
+def documentation_note(path: Path) -> str:
+    """Return a sentence about the files that are left out beside the only one in an archive, or an empty one."""
+    if not is_archive_of_several(path) or len(names := contents(path)) > 1:
+        return ""
+    return f"{path}: {names[0]} is read; left out: {', '.join(sorted({*archive_names(path)} - {*names})):.200}"
 
 
 def is_archive_of_several(path: Path) -> bool:

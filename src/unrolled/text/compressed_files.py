@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import re
 import sys
 import zipfile
 import zlib
@@ -21,13 +22,22 @@ from unrolled.errors import DataError, UnrolledError, first_line
 CHUNK_BYTES = 1 << 22
 """Bytes read at once: large enough to be fast, small compared with the memory of a small machine."""
 
-_OPENERS: dict[str, Callable[[Path], Any]] = {
-    ".gz": lambda path: gzip.open(path, "rb"),
-    ".bz2": lambda path: bz2.open(path, "rb"),
-    ".xz": lambda path: lzma.open(path, "rb"),
-    ".zip": lambda path: _open_zip(path),
-    ".zst": lambda path: io.BufferedReader(_ZstdReader(open(path, "rb"))),
+_STREAMS: dict[str, Callable[[Any], Any]] = {
+    ".gz": lambda file: gzip.open(file, "rb"),
+    ".bz2": lambda file: bz2.open(file, "rb"),
+    ".xz": lambda file: lzma.open(file, "rb"),
+    ".zst": lambda file: io.BufferedReader(_ZstdReader(open(file, "rb") if isinstance(file, Path) else file)),
 }
+"""What opens a compressed file, given its path, or the file."""
+
+_OPENERS: dict[str, Callable[[Path], Any]] = {**_STREAMS, ".zip": lambda path: _open_zip(path)}
+_DOCUMENTATION = re.compile(
+    r"(readme|read[_ -]me|licen[cs]es?|copying|copyright|citation|changelog|notice|authors|metadata|datapackage|codebook|index)"
+    r"([^a-z.].*)?(\.(txt|md|rst|html?|pdf|docx?|rtf|json|bib))?|.*\.(md|names|pdf|html?|url|md5|sha256)",
+    re.IGNORECASE,
+)
+"""Names of files that describe those beside them in an archive."""
+
 DECOMPRESSION_ERRORS = (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError)
 """Raised while a damaged compressed file is read. bz2 raises an `OSError` without a number instead."""
 
@@ -54,16 +64,31 @@ def is_hidden(name: str) -> bool:
     return any(part.startswith(".") and part != ".." for part in PurePosixPath(name).parts)
 
 
+def without_documentation(names: list[str]) -> list[str]:
+    """Return the names of files without those that describe the others, such as README.md; all if there are no others.
+
+    Example:
+        >>> without_documentation(["LICENSE", "data/train.csv", "data/readme.txt"]), without_documentation(["README"])
+        (['data/train.csv'], ['README'])
+    """
+    return [name for name in names if _DOCUMENTATION.fullmatch(PurePosixPath(name).name) is None] or names
+
+
 def _open_zip(path: Path) -> IO[bytes]:
-    """Open the only file in a zip archive."""
+    """Open the only file in a zip archive, beside those that describe it; decompressed, if it is compressed itself."""
     with zipfile.ZipFile(path) as archive:  # what `open` returned can be read after the archive is closed
-        members = member_names(archive)
+        members = without_documentation(member_names(archive))
         if len(members) != 1:
             raise DataError(f"{path} is a zip archive of {len(members):,} files, and one is expected: unzip it.")
         try:
-            return archive.open(members[0])
+            member = archive.open(members[0])
         except (RuntimeError, NotImplementedError) as error:  # a password is needed, or a rare kind of compression
             raise DataError(f"{path} cannot be unzipped here: {error}.") from error
+    suffix = PurePosixPath(members[0]).suffix.lower()
+    if suffix == ".zip":
+        raise DataError(f"{path} has a zip archive in it, {members[0]}: unzip it.")
+    opener = _STREAMS.get(suffix)
+    return cast(IO[bytes], opener(member)) if opener else member
 
 
 class _ZstdReader(io.RawIOBase):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import math
 import re
 
@@ -97,6 +99,53 @@ _GB_COMMON = re.compile(rb"[\xb0-\xd7][\xa1-\xfe]")
 _BIG5_COMMON = re.compile(rb"[\xa4-\xc6][\x40-\x7e\xa1-\xfe]")
 
 
+_TWICE = re.compile("[\u00c2-\u00f4][\u0080-\u00bf\u0152-\u02dc\u2013-\u2122]+")
+
+
+def encoded_twice(text: str) -> str:
+    """Return a part of a text that is UTF-8 read as Windows-1252, such as `Ã©` for `é`; an empty text if there is none.
+
+    Example:
+        >>> encoded_twice("dÃ©jÃ "), encoded_twice("déjà Â ©")
+        ('Ã©', '')
+    """
+    for found in () if text.isascii() else _TWICE.finditer(text):
+        data = b"".join(character.encode("cp1252" if character > "\xff" else "latin-1", "replace") for character in found[0])
+        with contextlib.suppress(UnicodeDecodeError):
+            if not data.decode("utf-8").isascii():
+                return found[0]
+    return ""
+
+
+_SEVEN_BIT = (
+    ("ISO-2022-JP", re.compile(rb"\x1b\$[@B]")),
+    ("ISO-2022-KR", re.compile(rb"\x1b\$\)C")),
+    ("UTF-7", re.compile(rb"\+[A-Za-z0-9+/]{3}")),
+    ("HZ", re.compile(rb"~\{(?:[!-w][!-~])+~\}")),
+)
+"""Encodings whose bytes are all below 128, with what is found in each."""
+
+MIN_WIDE = 3
+"""Characters above 127, at least, that such a text has."""
+
+
+def seven_bit_encoding(data: bytes) -> str | None:
+    """Return the encoding of a text whose bytes are all below 128, if some of them stand for other characters.
+
+    Example:
+        >>> seven_bit_encoding("日本語".encode("iso-2022-jp")), seven_bit_encoding(b"1+1=2")
+        ('ISO-2022-JP', None)
+    """
+    data = data[:GUESSED_BYTES]
+    for name, marks in _SEVEN_BIT if data.isascii() else ():
+        if marks.search(data) is not None:
+            with contextlib.suppress(UnicodeError):
+                text = codecs.getincrementaldecoder(name)().decode(data)
+                if sum(character > "\x7f" for character in text) >= MIN_WIDE and "".join(text.split()).isprintable():
+                    return name
+    return None
+
+
 def likely_encoding(data: bytes) -> str | None:
     """Return the encoding that the bytes of a file which is not UTF-8 most likely have, as `iconv` names it, or None.
 
@@ -107,6 +156,8 @@ def likely_encoding(data: bytes) -> str | None:
         ('KOI8-R', 'WINDOWS-1252')
     """
     data = data[: data.rfind(b"\n", 0, GUESSED_BYTES) + 1 or GUESSED_BYTES] if len(data) > GUESSED_BYTES else data
+    if (seven_bit := seven_bit_encoding(data)) is not None:
+        return seven_bit
     if (wide := marked_encoding(data) or _likely_wide_encoding(data)) is not None or b"\0" in data:
         return wide
     if is_mostly_utf8(data):

@@ -14,7 +14,7 @@ from unrolled.atomic_io import make_dir, storage_error
 from unrolled.errors import DataError, UsageError
 from unrolled.printable import shell_argument
 from unrolled.text.compressed_files import is_compressed, open_bytes, read_bytes
-from unrolled.text.encoding_guess import is_mostly_utf8, likely_encoding
+from unrolled.text.encoding_guess import is_mostly_utf8, likely_encoding, seven_bit_encoding
 from unrolled.text.file_signatures import describe_binary, marked_encoding
 
 BUFFER_PREFIX = "unrolled-stdin-"
@@ -146,6 +146,14 @@ def encoding_error(path: Path, encoding: str = "utf-8") -> str:
     is_utf8 = encoding.startswith("utf-8")
     hint = conversion_hint(path, data) if is_utf8 else "Give another --encoding"
     return f"{display_name(path)} is not {'UTF-8' if is_utf8 else encoding}: {place}. {hint}"
+
+
+def marked_encoding_error(path: Path, data: bytes) -> EncodingError | None:
+    """Return the error for a file that is not UTF-8 by marks in its first bytes, `data`, or None."""
+    if (name := marked_encoding(data) or seven_bit_encoding(data)) is None:
+        return None
+    hint = conversion_hint(path, data).removeprefix(f"It looks like {name}. ")
+    return EncodingError(f"{display_name(path)} is {name}, and UTF-8 is expected. {hint}.")
 
 
 def conversion_hint(path: Path, data: bytes, has_nul: bool = False) -> str:

@@ -28,6 +28,7 @@ from unrolled.datasets.stdlib import PREFIX
 from unrolled.display import agree, plural
 from unrolled.errors import DataError, StorageError, did_you_mean
 from unrolled.text.compressed_files import CHUNK_BYTES, DECOMPRESSION_ERRORS, open_bytes, read_bytes
+from unrolled.text.encoding_guess import encoded_twice
 from unrolled.text.encodings import (
     BUFFER_PREFIX,
     COPY_PREFIX,
@@ -38,9 +39,10 @@ from unrolled.text.encodings import (
     display_name,
     encoding_error,
     is_text_head,
+    marked_encoding_error,
     name_to_type,
 )
-from unrolled.text.file_signatures import describe_binary, marked_encoding
+from unrolled.text.file_signatures import describe_binary
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +52,8 @@ MAX_SHOWN_NAME = 300
 LINE_ENDS_NOTE = "files whose line ends became \\n"
 HTML_NOTE = "files of HTML, read with the tags"
 HTML_BYTES = 64
+TWICE_NOTE = "files with UTF-8 that was read as Windows-1252 and written again, as \u00c3\u00a9 for \u00e9"
+MIN_TWICE = 3
 
 
 def resolve_inputs(
@@ -215,15 +219,17 @@ def _decode_chunk(
 
 def _check_beginning(path: Path, chunk: bytes, notes: dict[str, int]) -> None:
     """Raise `EncodingError` for a file that is no text or not UTF-8 by its first bytes; count pages of HTML in `notes`."""
-    if (name := marked_encoding(chunk)) is not None:
-        hint = conversion_hint(path, chunk).removeprefix(f"It looks like {name}. ")
-        raise EncodingError(f"{display_name(path)} is {name}, and UTF-8 is expected. {hint}.")
+    if (error := marked_encoding_error(path, chunk)) is not None:
+        raise error
     if (found := describe_binary(chunk[:SIGNATURE_BYTES], name_to_type(path))) is not None:
         raise EncodingError(
             f"{display_name(path)} is not text: it is {found}. To learn any bytes: unrolled train --tokens bytes"
         )
     if chunk[:HTML_BYTES].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html")):
         notes[HTML_NOTE] = notes.get(HTML_NOTE, 0) + 1
+    words = chunk[:SIGNATURE_BYTES].decode("utf-8", "replace").split()
+    if sum(bool(encoded_twice(word)) for word in words) >= MIN_TWICE:
+        notes[TWICE_NOTE] = notes.get(TWICE_NOTE, 0) + 1
 
 
 def read_chunks(path: Path, as_bytes: bool, notes: dict[str, int], start: int = 0, stop: int | None = None) -> Iterator[Chunk]:

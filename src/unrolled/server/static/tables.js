@@ -83,6 +83,7 @@ export function setUpTables(app) {
   async function predictFile(file) {
     app.clearError();
     const text = await file.text();
+    if (text.includes("\ufffd")) throw new Error("The file is not UTF-8: save it as UTF-8, or use unrolled predict with --encoding.");
     const [names = [], ...cells] = parseRows(text, separatorOf(text));
     const missing = sources.filter((column) => !names.includes(column.name)).map((column) => column.name);
     const quoted = (/** @type {string[]} */ texts) => texts.map((name) => `"${plainText(name, { max: 40 })}"`).join(", ");
