@@ -120,6 +120,30 @@ def test_onnx_computes_the_model(tmp_path: Path, onnxruntime: Any, cell: str, la
     assert outputs[0].shape[:2] == ["T", "B"]
 
 
+def graphs_of(graph: Any) -> list[Any]:
+    """Return a graph and those inside its nodes."""
+    inner = [attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
+    return [graph, *(found for part in inner for found in graphs_of(part))]
+
+
+@pytest.mark.parametrize(("cell", "layers"), [("lstm", "residual"), ("slstm", "plain")])
+def test_the_graphs_suit_other_programs(tmp_path: Path, onnxruntime: Any, cell: str, layers: str) -> None:
+    """Quantizers and converters name nodes; OpenVINO lists each name of a value; tract fixes the sizes of the inputs alone."""
+    network = saved_job(tmp_path, "m.onnx", cell, layers).model.network
+    for is_step, float16 in ((False, False), (True, False), (False, True)):
+        graphs = graphs_of(onnx_graph.build_graph(network, is_step, float16, {}).graph)
+        nodes = [node for graph in graphs for node in graph.node]
+        assert all(node.name == node.output[0] for node in nodes)
+        assert len({node.name for node in nodes}) == len(nodes)
+        main = graphs[0]
+        assert not any(node.op_type == "Identity" for node in main.node)
+        produced = {name for node in main.node for name in node.output}
+        assert {item.name for item in main.output} <= produced
+        assert len(graphs) == (1 if cell == "lstm" or is_step else 1 + len(network.layers))
+        infos = [info for graph in graphs[1:] for info in (*graph.input, *graph.output)]
+        assert not any(dim.dim_param for info in infos for dim in info.type.tensor_type.shape.dim)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("cell", "layers"), [*DIAGONAL[:4], *NEWER_CELLS])
 def test_the_numpy_file_computes_the_model(tmp_path: Path, cell: str, layers: str) -> None:

@@ -126,12 +126,24 @@ def compare_with_reference(job: ExportJob, run: Runner, tolerance: float = TOLER
     return f"every logit and state at lengths x batch sizes {shapes}, states carried over: largest difference {worst:.1e}"
 
 
-def difference(what: str, ours: Floats, expected: Floats, shape: tuple[int, int], tolerance: float) -> float:
-    """Return the largest difference as a fraction of the largest expected value. Raises `ExportError` above `tolerance`."""
+def difference(
+    what: str, ours: Floats, expected: Floats, shape: tuple[int, int], tolerance: float, largest: float | None = None
+) -> float:
+    """Return the largest difference as a fraction of the largest expected value. Raises `ExportError` above `tolerance`.
+
+    Args:
+        what: What is compared, for the message.
+        ours: The exported values.
+        expected: The model's values.
+        shape: Length and batch size, for the message.
+        tolerance: The largest fraction.
+        largest: The largest expected value, where that of `expected` alone may be close to 0 by chance.
+    """
     where = f"at length {shape[0]} and batch size {shape[1]}"
     if ours.shape != expected.shape:
         raise ExportError(f"The exported {what} have shape {ours.shape} {where}, and the model's have {expected.shape}.")
-    error = float(np.max(np.abs(ours - expected))) / max(1e-6, float(np.max(np.abs(expected))))
+    largest = float(np.max(np.abs(expected))) if largest is None else largest
+    error = float(np.max(np.abs(ours - expected))) / max(1e-6, largest)
     if not error <= tolerance:
         raise ExportError(f"The exported {what} differ from the model's by {error:.2g} of the largest value {where}.")
     return error

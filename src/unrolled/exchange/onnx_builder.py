@@ -37,10 +37,10 @@ class GraphBuilder:
         self.weights: list[Any] = []
 
     def node(self, kind: str, inputs: list[str], outputs: list[str], **attributes: Any) -> str:
-        """Add a node; return its first output."""
+        """Add a node, named as its first output, by which quantizers and converters find it; return that name."""
         from onnx import helper
 
-        self.nodes.append(helper.make_node(kind, inputs, outputs, **attributes))
+        self.nodes.append(helper.make_node(kind, inputs, outputs, name=outputs[0], **attributes))
         return outputs[0]
 
     def weight(self, name: str, array: NDArray[Any]) -> str:
@@ -53,12 +53,21 @@ class GraphBuilder:
         return name
 
     def cast(self, name: str, output: str, to_half: bool) -> str:
-        """Convert between float32 and the format of the graph; without `float16`, an identity."""
+        """Convert an input of the graph to its format, or a result to a float32 output; without `float16`, no node is needed.
+
+        The result then takes the name of the output: after an identity, some runtimes would list the output by another name.
+        """
         from onnx import TensorProto
 
-        if not self.float16:
-            return self.node("Identity", [name], [output])
-        return self.node("Cast", [name], [output], to=TensorProto.FLOAT16 if to_half else TensorProto.FLOAT)
+        if self.float16:
+            return self.node("Cast", [name], [output], to=TensorProto.FLOAT16 if to_half else TensorProto.FLOAT)
+        if to_half:
+            return name
+        for node in self.nodes:
+            for names in (node.input, node.output):
+                names[:] = [output if item == name else item for item in names]
+            node.name = node.output[0]
+        return output
 
     def recurrent_weights(self, prefix: str, cell: str, layer: TextLayer) -> list[str]:
         """Add the weights of a recurrent node, in the order of gates of ONNX; return their names."""

@@ -151,7 +151,10 @@ def add_step(graph: GraphBuilder, prefix: str, cell: str, layer: TextLayer, x: s
 
 
 def add_scan(graph: GraphBuilder, prefix: str, cell: str, layer: TextLayer, xs: str, state: list[str]) -> list[str]:
-    """Add the steps of a cell over `xs` `(T, B, I)`; return the names of the outputs `(T, B, H)` and of the final state."""
+    """Add the steps of a cell over `xs` `(T, B, I)`; return the names of the outputs `(T, B, H)` and of the final state.
+
+    The batch has no name inside the Scan: there it would stay free where a program fixes the sizes of the inputs.
+    """
     from onnx import TensorProto, helper
 
     kind = TensorProto.FLOAT16 if graph.float16 else TensorProto.FLOAT
@@ -163,7 +166,7 @@ def add_scan(graph: GraphBuilder, prefix: str, cell: str, layer: TextLayer, xs: 
     y = graph.node("Identity", [following[0]], [f"{prefix}.output"])
 
     def infos(items: list[tuple[str, int]]) -> list[Any]:
-        return [helper.make_tensor_value_info(name, kind, ["B", width]) for name, width in items]
+        return [helper.make_tensor_value_info(name, kind, [None, width]) for name, width in items]
 
     outputs = [(name, size) for name in (*following, y)]
     body = helper.make_graph(graph.nodes, f"{prefix}.step", infos(inputs), infos(outputs))

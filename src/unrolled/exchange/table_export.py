@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,28 +117,46 @@ def compare(job: TableExportJob, content: bytes) -> str:
     options.intra_op_num_threads, options.log_severity_level = 1, 3
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     names = [item.name for item in session.get_outputs()]
-    generator, worst = np.random.default_rng(1), 0.0
-    dims, is_sequence = job.model_file.model.dims, job.model_file.model.encoder.is_sequence
-    tolerance = FLOAT16_TOLERANCE if job.float16 else TOLERANCE
-    shapes = [(steps if is_sequence else 1, batch_size) for steps, batch_size in SHAPES]
-    for steps, batch_size in shapes:
+    model, worst = job.model_file.model, 0.0
+    cases = list(_cases(job))
+    largest = {name: max(float(np.max(np.abs(case.expected[name]))) for case in cases) for name in names}
+    for case in cases:
+        for source in case.sources:
+            outputs = session.run(names, {"source": source, **case.others})
+            for name, output in zip(names, outputs, strict=True):
+                ours, theirs = output, case.expected[name]
+                if model.dims.mode.output == "aligned":  # what is at padding is not used
+                    within = np.arange(len(source))[:, None] < case.others["lengths"]
+                    ours, theirs = ours[within], theirs[within[: case.size[0]]]
+                tolerance = FLOAT16_TOLERANCE if job.float16 else TOLERANCE
+                worst = max(worst, difference(name, ours, theirs, case.size, tolerance, largest[name]))
+    sizes = ", ".join("{}x{}".format(*case.size) for case in cases)
+    padded = ", rows of different lengths, with and without more padding" if model.encoder.is_sequence else ""
+    return f"every one of {' and '.join(names)} at lengths x batch sizes {sizes}{padded}: largest difference {worst:.1e}"
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A batch: its length and size, the source without and with more padding, the other inputs, and the model's outputs."""
+
+    size: tuple[int, int]
+    sources: tuple[NDArray[Any], ...]
+    others: dict[str, NDArray[np.int64]]
+    expected: dict[str, NDArray[Any]]
+
+
+def _cases(job: TableExportJob) -> Iterator[_Case]:
+    generator, is_sequence = np.random.default_rng(1), job.model_file.model.encoder.is_sequence
+    for steps, batch_size in SHAPES:
+        steps = steps if is_sequence else 1
         source = _random_source(job, generator, steps, batch_size)
         lengths = generator.integers(1, steps + 1, batch_size)
         lengths[0] = steps
         ngrams = _random_ngrams(job, generator, steps, batch_size)
         expected = _expected(job, source, lengths, ngrams)
         padding = _random_source(job, generator, PADDING, batch_size)
-        for given in (source, np.concatenate([source, padding]) if is_sequence else source):
-            outputs = session.run(names, {"source": given, "lengths": lengths, **ngrams})
-            for name, output in zip(names, outputs, strict=True):
-                ours, theirs = output, expected[name]
-                if dims.mode.output == "aligned":  # what is at padding is not used
-                    within = np.arange(len(given))[:, None] < lengths
-                    ours, theirs = ours[within], theirs[within[:steps]]
-                worst = max(worst, difference(name, ours, theirs, (steps, batch_size), tolerance))
-    sizes = ", ".join(f"{steps}x{batch_size}" for steps, batch_size in shapes)
-    padded = ", rows of different lengths, with and without more padding" if is_sequence else ""
-    return f"every one of {' and '.join(names)} at lengths x batch sizes {sizes}{padded}: largest difference {worst:.1e}"
+        sources = (source, np.concatenate([source, padding])) if is_sequence else (source,)
+        yield _Case((steps, batch_size), sources, {"lengths": lengths, **ngrams}, expected)
 
 
 def _random_source(job: TableExportJob, generator: np.random.Generator, steps: int, batch_size: int) -> NDArray[Any]:
