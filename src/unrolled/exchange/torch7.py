@@ -78,9 +78,10 @@ class TorchObject:
 
 @dataclass(eq=False)
 class Storage:
-    """The elements that tensors share: a view of the bytes of the file."""
+    """The elements that tensors share: a view of the bytes of the file. Those of bfloat16 are integers of 16 bits."""
 
     elements: npt.NDArray[Any]
+    is_bfloat16: bool = False
 
 
 @dataclass(eq=False)
@@ -108,6 +109,8 @@ class Tensor:
             )
         strides = [stride * elements.itemsize for stride in self.strides]
         view = np.lib.stride_tricks.as_strided(elements[self.offset :], self.sizes, strides, writeable=False)
+        if self.storage is not None and self.storage.is_bfloat16:
+            return (view.astype(np.uint32) << 16).view(np.float32)
         return view.astype(np.float32)
 
 
@@ -260,14 +263,19 @@ def is_torch7(head: bytes) -> bool:
     return head[:8] in (struct.pack("<2i", TABLE, 1), struct.pack("<2i", OBJECT, 1)) or head[:4] in (b"3\n1\n", b"4\n1\n")
 
 
-def read_torch7(path: Path) -> Any:
-    """Return the value that a file of Torch7 holds. Raises `ModelError` if it is damaged or not in the binary form."""
+def read_whole(path: Path) -> bytes:
+    """Return the bytes of a checkpoint. Raises `ModelError` if it is too large, `StorageError` if it cannot be read."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ModelError(f"{path} is larger than {MAX_FILE_BYTES >> 30} GiB, more than a checkpoint of a text model has.")
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise storage_error(error, path, "read") from error
+
+
+def read_torch7(path: Path) -> Any:
+    """Return the value that a file of Torch7 holds. Raises `ModelError` if it is damaged or not in the binary form."""
+    content = read_whole(path)
     if content[:2] in (b"3\n", b"4\n"):
         raise ModelError(f"{path} is in the ASCII form of Torch7: in Torch, torch.save it again in the binary form.")
     return _Reader(content).read()

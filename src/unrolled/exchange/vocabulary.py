@@ -7,8 +7,8 @@ hold single bytes of longer characters; these become a `ByteTokenizer`.
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,17 +171,23 @@ def _ids_first(value: Mapping[Any, Any]) -> dict[int, Token] | None:
     return None
 
 
-def find_tokens(value: Any, num_tokens: int, depth: int = 3) -> list[Token] | None:
+def parts_within(value: Any) -> Iterator[Any]:
+    """Yield a value and all that is in its containers, once each, what is nearest to it first."""
+    seen = {id(value)}
+    waiting = deque([value])
+    while waiting:
+        part = waiting.popleft()
+        yield part
+        inner = part.values() if isinstance(part, Mapping) else part if isinstance(part, list | tuple) else ()
+        for found in inner:
+            if isinstance(found, Mapping | list | tuple | str) and id(found) not in seen:
+                seen.add(id(found))
+                waiting.append(found)
+
+
+def find_tokens(value: Any, num_tokens: int) -> list[Token] | None:
     """Return the tokens that a value or anything within it names, such as `{"idx_to_token": {...}}`; None if nothing does."""
-    tokens = tokens_of(value, num_tokens)
-    if tokens is None and isinstance(value, Mapping) and depth > 0:
-        found = (
-            find_tokens(part, num_tokens, depth - 1)
-            for part in value.values()
-            if isinstance(part, Mapping | list | tuple | str)
-        )
-        tokens = next((part for part in found if part is not None), None)
-    return tokens
+    return next((tokens for part in parts_within(value) if (tokens := tokens_of(part, num_tokens)) is not None), None)
 
 
 @dataclass(frozen=True)
