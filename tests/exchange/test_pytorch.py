@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import pickle
 import struct
 import zipfile
 from pathlib import Path
@@ -222,6 +223,22 @@ def test_damaged_and_compressed_files_of_pytorch_are_refused(tmp_path: Path, voc
     assert "is compressed" in message(tmp_path / "z.pt", vocabulary)
     (tmp_path / "cut.safetensors").write_bytes(safetensors.torch.save(CharModel(nn.LSTM).state_dict())[:-8])
     assert "damaged" in message(tmp_path / "cut.safetensors", vocabulary)
+
+
+def test_a_vocabulary_in_a_pickle(tmp_path: Path) -> None:
+    model = CharModel(nn.GRU)
+    torch.save(model.state_dict(), tmp_path / "m.pt")
+    stoi = {letter: index for index, letter in enumerate(LETTERS)}
+    for form in (stoi, list(LETTERS), tuple(LETTERS), Opaque(stoi=stoi, size=V)):
+        for protocol in (2, 4):
+            (tmp_path / "v.pkl").write_bytes(pickle.dumps(form, protocol))
+            assert log_probs(tmp_path / "m.pt", str(tmp_path / "v.pkl")) == pytest.approx(expected_of(model), abs=1e-5)
+        torch.save(form, tmp_path / "v.pt")
+        assert log_probs(tmp_path / "m.pt", str(tmp_path / "v.pt")) == pytest.approx(expected_of(model), abs=1e-5)
+    (tmp_path / "v.pkl").write_bytes(pickle.dumps({"a": 3}))
+    assert "has 1 entries, and the model has 9 tokens" in message(tmp_path / "m.pt", str(tmp_path / "v.pkl"))
+    (tmp_path / "v.pkl").write_bytes(b"\x80\x04")
+    assert "is damaged, or no pickle" in message(tmp_path / "m.pt", str(tmp_path / "v.pkl"))
 
 
 def written(path: Path, instructions: bytes) -> Path:

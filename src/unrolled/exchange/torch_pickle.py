@@ -231,11 +231,13 @@ _LITERALS = (
 
 
 def read_torch_pickle(path: Path) -> Any:
-    """Return what a file of `torch.save` holds. Raises `ModelError` if it is damaged, or no such file."""
+    """Return what a file of `torch.save`, or of `pickle.dump`, holds. Raises `ModelError` if it is damaged, or no such file."""
     try:
         content = read_whole(path)
-        if not zipfile.is_zipfile(path):
+        if content.startswith(LEGACY_MAGIC):
             return _read_legacy(content)
+        if not zipfile.is_zipfile(path):
+            return _Machine(_no_storage).run(io.BytesIO(content))
         with zipfile.ZipFile(path) as archive:
             return _read_archive(path, archive, content)
     except ModelError:
@@ -243,7 +245,11 @@ def read_torch_pickle(path: Path) -> Any:
     except OSError as error:
         raise storage_error(error, path, "read") from error
     except Exception as error:  # of many kinds, for a damaged file
-        raise ModelError(f"{path} is damaged, or no file of torch.save ({error!r:.120}).") from error
+        raise ModelError(f"{path} is damaged, or no pickle ({error!r:.120}).") from error
+
+
+def _no_storage(kind: str, key: str, count: int) -> Storage:
+    raise ModelError("The file is a pickle with a storage in it, and has no storages.")
 
 
 def _read_archive(path: Path, archive: zipfile.ZipFile, content: bytes) -> Any:
