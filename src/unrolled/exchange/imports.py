@@ -169,7 +169,9 @@ def _read(path: Path, vocabulary_file: VocabularyFile | None) -> SourceModel:
     for kind in IMPORTS.values():
         if kind.matches(path, head):
             with _named_damage(path, kind.description):
-                return kind.read(path, vocabulary_file)
+                source = kind.read(path, vocabulary_file)
+                source.check()
+                return source
     known = ", ".join([*(kind.description for kind in IMPORTS.values()), NUMBERS.partition(" (")[2].rstrip(")")])
     raise ModelError(f"{path} is no model of a known format. Formats: {known}.")
 

@@ -34,8 +34,6 @@ CELLS_BY_GATES = {1: "rnn", 3: "gru", 4: "lstm"}
 ORDERS = {"rnn": "", "gru": "rzn", "lstm": "ifgo"}
 PARTS_OF_MODULES = {"_parameters", "_buffers", "_modules"}
 MAX_DEPTH = 32
-MAX_SHARED = 4
-"""How many times the bytes of a file its tensors may have together: tied weights have two names."""
 
 _RECURRENT = re.compile(
     r"^(?P<prefix>.*?)(?P<kind>weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)(?P<layer>_l\d+)?(?P<reverse>_reverse)?$"
@@ -48,7 +46,7 @@ def read_pytorch(path: Path, vocabulary_file: VocabularyFile | None = None) -> S
     Raises `ModelError` for another network, and `UsageError` without a vocabulary.
     """
     content = _load_safetensors(path) if path.suffix == ".safetensors" else read_torch_pickle(path)
-    tensors = _state_dict(content, path.stat().st_size)
+    tensors = _state_dict(content)
     if not tensors:
         raise ModelError(f"{path} holds no tensors: in Python, torch.save(model.state_dict(), ...) writes them.")
     layers, cell, rest, projection = recurrent_layers(tensors)
@@ -120,7 +118,7 @@ def tensor_of(array: npt.NDArray[Any]) -> Tensor:
     return Tensor("torch.Tensor", array.shape, strides, 0, Storage(array.reshape(-1)))
 
 
-def _state_dict(content: Any, file_size: int) -> dict[str, Tensor]:
+def _state_dict(content: Any) -> dict[str, Tensor]:
     """Return the map from names to tensors, in what a file holds, that has most recurrent weights.
 
     A map of the file is taken as it is, and a module with all that is below it. Where recurrent and other layers are in maps of
@@ -130,9 +128,6 @@ def _state_dict(content: Any, file_size: int) -> dict[str, Tensor]:
     best = max(found, key=lambda tensors: (sum(map(_is_recurrent, tensors)), len(tensors)), default={})
     if all(map(_is_recurrent, best)) and best:
         best = dict(_tensors_below(content))
-    claimed = sum(int(np.prod([float(size) for size in tensor.sizes])) * 4 for tensor in best.values())
-    if claimed > MAX_SHARED * 4 * file_size:
-        raise ModelError(f"The tensors of the file have {claimed:,} bytes together, more than it can hold.")
     return best
 
 

@@ -31,6 +31,9 @@ MAX_VALUES = 5_000_000
 
 MAX_FILE_BYTES = 4 << 30
 MAX_DIMENSIONS = 16
+MAX_READS = 16
+"""How often the elements of a storage may be read: tensors that share them are small in a file, and their arrays are not."""
+
 ELEMENT_TYPES = {
     "Double": "<f8", "Float": "<f4", "Cuda": "<f4", "CudaDouble": "<f8", "CudaHalf": "<f2", "Half": "<f2", "Cl": "<f4",
     "Long": "<i8", "CudaLong": "<i8", "Int": "<i4", "CudaInt": "<i4", "Short": "<i2", "CudaShort": "<i2", "Char": "<i1",
@@ -82,6 +85,7 @@ class Storage:
 
     elements: npt.NDArray[Any]
     is_bfloat16: bool = False
+    num_read: int = 0
 
 
 @dataclass(eq=False)
@@ -96,7 +100,8 @@ class Tensor:
 
     def array(self) -> npt.NDArray[np.float32]:
         """Return the elements as float32. Raises `ModelError` if they are not all within the storage."""
-        elements = np.zeros(0) if self.storage is None else self.storage.elements
+        storage = self.storage or Storage(np.zeros(0))
+        elements = storage.elements
         count = 1
         for size in self.sizes:
             count *= size
@@ -107,11 +112,14 @@ class Tensor:
             raise ModelError(
                 f"The file is damaged: a tensor of {self.sizes} does not fit its storage of {len(elements)} elements."
             )
+        storage.num_read += count
+        if storage.num_read > MAX_READS * len(elements):
+            raise ModelError(f"The file is damaged: more than {MAX_READS} of its tensors are the same part of it.")
         strides = [stride * elements.itemsize for stride in self.strides]
         view = np.lib.stride_tricks.as_strided(elements[self.offset :], self.sizes, strides, writeable=False)
-        if self.storage is not None and self.storage.is_bfloat16:
+        if storage.is_bfloat16:
             return (view.astype(np.uint32) << 16).view(np.float32)
-        return view.astype(np.float32)
+        return view.astype(np.float32, copy=False)
 
 
 @dataclass

@@ -257,6 +257,8 @@ def _read_archive(path: Path, archive: zipfile.ZipFile, content: bytes) -> Any:
     name = next(name for name in members if name.endswith("data.pkl"))
     folder = name.removesuffix("data.pkl")
     whole = np.frombuffer(content, np.uint8)
+    storages: dict[str, Storage] = {}
+    num_bytes = 0
 
     def bytes_of(member: zipfile.ZipInfo) -> npt.NDArray[np.uint8]:
         if member.compress_type != zipfile.ZIP_STORED:
@@ -265,7 +267,13 @@ def _read_archive(path: Path, archive: zipfile.ZipFile, content: bytes) -> Any:
         return whole[begin : begin + member.file_size]
 
     def find_storage(kind: str, key: str, count: int) -> Storage:
-        return _storage(kind, bytes_of(members[f"{folder}data/{key}"]), count)
+        nonlocal num_bytes
+        if key not in storages:
+            storages[key] = _storage(kind, bytes_of(members[f"{folder}data/{key}"]), count)
+            num_bytes += storages[key].elements.nbytes
+        if num_bytes > len(content):
+            raise ModelError(f"{path} is damaged: its storages overlap.")
+        return storages[key]
 
     if folder + "byteorder" in members and bytes_of(members[folder + "byteorder"]).tobytes() == b"big":
         raise ModelError(f"{path} was written on a big-endian machine: save it again on another one.")
