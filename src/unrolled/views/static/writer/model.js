@@ -51,13 +51,15 @@ export async function unpackNetwork(data, hasVectors = true) {
     });
   }
   const [embedding, head] = [await unpackMatrix(data.embedding), await unpackMatrix(data.head)];
+  let nativeTanh = null;
   if (hasVectors) {
     const inputs = layers.slice(embedding ? 0 : 1).map(({ input }) => input);
     const others = layers.flatMap(({ recurrent, recurrentN, rounds }) => [recurrent, recurrentN, ...rounds]);
     const matrices = [...inputs, ...others, head];
-    await placeMatrices(await unpack(data.products, Uint8Array), matrices.filter((matrix) => matrix !== null));
+    const used = matrices.filter((matrix) => matrix !== null);
+    nativeTanh = await placeMatrices(await unpack(data.products, Uint8Array), used, 4 * data.hiddenSize);
   }
-  return /** @type {Network} */ ({ ...data, layers, embedding, head, headBias: await unpackFloats(data.headBias) });
+  return /** @type {Network} */ ({ ...data, layers, embedding, head, nativeTanh, headBias: await unpackFloats(data.headBias) });
 }
 
 /**

@@ -1,5 +1,6 @@
 // @ts-check
-// The text on the page: a span for each token, its color, the guesses under it, and the token that the keyboard is at.
+// The text on the page: a block for each line, with a span for each token, its color, the guesses under it, and the token that
+// the keyboard is at. A text that grows is laid out anew from its last line on.
 
 import { element } from "../shared/dom.js";
 import { writeText } from "../shared/visible_text.js";
@@ -48,7 +49,6 @@ export function createTextView(container, detail, label) {
   /** @param {number} index */
   function span(index) {
     const token = tokens[index];
-    const isLineEnd = label(token.id) === "\n";
     const created = element("span", { className: token.isPrompt ? "character prompt" : "character" });
     if (withGuesses) {
       created.append(visible(token.id), ...token.guesses.map(([id, p]) => {
@@ -58,7 +58,19 @@ export function createTextView(container, detail, label) {
       }));
     } else writeText(created, label(token.id));
     created.style.backgroundColor = background(index);
-    return isLineEnd && withGuesses ? [created, element("br")] : [created];
+    return created;
+  }
+
+  /** Add the tokens from an index on to the end. @param {number} first */
+  function append(first) {
+    let line = container.lastElementChild;
+    for (let index = first; index < tokens.length; index++) {
+      if (!line || (index > 0 && label(tokens[index - 1].id).endsWith("\n"))) {
+        line = element("div");
+        container.append(line);
+      }
+      line.append(span(index));
+    }
   }
 
   /** @param {number} index */
@@ -86,7 +98,8 @@ export function createTextView(container, detail, label) {
 
   function draw() {
     container.classList.toggle("columns", withGuesses);
-    container.replaceChildren(...tokens.flatMap((_, index) => span(index)));
+    container.replaceChildren();
+    append(0);
     if (current >= 0) select(current);
   }
 
@@ -117,7 +130,7 @@ export function createTextView(container, detail, label) {
 
     /** Show tokens that were added to the end. @param {number} first index of the first new one */
     showNew(first) {
-      for (let index = first; index < tokens.length; index++) container.append(...span(index));
+      append(first);
       container.scrollTop = container.scrollHeight;
     },
 
