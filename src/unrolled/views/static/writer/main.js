@@ -20,7 +20,7 @@ const MAX_UNKNOWN = 20;
 const data = pageData();
 const tokenizer = createTokenizer(data.tokens);
 const { beginId, endId } = data.tokens;
-const view = createTextView(byId("text"), byId("detail"), tokenizer.label);
+const view = createTextView(byId("text"), byId("detail"), tokenizer);
 /** @param {string} id */
 const input = (id) => byId(id, HTMLInputElement);
 /** @param {string} id */

@@ -109,6 +109,20 @@ export function createTokenizer({ isBytes, codePoints, endId, normalForm, replac
 
   return {
     endId,
+    isBytes,
+
+    /** @param {number} id */
+    isPartOfCharacter: (id) => isBytes && id >= 128 && id < 256,
+
+    /** Return the character that bytes are, null if they are none. @param {number[]} ids */
+    characterOf(ids) {
+      try {
+        const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(Uint8Array.from(ids));
+        return [...text].length === 1 ? text : null;
+      } catch {
+        return null;
+      }
+    },
 
     /**
      * Return the ids of a text; characters that the model does not know are left out, and are the keys of `unknown`.
