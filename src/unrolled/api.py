@@ -261,7 +261,7 @@ def import_model(path: str | Path, **options: Unpack[ImportKwargs]) -> Model | T
     Example:
         >>> model = unrolled.import_model("lm.pt", vocabulary="chars.json")
         >>> model.history["import"]["description"]
-        'PyTorch state_dict: gru, 1 layer of 8 units, embedding 4, 9 tokens'
+        'PyTorch model: gru, 1 layer of 8 units, embedding 4, 9 tokens'
     """
     from unrolled.exchange.imports import import_file, output_path, write_imported
 

@@ -1,4 +1,4 @@
-"""PyTorch, Keras, ml5, RTNeural and Neural Amp Modeler: the numbers of their equations, and bad files named."""
+"""Keras, ml5, RTNeural and Neural Amp Modeler: the numbers of their equations, and bad files named."""
 
 import json
 import zipfile
@@ -7,150 +7,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 from torch import nn
 
 import unrolled
 from support.cli import Cli
-from support.imported import text_model
+from support.imported import IDS, LETTERS, CharModel, E, H, V, log_probs, message, text_model
 from support.keras_files import Layer, config, write_h5, write_keras
-from unrolled.checkpoints.model_file import TableModelFile, TextModelFile
-from unrolled.errors import ModelError, UnrolledError, UsageError
+from unrolled.checkpoints.model_file import TableModelFile
+from unrolled.errors import ModelError, UsageError
 from unrolled.exchange.import_options import ImportOptions
 from unrolled.exchange.imports import ImportedModel, import_file, write_imported
 from unrolled.exchange.numbers_lstm import read_numbers_model
 from unrolled.tables.wav_files import read_wav, write_wav
-
-LETTERS = "ehalo tx\n"
-IDS = [3, 1, 0, 8, 5, 5, 2, 7, 4, 6, 0]
-V, E, H = len(LETTERS), 4, 5
-
-
-@pytest.fixture
-def vocabulary(tmp_path: Path) -> str:
-    path = tmp_path / "vocabulary.json"
-    path.write_text(json.dumps({letter: index for index, letter in enumerate(LETTERS)}))
-    return str(path)
-
-
-def log_probs(path: Path, vocabulary: str | None = None) -> np.ndarray:
-    model_file = import_file(path, ImportOptions(vocabulary=vocabulary)).model_file
-    assert isinstance(model_file, TextModelFile)
-    model = model_file.model
-    with torch.inference_mode():
-        return np.asarray(model(torch.tensor(IDS)[:, None], model.initial_state(1))[0][:, 0].log_softmax(-1))
-
-
-def message(path: Path, vocabulary: str | None = None) -> str:
-    with pytest.raises(UnrolledError) as caught:
-        import_file(path, ImportOptions(vocabulary=vocabulary))
-    return str(caught.value)
-
-
-class CharModel(nn.Module):
-    """The model of many tutorials."""
-
-    def __init__(self, kind: Any, num_layers: int = 2, is_one_hot: bool = False, **options: Any) -> None:
-        super().__init__()
-        self.emb = None if is_one_hot else nn.Embedding(V, E)
-        self.rnn = kind(V if is_one_hot else E, H, num_layers, **options)
-        self.fc = nn.Linear(H, V)
-
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        xs = torch.eye(V)[ids] if self.emb is None else self.emb(ids)
-        logits: torch.Tensor = self.fc(self.rnn(xs)[0])
-        return logits.log_softmax(-1)
-
-
-@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
-@pytest.mark.parametrize("is_one_hot", [False, True])
-def test_a_state_dict_of_pytorch(kind: type[nn.RNNBase], is_one_hot: bool, tmp_path: Path, vocabulary: str) -> None:
-    torch.manual_seed(1)
-    model = CharModel(kind, is_one_hot=is_one_hot)
-    expected = model(torch.tensor(IDS)).detach().numpy()
-    torch.save(model.state_dict(), tmp_path / "m.pt")
-    safetensors.torch.save_file(model.state_dict(), tmp_path / "m.safetensors")
-    torch.save(
-        {"epoch": 3, "model": {f"module.{k}": v for k, v in model.state_dict().items()}, "chars": tuple(LETTERS)},
-        tmp_path / "c.pt",
-    )
-    torch.save(model.state_dict(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
-    assert log_probs(tmp_path / "m.pt", vocabulary) == pytest.approx(expected, abs=1e-5)
-    assert log_probs(tmp_path / "m.safetensors", vocabulary) == pytest.approx(expected, abs=1e-5)
-    assert log_probs(tmp_path / "c.pt") == pytest.approx(expected, abs=1e-5)
-    assert log_probs(tmp_path / "old.pt", vocabulary) == pytest.approx(expected, abs=1e-5)
-
-
-def test_layers_of_several_modules_are_in_the_order_of_their_numbers(tmp_path: Path, vocabulary: str) -> None:
-    torch.manual_seed(2)
-    parts = {"lstm": nn.LSTM(E, H), **{f"lstm{i}": nn.LSTM(H, H) for i in range(2, 12)}}
-    emb, fc = nn.Embedding(V, E), nn.Linear(H, V)
-    xs = emb(torch.tensor(IDS))
-    for part in parts.values():
-        xs = part(xs)[0]
-    tensors = nn.ModuleDict({**parts, "emb": emb, "fc": fc}).state_dict()
-    safetensors.torch.save_file(dict(sorted(tensors.items())), tmp_path / "m.safetensors")
-    assert log_probs(tmp_path / "m.safetensors", vocabulary) == pytest.approx(fc(xs).log_softmax(-1).detach().numpy(), abs=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        ({"bidirectional": True}, "is bidirectional (rnn.weight_ih_l0_reverse)"),
-        ({"proj_size": 3}, "projections (proj_size, rnn.weight_hr_l0)"),
-    ],
-)  # fmt: skip
-def test_pytorch_layers_that_no_cell_has_are_named(options: Any, expected: str, tmp_path: Path, vocabulary: str) -> None:
-    torch.save(nn.ModuleDict({"rnn": nn.LSTM(E, H, **options)}).state_dict(), tmp_path / "m.pt")
-    assert expected in message(tmp_path / "m.pt", vocabulary)
-
-
-def test_further_parameters_and_missing_ones_are_named(tmp_path: Path, vocabulary: str) -> None:
-    model = CharModel(nn.LSTM).state_dict()
-    torch.save({**model, "norm.weight": torch.ones(H), "norm.bias": torch.ones(H)}, tmp_path / "m.pt")
-    assert "parameters that no model here has, so it cannot be imported: norm.weight, norm.bias" in message(
-        tmp_path / "m.pt", vocabulary
-    )
-    torch.save({k: v for k, v in model.items() if "emb" not in k}, tmp_path / "m.pt")
-    assert "neither an embedding of 4 nor one-hot input of 9" in message(tmp_path / "m.pt", vocabulary)
-    torch.save({"a": torch.ones(2)}, tmp_path / "m.pt")
-    assert "no parameters of nn.RNN, nn.GRU or nn.LSTM" in message(tmp_path / "m.pt", vocabulary)
-    torch.save({**model, "fc.bias": torch.full((V,), torch.nan)}, tmp_path / "m.pt")
-    assert "not finite" in message(tmp_path / "m.pt", vocabulary)
-
-
-class Bomb:
-    """Runs code when it is unpickled."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> Any:
-        return (Path.touch, (self.marker,))
-
-
-def test_code_in_a_pickle_is_never_run(tmp_path: Path, vocabulary: str) -> None:
-    marker = tmp_path / "ran"
-    for options in ({}, {"_use_new_zipfile_serialization": False}):
-        torch.save({"model": Bomb(marker)}, tmp_path / "m.pt", **options)
-        assert "holds Python objects, which are never loaded" in message(tmp_path / "m.pt", vocabulary)
-    torch.save(CharModel(nn.LSTM), tmp_path / "m.pt")
-    assert "torch.save(model.state_dict(), ...) is expected" in message(tmp_path / "m.pt", vocabulary)
-    assert not marker.exists()
-
-
-def test_damaged_and_compressed_files_of_pytorch_are_refused(tmp_path: Path, vocabulary: str) -> None:
-    torch.save(CharModel(nn.LSTM).state_dict(), tmp_path / "m.pt")
-    content = (tmp_path / "m.pt").read_bytes()
-    (tmp_path / "cut.pt").write_bytes(content[: len(content) // 2])
-    assert "cut.pt is" in message(tmp_path / "cut.pt", vocabulary)
-    with zipfile.ZipFile(tmp_path / "m.pt") as source, zipfile.ZipFile(tmp_path / "z.pt", "w", zipfile.ZIP_DEFLATED) as target:
-        for name in source.namelist():
-            target.writestr(name, source.read(name))
-    assert "is compressed" in message(tmp_path / "z.pt", vocabulary)
-    (tmp_path / "cut.safetensors").write_bytes(safetensors.torch.save(CharModel(nn.LSTM).state_dict())[:-8])
-    assert "damaged" in message(tmp_path / "cut.safetensors", vocabulary)
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:

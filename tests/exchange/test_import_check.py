@@ -69,7 +69,7 @@ def test_a_right_file_passes_and_is_a_model_like_any_other(trained: Any, text: s
     done = cli("import", path, "--text", text)
     assert done.code == 0
     lines = done.out.splitlines()
-    assert lines[0] == f"PyTorch state_dict: lstm, 1 layer of 32 units, embedding 8, {len(trained['lstm'][1])} tokens"
+    assert lines[0] == f"PyTorch model: lstm, 1 layer of 32 units, embedding 8, {len(trained['lstm'][1])} tokens"
     assert "bits per token; chance is 4." in lines[2]
     assert lines[-1] == "model: runs/lm/model.safetensors"
     assert "warning" not in done.out

@@ -27,6 +27,7 @@ from unrolled.errors import ModelError, UnrolledError
 from unrolled.exchange.import_options import ImportOptions
 from unrolled.exchange.imports import import_file
 from unrolled.exchange.source_model import ABSENT_BIAS
+from unrolled.exchange.torch7 import Storage, Tensor
 
 LETTERS = [bytes([code]) for code in b"ehalo tx\n"]
 IDS = [3, 1, 0, 8, 5, 5, 2, 7, 4, 6, 0]
@@ -240,6 +241,21 @@ def test_a_tensor_outside_of_its_storage_is_refused(size: int, stride: int, tmp_
 
     with pytest.raises(ModelError, match="does not fit its storage of 4 elements"):
         tensor(read_torch7(path).get("x"), "weight")
+
+
+def test_an_embedding_without_columns_is_refused(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    head = {"weight": random.normal(size=(4, 3)), "bias": random.normal(size=4)}
+    layer = (random.normal(size=(7, 12)), random.normal(size=12))
+    value = torch_rnn_checkpoint("nn.LSTM", [b"a", b"b", b"c", b"d"], random.normal(size=16), [layer], head)
+    assert "The embedding has weights of shape (16,)" in outcome(tmp_path / "lm.t7", Torch7Writer().to_bytes(value))
+
+
+def test_many_tensors_of_one_storage_are_refused_before_they_fill_the_memory() -> None:
+    storage = Storage(np.zeros(1000, "<f8"))
+    tensors = [Tensor("torch.DoubleTensor", (1000,), (1,), 0, storage) for _ in range(20)]
+    with pytest.raises(ModelError, match="more than 16 of its tensors are the same part"):
+        [tensor.array() for tensor in tensors]
 
 
 def test_a_file_may_refer_to_itself_and_nest_deeply(tmp_path: Path) -> None:

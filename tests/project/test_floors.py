@@ -81,7 +81,8 @@ ORDER = {
         "series_charts", "report_table",
     ],
     "exchange": [
-        "import_options", "torch7", "vocabulary", "source_model", "gate_orders", "import_check", "torch7_graph", "char_rnn",
+        "import_options", "torch7", "torch_pickle", "vocabulary",
+        "source_model", "gate_orders", "import_check", "torch7_graph", "char_rnn",
         "torch_rnn", "pytorch_state_dict", "keras_config", "keras_model", "textgenrnn", "ml5", "numbers_lstm",
         "numbers_import", "imports",
         "export_options", "export_job", "vectors", "c_source", "c_export", "html_export", "onnx_builder",

@@ -1,4 +1,4 @@
-"""The WebAssembly module of the page computes exact products, and the page may run it."""
+"""The WebAssembly module of the page computes exact products, and tanh to the bit."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import json
 import os
 import shutil
 import subprocess
+from typing import Any
 
 import numpy as np
 import pytest
 
+from unrolled.runtime.portable_arithmetic import portable_tanh
 from unrolled.views.wasm_products import leb128, products_module
 
 SCRIPT = """
@@ -27,19 +29,44 @@ console.log(JSON.stringify([...new Int32Array(memory.buffer, out, rows + 1)]));
 """
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(4, 8), (12, 56), (20, 512)])
-def test_products_are_exact(rows: int, columns: int) -> None:
+TANH_SCRIPT = """
+const chunks = [];
+for await (const chunk of process.stdin) chunks.push(chunk);
+const { module, bits } = JSON.parse(Buffer.concat(chunks).toString());
+const memory = new WebAssembly.Memory({ initial: 2 });
+const { instance } = await WebAssembly.instantiate(Uint8Array.from(module), { env: { memory } });
+const values = new Uint32Array(memory.buffer, 16, bits.length + 1);
+values.set([...bits, 7]);
+instance.exports.tanh(16, 16 + 4 * bits.length);
+console.log(JSON.stringify([...values]));
+"""
+
+
+def run_node(script: str, data: dict[str, Any]) -> Any:
     node = shutil.which("node")
     if node is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no node")
+    command = [node, "--input-type=module", "--eval", script]
+    run = subprocess.run(command, input=json.dumps(data), capture_output=True, text=True, check=True)
+    return json.loads(run.stdout)
+
+
+def test_tanh_is_that_of_the_portable_step() -> None:
+    random = np.random.default_rng(2).normal(0, 3, 4000)
+    edges = [0, -0.0, 1e-45, 1e-30, 9.02, -9.02, 9.1, 1e38, np.inf, -np.inf, 0.5]
+    numbers = np.array([*random, *edges], np.float32)
+    bits = run_node(TANH_SCRIPT, {"module": list(products_module()), "bits": numbers.view(np.uint32).tolist()})
+    assert bits == [*portable_tanh(numbers).view(np.uint32).tolist(), 7]
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(4, 8), (12, 56), (20, 512)])
+def test_products_are_exact(rows: int, columns: int) -> None:
     generator = np.random.default_rng(rows)
     weight, vector = generator.integers(-127, 128, (rows, columns)), generator.integers(-32767, 32768, columns)
     weight[0], vector[:] = (127, 32767) if columns == 512 else (weight[0], vector)  # the largest sum there is
     data = {"module": list(products_module()), "rows": rows, "columns": columns}
     data |= {"weight": weight.reshape(-1).tolist(), "vector": vector.tolist()}
-    command = [node, "--input-type=module", "--eval", SCRIPT]
-    run = subprocess.run(command, input=json.dumps(data), capture_output=True, text=True, check=True)
-    assert json.loads(run.stdout) == [*(weight @ vector).tolist(), 7]
+    assert run_node(SCRIPT, data) == [*(weight @ vector).tolist(), 7]
 
 
 def test_leb128() -> None:

@@ -13,7 +13,7 @@ class ImportOptions:
 
     vocabulary: str | None = option(
         None,
-        "Its vocabulary, if it is not in the file: JSON (a list, or a map to ids), or the text it was trained on.",
+        "Its vocabulary, if it is not in the file: JSON or a pickle (a list, or a map to ids), or the text it was trained on.",
         reads=True,
     )
     text: str | None = option(None, "A text like its training text, for the check (default: a built-in text).", reads=True)

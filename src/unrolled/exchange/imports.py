@@ -81,7 +81,7 @@ def _read_torch7(path: Path, vocabulary_file: VocabularyFile | None) -> SourceMo
 
 IMPORTS: dict[str, ImportFormat] = {
     "torch7": ImportFormat("char-rnn or torch-rnn checkpoint (.t7)", lambda path, head: is_torch7(head), _read_torch7),
-    "pytorch": ImportFormat("PyTorch state_dict (.pt, .pth)", is_pytorch, read_pytorch),
+    "pytorch": ImportFormat("PyTorch model or state_dict (.pt, .pth)", is_pytorch, read_pytorch),
     "safetensors": ImportFormat(
         "PyTorch state_dict (.safetensors)",
         lambda path, head: path.suffix == ".safetensors" and head[8:9] == b"{",
@@ -169,7 +169,9 @@ def _read(path: Path, vocabulary_file: VocabularyFile | None) -> SourceModel:
     for kind in IMPORTS.values():
         if kind.matches(path, head):
             with _named_damage(path, kind.description):
-                return kind.read(path, vocabulary_file)
+                source = kind.read(path, vocabulary_file)
+                source.check()
+                return source
     known = ", ".join([*(kind.description for kind in IMPORTS.values()), NUMBERS.partition(" (")[2].rstrip(")")])
     raise ModelError(f"{path} is no model of a known format. Formats: {known}.")
 

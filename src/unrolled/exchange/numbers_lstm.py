@@ -17,13 +17,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from unrolled.atomic_io import storage_error
 from unrolled.display import plural
 from unrolled.errors import DataError, ModelError
 from unrolled.exchange.gate_orders import layer_in_our_order
-from unrolled.exchange.pytorch_state_dict import recurrent_layers
+from unrolled.exchange.pytorch_state_dict import recurrent_layers, tensor_of
 from unrolled.exchange.source_model import LayerWeights
 
 Array = npt.NDArray[np.float64]
@@ -211,17 +210,16 @@ def _rtneural_layer(value: Mapping[str, Any]) -> Dense | Recurrent:
 
 def _state_dict(value: Mapping[str, Any]) -> NumbersModel:
     """Return the model of a `state_dict` that was written as JSON: recurrent layers, then one linear layer."""
-    tensors = {
-        name: torch.from_numpy(np.asarray(part, np.float32)) for name, part in value.items() if isinstance(part, Sequence)
-    }
-    layers, cell, rest = recurrent_layers(tensors)
-    matrices = [name for name, tensor in rest.items() if tensor.ndim == 2]
+    arrays = {name: np.asarray(part, np.float32) for name, part in value.items() if isinstance(part, Sequence)}
+    layers, cell, rest, projection = recurrent_layers({name: tensor_of(array) for name, array in arrays.items()})
+    matrices = [name for name in rest if arrays[name].ndim == 2]
     if len(matrices) != 1:
         raise ModelError(
             f"The state_dict has {len(matrices)} matrices besides its recurrent layers, and one linear layer is expected."
         )
-    weight = rest[matrices[0]].double().numpy()
-    bias = rest.get(matrices[0].removesuffix("weight") + "bias", torch.zeros(len(weight))).double().numpy()
+    weight = arrays[matrices[0]].astype(np.float64)
+    bias = arrays.get(matrices[0].removesuffix("weight") + "bias", np.zeros(len(weight))).astype(np.float64)
+    weight = weight if projection is None else weight @ projection
     states = 2 if cell == "lstm" else 1
     recurrent = tuple(Recurrent(cell, layer, (np.zeros(layer.weight_hh.shape[1]),) * states) for layer in layers)
     return NumbersModel("PyTorch state_dict as JSON", (*recurrent, Dense(weight, bias)))

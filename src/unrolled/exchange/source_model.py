@@ -101,8 +101,8 @@ class SourceModel:
         ]
         size = num_tokens
         if self.embedding is not None:
-            expected.append(("embedding", self.embedding.shape, (num_tokens, self.embedding.shape[1])))
-            size = self.embedding.shape[1]
+            size = self.embedding.shape[1] if self.embedding.ndim == 2 else 0
+            expected.append(("embedding", self.embedding.shape, (num_tokens, size)))
         for number, layer in enumerate(self.layers):
             units, gates = layer.weight_hh.shape[1], len(layer.weight_hh)
             parts = (

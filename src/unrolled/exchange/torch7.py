@@ -31,6 +31,9 @@ MAX_VALUES = 5_000_000
 
 MAX_FILE_BYTES = 4 << 30
 MAX_DIMENSIONS = 16
+MAX_READS = 16
+"""How often the elements of a storage may be read: tensors that share them are small in a file, and their arrays are not."""
+
 ELEMENT_TYPES = {
     "Double": "<f8", "Float": "<f4", "Cuda": "<f4", "CudaDouble": "<f8", "CudaHalf": "<f2", "Half": "<f2", "Cl": "<f4",
     "Long": "<i8", "CudaLong": "<i8", "Int": "<i4", "CudaInt": "<i4", "Short": "<i2", "CudaShort": "<i2", "Char": "<i1",
@@ -78,9 +81,11 @@ class TorchObject:
 
 @dataclass(eq=False)
 class Storage:
-    """The elements that tensors share: a view of the bytes of the file."""
+    """The elements that tensors share: a view of the bytes of the file. Those of bfloat16 are integers of 16 bits."""
 
     elements: npt.NDArray[Any]
+    is_bfloat16: bool = False
+    num_read: int = 0
 
 
 @dataclass(eq=False)
@@ -95,7 +100,8 @@ class Tensor:
 
     def array(self) -> npt.NDArray[np.float32]:
         """Return the elements as float32. Raises `ModelError` if they are not all within the storage."""
-        elements = np.zeros(0) if self.storage is None else self.storage.elements
+        storage = self.storage or Storage(np.zeros(0))
+        elements = storage.elements
         count = 1
         for size in self.sizes:
             count *= size
@@ -106,9 +112,14 @@ class Tensor:
             raise ModelError(
                 f"The file is damaged: a tensor of {self.sizes} does not fit its storage of {len(elements)} elements."
             )
+        storage.num_read += count
+        if storage.num_read > MAX_READS * len(elements):
+            raise ModelError(f"The file is damaged: more than {MAX_READS} of its tensors are the same part of it.")
         strides = [stride * elements.itemsize for stride in self.strides]
         view = np.lib.stride_tricks.as_strided(elements[self.offset :], self.sizes, strides, writeable=False)
-        return view.astype(np.float32)
+        if storage.is_bfloat16:
+            return (view.astype(np.uint32) << 16).view(np.float32)
+        return view.astype(np.float32, copy=False)
 
 
 @dataclass
@@ -260,14 +271,19 @@ def is_torch7(head: bytes) -> bool:
     return head[:8] in (struct.pack("<2i", TABLE, 1), struct.pack("<2i", OBJECT, 1)) or head[:4] in (b"3\n1\n", b"4\n1\n")
 
 
-def read_torch7(path: Path) -> Any:
-    """Return the value that a file of Torch7 holds. Raises `ModelError` if it is damaged or not in the binary form."""
+def read_whole(path: Path) -> bytes:
+    """Return the bytes of a checkpoint. Raises `ModelError` if it is too large, `StorageError` if it cannot be read."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ModelError(f"{path} is larger than {MAX_FILE_BYTES >> 30} GiB, more than a checkpoint of a text model has.")
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise storage_error(error, path, "read") from error
+
+
+def read_torch7(path: Path) -> Any:
+    """Return the value that a file of Torch7 holds. Raises `ModelError` if it is damaged or not in the binary form."""
+    content = read_whole(path)
     if content[:2] in (b"3\n", b"4\n"):
         raise ModelError(f"{path} is in the ASCII form of Torch7: in Torch, torch.save it again in the binary form.")
     return _Reader(content).read()

@@ -7,8 +7,8 @@ hold single bytes of longer characters; these become a `ByteTokenizer`.
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from unrolled.atomic_io import storage_error
 from unrolled.errors import ModelError
 from unrolled.exchange.torch7 import Table
+from unrolled.exchange.torch_pickle import read_torch_pickle
 from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
 
 MAX_VOCABULARY_BYTES = 256 << 20
@@ -26,6 +27,7 @@ PADDING_CHARACTER, UNKNOWN_CHARACTER, FIRST_PRIVATE = "\x00", "\ufffd", 0xE000
 TEXT_ORDERS = ("sorted", "first occurrence", "frequency")
 """Orders of the characters of a text in which programs commonly number them."""
 
+PICKLE, ZIP = b"\x80", b"PK\x03\x04"
 Token = str | bytes | None
 """What a file calls a token: a text, bytes (Lua), or None for an id that it does not name."""
 
@@ -116,7 +118,7 @@ def _character_vocabulary(tokens: list[str | None]) -> Vocabulary:
         if token is not None and name not in UNKNOWN_NAMES | PADDING_NAMES | END_NAMES:
             raise ModelError(
                 f"The vocabulary holds {token!r:.60}, which is not one character: only models of characters or bytes can be "
-                "imported."
+                "imported. If the vocabulary in the file is wrong, name another one with --vocabulary."
             )
         wanted = UNKNOWN_CHARACTER if name in UNKNOWN_NAMES else PADDING_CHARACTER
         characters[index] = wanted if wanted not in taken else _private_character(taken)
@@ -171,22 +173,28 @@ def _ids_first(value: Mapping[Any, Any]) -> dict[int, Token] | None:
     return None
 
 
-def find_tokens(value: Any, num_tokens: int, depth: int = 3) -> list[Token] | None:
+def parts_within(value: Any) -> Iterator[Any]:
+    """Yield a value and all that is in its containers, once each, what is nearest to it first."""
+    seen = {id(value)}
+    waiting = deque([value])
+    while waiting:
+        part = waiting.popleft()
+        yield part
+        inner = part.values() if isinstance(part, Mapping) else part if isinstance(part, list | tuple) else ()
+        for found in inner:
+            if isinstance(found, Mapping | list | tuple | str) and id(found) not in seen:
+                seen.add(id(found))
+                waiting.append(found)
+
+
+def find_tokens(value: Any, num_tokens: int) -> list[Token] | None:
     """Return the tokens that a value or anything within it names, such as `{"idx_to_token": {...}}`; None if nothing does."""
-    tokens = tokens_of(value, num_tokens)
-    if tokens is None and isinstance(value, Mapping) and depth > 0:
-        found = (
-            find_tokens(part, num_tokens, depth - 1)
-            for part in value.values()
-            if isinstance(part, Mapping | list | tuple | str)
-        )
-        tokens = next((part for part in found if part is not None), None)
-    return tokens
+    return next((tokens for part in parts_within(value) if (tokens := tokens_of(part, num_tokens)) is not None), None)
 
 
 @dataclass(frozen=True)
 class VocabularyFile:
-    """A file that names the tokens: JSON, or the text that the model was trained on."""
+    """A file that names the tokens: JSON, a pickle or a file of torch.save, or the text that the model was trained on."""
 
     path: Path
     value: Any
@@ -202,7 +210,10 @@ class VocabularyFile:
                 raise ModelError(
                     f"{path} is larger than {MAX_VOCABULARY_BYTES >> 20} MB: give a part of the text that has all characters."
                 )
-            text = path.read_bytes().decode("utf-8-sig")
+            content = path.read_bytes()
+            if content[:1] == PICKLE or content[:4] == ZIP:
+                return cls(path, read_torch_pickle(path), None)
+            text = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise ModelError(f"{path} is no vocabulary: JSON or a text in UTF-8 is expected.") from error
         except OSError as error:
@@ -222,8 +233,7 @@ class VocabularyFile:
                 size = f"{len(self.value)} entries" if isinstance(self.value, dict | list) else "no entries"
                 raise ModelError(
                     f"{self.path} has {size}, and the model has {num_tokens} tokens: a JSON list of {num_tokens} "
-                    "characters, or a map "
-                    "from characters to ids, is expected."
+                    "characters, or a map from characters to ids, is expected."
                 )
             return named
         characters = _ordered_characters(self.text, order)

@@ -1,19 +1,30 @@
-"""A WebAssembly module with the integer products of the portable step, assembled instruction by instruction.
+"""A WebAssembly module with the integer products and the tanh of the portable step, assembled instruction by instruction.
 
-It has one function, `multiply(weight, stride, rows, vector, count, out)`, and imports its memory as `env.memory`. `weight`,
-`vector` and `out` are addresses. For each of `rows` rows (a multiple of 4) of int8 weights, `stride` bytes apart, it writes the
-exact sum of the products of `count` weights (a multiple of 8) with the int16 numbers of the vector to `out`, as int32.
+It imports its memory as `env.memory`, and has two functions; `weight`, `vector`, `out`, `values` and `end` are addresses.
+
+* `multiply(weight, stride, rows, vector, count, out)` writes, for each of `rows` rows (a multiple of 4) of int8 weights that
+  are `stride` bytes apart, the exact sum of the products of `count` weights (a multiple of 8) and the int16 numbers of the
+  vector, as int32.
+* `tanh(values, end)` replaces the float32 numbers from `values` to `end`, four at a time, by their tanh, with the operations of
+  `runtime/portable_arithmetic.py` in the same order.
 
 The encoding is that of the WebAssembly specification, 2.0, with its 128-bit vectors.
 """
 
 from __future__ import annotations
 
+import numpy as np
+
+from unrolled.runtime.portable_arithmetic import TANH_LIMIT, TANH_P, TANH_Q, Floats
+
 WEIGHT, STRIDE, ROWS, VECTOR, COUNT, OUT = range(6)
 """The parameters, which are locals too."""
 
 K, ROW_1, ROW_2, ROW_3 = range(6, 10)
 SUM_0, SUM_1, SUM_2, SUM_3, NUMBERS = range(10, 15)
+VALUES, VALUES_END, NUMBER, SQUARE = range(4)
+"""The parameters and the locals of `tanh`."""
+
 ROW_POINTERS, SUMS = (WEIGHT, ROW_1, ROW_2, ROW_3), (SUM_0, SUM_1, SUM_2, SUM_3)
 
 I32, V128, EMPTY_BLOCK = b"\x7f", b"\x7b", b"\x40"
@@ -39,6 +50,7 @@ def _vector(opcode: int, operands: bytes = b"") -> bytes:
 NO_OFFSET = b"\x00\x00"  # an address without alignment and offset
 LOAD, LOAD_INT8_AS_INT16, STORE = (_vector(opcode, NO_OFFSET) for opcode in (0x00, 0x01, 0x0B))
 ZEROS, ADD_INT32, DOT_INT16 = _vector(0x0C, bytes(16)), _vector(0xAE), _vector(0xBA)
+ADD_FLOAT, MULTIPLY_FLOAT, DIVIDE_FLOAT, LESS_OR_FIRST, MORE_OR_FIRST = map(_vector, (0xE4, 0xE6, 0xE7, 0xEA, 0xEB))
 
 
 def _get(local: int) -> bytes:
@@ -89,7 +101,33 @@ def _store_sums() -> bytes:
     return b"".join(pairs) + _get(OUT) + total + STORE
 
 
-def _body() -> bytes:
+def _four(value: np.float32) -> bytes:
+    """Return a vector of four equal constants."""
+    return _vector(0x0C, value.astype("<f4").tobytes() * 4)
+
+
+def _polynomial(coefficients: Floats) -> bytes:
+    """Return the code of a polynomial in the square, by Horner's rule."""
+    steps = b"".join(_get(SQUARE) + MULTIPLY_FLOAT + _four(value) + ADD_FLOAT for value in coefficients[-2::-1])
+    return _four(coefficients[-1]) + steps
+
+
+def _clamped(code: bytes, limit: np.float32) -> bytes:
+    """Return what is the number of a code between -limit and limit, and -limit where it is NaN."""
+    return _four(limit) + _four(-limit) + code + MORE_OR_FIRST + LESS_OR_FIRST
+
+
+def _tanh_body() -> bytes:
+    number = _clamped(_get(VALUES) + LOAD, TANH_LIMIT) + _set(NUMBER)
+    square = _get(NUMBER) + _get(NUMBER) + MULTIPLY_FLOAT + _set(SQUARE)
+    numerator = _get(NUMBER) + _polynomial(TANH_P) + MULTIPLY_FLOAT
+    result = _clamped(numerator + _polynomial(TANH_Q) + DIVIDE_FLOAT, np.float32(1))
+    store = _get(VALUES) + result + STORE
+    advance = _get(VALUES) + _const(16) + ADD + b"\x22" + leb128(VALUES) + _get(VALUES_END) + LESS_SIGNED + _branch_if(0)
+    return leb128(1) + leb128(2) + V128 + LOOP + number + square + store + advance + END + END
+
+
+def _multiply_body() -> bytes:
     next_rows = b"".join(
         _get(above) + _get(STRIDE) + ADD + _set(row) for above, row in zip(ROW_POINTERS, ROW_POINTERS[1:], strict=False)
     )
@@ -109,6 +147,15 @@ def _name(text: str) -> bytes:
     return _sized(text.encode())
 
 
+def _function_type(count: int) -> bytes:
+    """Return the type of a function of `count` int32, without a result."""
+    return b"\x60" + _sized(I32 * count) + leb128(0)
+
+
+def _exported(name: str, function: int) -> bytes:
+    return _name(name) + b"\x00" + leb128(function)
+
+
 def products_module() -> bytes:
     """Return the module.
 
@@ -117,10 +164,10 @@ def products_module() -> bytes:
         b'\\x00asm\\x01\\x00\\x00\\x00'
     """
     sections = {
-        1: leb128(1) + b"\x60" + _sized(I32 * 6) + leb128(0),  # types: a function of six int32
+        1: leb128(2) + _function_type(6) + _function_type(2),
         2: leb128(1) + _name("env") + _name("memory") + b"\x02\x00" + leb128(1),  # imports: a memory of at least one page
-        3: leb128(1) + leb128(0),  # functions: one, of the type 0
-        7: leb128(1) + _name("multiply") + b"\x00" + leb128(0),  # exports: the function 0
-        10: leb128(1) + _sized(_body()),  # code
+        3: leb128(2) + leb128(0) + leb128(1),  # functions, by their types
+        7: leb128(2) + _exported("multiply", 0) + _exported("tanh", 1),
+        10: leb128(2) + _sized(_multiply_body()) + _sized(_tanh_body()),  # code
     }
     return b"\x00asm\x01\x00\x00\x00" + b"".join(bytes([number]) + _sized(content) for number, content in sections.items())

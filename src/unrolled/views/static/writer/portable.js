@@ -7,7 +7,15 @@
  * @typedef {{ numbers: Int16Array, out: Int32Array, multiply: (from: number, to: number) => void }} Native
  */
 
-/** @typedef {{ rows: number, columns: number, weight: Int8Array, scale: Float32Array, native?: Native }} Matrix */
+/**
+ * Numbers, and a function that replaces the first of them by their tanh.
+ * @typedef {{ values: Float32Array, tanh: (count: number) => void }} NativeTanh
+ */
+
+/**
+ * A matrix; `result` is the product of `product`, which is written anew at each.
+ * @typedef {{ rows: number, columns: number, weight: Int8Array, scale: Float32Array, native?: Native, result?: Float32Array }} Matrix
+ */
 
 /**
  * A layer. Of a one-hot input, the rows of `input` are tokens, and its scales are those of the gates.
@@ -33,6 +41,7 @@
  * @property {Layer[]} layers
  * @property {Matrix} head
  * @property {Float32Array} headBias
+ * @property {NativeTanh | null} nativeTanh for four numbers a unit
  */
 
 /**
@@ -80,8 +89,11 @@ function tanh(x) {
   return y > 1 ? 1 : y < -1 ? -1 : y;
 }
 
+/** The sigmoid of x for the tanh of x / 2. @param {number} t a float32 */
+const gate = (t) => f(f(0.5 * t) + 0.5);
+
 /** @param {number} x a float32 */
-const sigmoid = (x) => f(f(0.5 * tanh(f(0.5 * x))) + 0.5);
+const sigmoid = (x) => gate(tanh(f(0.5 * x)));
 
 /** @param {number} x a float32 */
 function logSigmoid(x) {
@@ -115,7 +127,10 @@ function orderedSum(values, squared) {
   return sums[0];
 }
 
+let normed = new Float32Array(0);
+
 /**
+ * Return the layer norm of a vector, valid until the next one.
  * @param {Float32Array} x
  * @param {Float32Array} weight
  * @param {Float32Array} bias
@@ -123,7 +138,9 @@ function orderedSum(values, squared) {
 function layerNorm(x, weight, bias) {
   const size = x.length;
   const mean = f(orderedSum(x, false) / size);
-  const out = x.map((value) => value - mean);
+  if (normed.length !== size) normed = new Float32Array(size);
+  const out = normed;
+  for (let i = 0; i < size; i++) out[i] = x[i] - mean;
   const variance = f(orderedSum(out, true) / size);
   const factor = f(1 / f(Math.sqrt(f(variance + EPSILON))));
   for (let i = 0; i < size; i++) out[i] = f(f(out[i] * factor) * weight[i]) + bias[i];
@@ -182,7 +199,7 @@ function fourRows(weight, q, o, columns, start, stop) {
 }
 
 /**
- * Return the product of a matrix and a vector. Beyond the last row, `weight` has zeros for the rows up to a multiple of four.
+ * Return the product of a matrix and a vector, valid until the next one of this matrix. Beyond the last row, `weight` has zeros for the rows up to a multiple of four.
  * @param {Matrix} matrix
  * @param {Float32Array} x
  */
@@ -190,7 +207,8 @@ function product(matrix, x) {
   const { rows, columns, weight, scale, native } = matrix;
   if (!native && quantized.length < columns) quantized = new Int32Array(columns);
   const inputScale = quantize(x, native ? native.numbers : quantized);
-  const out = new Float32Array(rows);
+  const out = (matrix.result ??= new Float32Array(rows));
+  out.fill(0);
   for (let start = 0; start < columns; start += BLOCK_COLUMNS) {
     const stop = Math.min(start + BLOCK_COLUMNS, columns);
     if (native) {
@@ -263,21 +281,35 @@ function slstmStep(x, recurrent, h, [c, n, m]) {
 }
 
 /**
+ * Return numbers whose tanh a loop computes.
+ * @param {number} count
+ * @returns {NativeTanh}
+ */
+function loopTanh(count) {
+  const values = new Float32Array(count);
+  return { values, tanh: (used) => { for (let i = 0; i < used; i++) values[i] = tanh(values[i]); } };
+}
+
+/**
  * A network that reads tokens one by one.
  * @param {Network} network
  */
 export function createStepper(network) {
   const { cell, hiddenSize: size, layers } = network;
+  const reset = new Float32Array(size);
   const isLstm = cell === "lstm" || cell === "mogrifier-lstm";
   /** Products of the first layer's input, which depend on the token alone. @type {Map<number, Float32Array>} */
   const firstInputs = new Map();
+  const { values, tanh: tanhOfFirst } = network.nativeTanh ?? loopTanh(4 * size);
   const maxCached = Math.floor(MAX_CACHED_NUMBERS / layers[0].bias.length);
 
-  /** @param {number} token */
+  const embedded = new Float32Array(network.embedding?.columns ?? 0);
+
+  /** Return the vector of a token, valid until the next one. @param {number} token */
   function embedding(token) {
-    const table = /** @type {Matrix} */ (network.embedding);
-    return Float32Array.from(
-      table.weight.subarray(token * table.columns, (token + 1) * table.columns), (weight) => weight * table.scale[token]);
+    const { columns, weight, scale } = /** @type {Matrix} */ (network.embedding);
+    for (let i = 0; i < columns; i++) embedded[i] = weight[token * columns + i] * scale[token];
+    return embedded;
   }
 
   /**
@@ -314,7 +346,7 @@ export function createStepper(network) {
     const known = firstInputs.get(token);
     if (known) return known;
     let gates;
-    if (network.embedding) gates = inputGates(layers[0], embedding(token));
+    if (network.embedding) gates = inputGates(layers[0], embedding(token)).slice();
     else {
       const { columns, weight, scale } = layers[0].input;
       gates = add(Float32Array.from(scale, (value, i) => weight[token * columns + i] * value), layers[0].bias);
@@ -333,17 +365,31 @@ export function createStepper(network) {
   function cellStep(layer, x, read, h, others) {
     if (!layer.recurrent) return linearStep(cell, layer, x, h);
     const recurrent = add(product(layer.recurrent, read), layer.biasHh);
-    const [c] = others;
     if (cell === "slstm") slstmStep(x, recurrent, h, others);
-    else if (cell === "rnn") for (let i = 0; i < size; i++) h[i] = tanh(f(x[i] + recurrent[i]));
-    else if (isLstm) {
-      for (let i = 0; i < size; i++) {
-        const [forget, candidate, out] = [i + size, i + 2 * size, i + 3 * size];
-        const kept = f(sigmoid(f(x[forget] + recurrent[forget])) * c[i]);
-        c[i] = kept + f(sigmoid(f(x[i] + recurrent[i])) * tanh(f(x[candidate] + recurrent[candidate])));
-        h[i] = sigmoid(f(x[out] + recurrent[out])) * tanh(c[i]);
-      }
-    } else gruStep(layer, x, read, h, recurrent);
+    else if (cell === "rnn") {
+      for (let i = 0; i < size; i++) values[i] = x[i] + recurrent[i];
+      tanhOfFirst(size);
+      for (let i = 0; i < size; i++) h[i] = values[i];
+    } else if (isLstm) lstmStep(x, recurrent, h, others[0]);
+    else gruStep(layer, x, read, h, recurrent);
+  }
+
+  /**
+   * @param {Float32Array} x
+   * @param {Float32Array} recurrent
+   * @param {Float32Array} h
+   * @param {Float32Array} c
+   */
+  function lstmStep(x, recurrent, h, c) {
+    const [candidate, out] = [2 * size, 3 * size];
+    for (let i = 0; i < 4 * size; i++) values[i] = f(x[i] + recurrent[i]) * (i >= candidate && i < out ? 1 : 0.5);
+    tanhOfFirst(4 * size);
+    for (let i = 0; i < size; i++) {
+      c[i] = f(gate(values[i + size]) * c[i]) + f(gate(values[i]) * values[i + candidate]);
+      values[i] = c[i];
+    }
+    tanhOfFirst(size);
+    for (let i = 0; i < size; i++) h[i] = gate(values[i + out]) * values[i];
   }
 
   /**
@@ -354,15 +400,17 @@ export function createStepper(network) {
    * @param {Float32Array} recurrent
    */
   function gruStep(layer, x, read, h, recurrent) {
-    const [r, n] = [new Float32Array(size), new Float32Array(size)];
-    for (let i = 0; i < size; i++) r[i] = sigmoid(f(x[i] + recurrent[i]));
+    for (let i = 0; i < 2 * size; i++) values[i] = f(x[i] + recurrent[i]) * 0.5; // of r and z
+    tanhOfFirst(2 * size);
     if (layer.recurrentN) {
-      const recurrentN = add(product(layer.recurrentN, r.map((value, i) => value * read[i])), layer.biasHh, 2 * size);
-      for (let i = 0; i < size; i++) n[i] = tanh(f(x[2 * size + i] + recurrentN[i]));
-    } else for (let i = 0; i < size; i++) n[i] = tanh(f(x[2 * size + i] + f(r[i] * recurrent[2 * size + i])));
+      for (let i = 0; i < size; i++) reset[i] = gate(values[i]) * read[i];
+      const recurrentN = add(product(layer.recurrentN, reset), layer.biasHh, 2 * size);
+      for (let i = 0; i < size; i++) values[i] = x[2 * size + i] + recurrentN[i];
+    } else for (let i = 0; i < size; i++) values[i] = x[2 * size + i] + f(gate(values[i]) * recurrent[2 * size + i]);
+    tanhOfFirst(size);
     for (let i = 0; i < size; i++) {
-      const z = sigmoid(f(x[size + i] + recurrent[size + i]));
-      h[i] = f(f(1 - z) * n[i]) + f(z * h[i]);
+      const z = gate(values[size + i]);
+      h[i] = f(f(1 - z) * values[i]) + f(z * h[i]);
     }
   }
 
