@@ -17,7 +17,8 @@ const visible = (text) => writeText(element("span", { className: "code" }), text
 function heading(token, index) {
   const bits = token.bits === null ? (token.isPrompt ? "part of the prompt" : "no bits known") : `${token.bits.toFixed(2)} bits`;
   const value = token.value === undefined ? "" : `, activation ${token.value.toFixed(2)}`;
-  return element("p", { className: "guess-title" }, `Character ${index + 1}: `, visible(token.text), `, ${bits}${value}`);
+  const noun = [...token.text].length > 1 && !token.isPrompt ? "Token" : "Character";
+  return element("p", { className: "guess-title" }, `${noun} ${index + 1}: `, visible(token.text), `, ${bits}${value}`);
 }
 
 /**
