@@ -46,7 +46,7 @@ function attentionMap({ source, target, weights }) {
       element("span", {}, " attends to "), write(element("b"), source[column], { max: 20 }),
       element("span", {}, ` ${percent(weights[row]?.[column])}`)],
   });
-  return element("figure", {}, element("h3", { textContent: "Attention" }), matrix.box, matrix.readout);
+  return element("figure", {}, element("h2", { textContent: "Attention" }), matrix.box, matrix.readout);
 }
 
 /**

@@ -38,8 +38,7 @@ export function showToken(panel, token, index, actions) {
   const guesses = token.guesses.map(({ text, probability, isPart }) => {
     const parts = [visible(text), element("span", { className: "number muted", textContent: percent(probability) })];
     if (!actions || isPart || text === "") return element("span", { className: "guess" }, ...parts);
-    const label = `Write on with ${text} instead, ${percent(probability)}`;
-    const button = element("button", { type: "button", className: "guess", ariaLabel: label, title: "Write on with this instead" }, ...parts);
+    const button = element("button", { type: "button", className: "guess", title: "Write on with this instead" }, ...parts);
     button.addEventListener("click", () => actions.onReplace(text));
     return button;
   });

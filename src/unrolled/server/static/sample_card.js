@@ -34,7 +34,7 @@ export function createSampleCard(number, content, { onCurrent, onFork, onContinu
   const goOn = element("button", { type: "button", textContent: "Continue" });
   const copy = element("button", { type: "button", className: "plain", textContent: "Copy" });
   const spoken = element("div", { className: "visually-hidden", role: "log" });
-  const title = element("h3", { textContent: `Sample ${number}` });
+  const title = element("h2", { textContent: `Sample ${number}` });
   const card = element("article", { className: "sample" },
     element("div", { className: "sample-head" }, title, note, copy, goOn), box, spoken);
   const view = createTokenText(box, { onCurrent, onEnter: onFork });
