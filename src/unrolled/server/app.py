@@ -11,7 +11,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -173,7 +173,7 @@ def make_app(services: Services, allowed_hosts: Collection[str] = (), api_key: s
     app = Starlette(
         routes=ROUTES,
         middleware=[Middleware(Security, allowed_hosts=allowed_hosts, api_key=api_key)],
-        exception_handlers=dict.fromkeys((ApiError, HTTPException, UnrolledError, Exception), handle_error),
+        exception_handlers=dict.fromkeys((ApiError, HTTPException, UnrolledError, ClientDisconnect, Exception), handle_error),
         lifespan=lifespan,
     )
     app.state.services = services

@@ -182,7 +182,8 @@ async def _prepare_prompt(completion: Completion, prompt: Prompt, seed: int, ser
         completion.num_prompt_tokens += len(all_ids) - 1
     echoed: list[TokenInfo] = []
     if body.echo and completion.filters.guesses is not None and prompt:
-        echoed = await asyncio.to_thread(prompt_tokens, model, prompt, completion.filters)
+        async with services.heavy_work:
+            echoed = await asyncio.to_thread(prompt_tokens, model, prompt, completion.filters)
     echo = "" if not body.echo else prompt if isinstance(prompt, str) else model.tokenizer.decode(prompt)
     lanes = []
     loop = asyncio.get_running_loop()
