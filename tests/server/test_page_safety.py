@@ -79,11 +79,19 @@ def hostile_answers() -> dict[str, Any]:
     metrics = {"step": [1.0, 2.0], "train_min": [1, 2], "train_max": [2, 3], "validation": [[1, 2]], "unit": HOSTILE[0]}
     samples = {"samples": [{"step": 1, "text": "\n".join(HOSTILE), "val_nats": 1}]}
     columns = [
-        {"name": text, "role": "source", "kind": text, "labels": HOSTILE if index == 3 else None, "examples": [text]}
+        {
+            "name": text, "role": "source", "kind": "label" if index == 3 else text,
+            "labels": HOSTILE if index == 3 else None, "examples": [text],
+        }
         for index, text in enumerate(HOSTILE[:4])
-    ]
+    ]  # fmt: skip
     attention = {"source": HOSTILE[:9], "target": HOSTILE[9:15], "weights": [[0.5] * 9] * 6}
-    answer = {"answer": HOSTILE[5], "probabilities": {text: 0.1 for text in HOSTILE[:12]}, "attention": attention}
+    answer: dict[str, Any] = {
+        "answer": HOSTILE[5],
+        "probabilities": {text: 0.1 for text in HOSTILE[:12]},
+        "attention": attention,
+    }
+    answer["steps"] = [[text, HOSTILE[-index]] for index, text in enumerate(HOSTILE[:40])]
     return {
         "GET /v1/models": {"data": models}, "POST /v1/completions": stream_of({"choices": [choice]}, "[DONE]"),
         "GET /api/runs": runs, "GET /api/events": stream_of({"run": HOSTILE[0]}, event="metrics"),

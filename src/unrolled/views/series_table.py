@@ -79,7 +79,7 @@ def step_columns(spec: TableSpec, predicted: str) -> list[str]:
 def step_rows(spec: TableSpec, rows: Iterator[tuple[Row, Prediction]], predicted: str) -> Iterator[dict[str, Any]]:
     """Yield a row for each step that is predicted, with its time; those of a forecast go on after the last step."""
     long, target = spec.long, spec.target
-    step_name = unused_name(STEP_COLUMN, (long and long.group_by, long and long.order_by))
+    step_name = unused_name(STEP_COLUMN, (long.group_by, long.order_by) if long else ())
     has_times = True
     for row, prediction in rows:
         if long is None or not len(prediction.values):
