@@ -93,8 +93,8 @@ ORDER = {
     "server": [
         "limits", "http_errors", "security", "http_protocol", "lanes", "lane_groups", "engine", "catalog", "requests", "frames",
         "run_log", "runs", "prompt_scores", "states", "trainings", "table_columns", "table_worker", "table_process", "services",
-        "predict_routes", "completions", "text_routes", "state_routes", "run_routes", "training_routes", "prometheus",
-        "openapi", "app", "run_server",
+        "predict_routes", "completions", "text_routes", "token_routes", "state_routes", "run_routes", "training_routes",
+        "prometheus", "openapi", "app", "run_server",
     ],
     "bench": ["peers", "workloads", "process", "busy", "languages", "learning"],
     "cli": ["json_output", "help", "parser", "alerts", "completion", "registry", "commands", "main"],

@@ -148,13 +148,37 @@ def test_the_openai_client_reads_every_answer(server: RunningServer) -> None:
     assert [len(choice.logprobs.token_logprobs or []) for choice in scores.choices if choice.logprobs] == [4, 1]
     with pytest.raises(openai.NotFoundError, match="POST /v1/completions"):
         client.chat.completions.create(model="letters", messages=[{"role": "user", "content": "ab"}])
-    with pytest.raises(openai.BadRequestError, match="token ids are not taken"):
-        client.completions.create(model="letters", prompt=[1, 2])
+    with pytest.raises(openai.BadRequestError, match="no token"):
+        client.completions.create(model="letters", prompt=[1, 2000])
     with pytest.raises(openai.BadRequestError, match="suffix"):
         client.completions.create(model="letters", prompt="ab", suffix="x")
     with pytest.raises(openai.NotFoundError, match="no model"):
         client.completions.create(model="../letters", prompt="ab")
     client.close()
+
+
+@pytest.mark.parametrize("model", ["letters", "bytes", "lines"])
+def test_token_ids_are_read_as_their_text(server: RunningServer, model: str) -> None:
+    """As vLLM's addresses give them, where lm-eval looks for a tokenizer; it sums the log-probabilities of the last tokens."""
+    text, post = "ab \u00e9\u65e5", server.client.post
+    made = post(
+        "/tokenize", json={"model": model, "prompt": text, "add_special_tokens": False, "return_token_strs": True}
+    ).json()
+    assert made["count"] == len(made["tokens"]) == len(made["token_strs"])
+    assert ("".join(made["token_strs"]), made["token_strs"][:2]) == (text, ["a", "b"])
+    assert post("/detokenize", json={"model": model, "tokens": made["tokens"]}).json() == {"prompt": text}
+    settings: dict[str, Any] = {"seed": 3, "max_tokens": 8, "temperature": 0, "logprobs": 1, "echo": True}
+    answers = [
+        complete(server.client, model=model, prompt=prompt, **settings) for prompt in (text, made["tokens"], [made["tokens"]])
+    ]
+    logprobs = [answer["choices"][0]["logprobs"]["token_logprobs"] for answer in answers]
+    assert logprobs[0] == logprobs[1] == logprobs[2]
+    assert len(logprobs[0]) == made["count"] + 8
+    assert answers[0]["usage"] == answers[1]["usage"]
+    begin = server.client.get("/tokenizer_info", params={"model": model}).json()["bos_token"]
+    assert len(post("/tokenize", json={"model": model, "prompt": begin}).json()["tokens"]) == 1
+    assert "give one" in post("/tokenize", json={"prompt": "a"}).json()["error"]["message"]
+    assert post("/detokenize", json={"model": model, "tokens": [100_000]}).status_code == 400
 
 
 def test_the_logprob_of_a_token_is_that_of_the_token(server: RunningServer, runs_folder: Path) -> None:
@@ -214,7 +238,9 @@ def test_a_frame_carries_all_that_came_since_the_last_and_few_are_sent(server: R
     [
         ({"bogus": 1}, "bogus"), ({"max_tokens": -1}, "max_tokens"), ({"max_tokens": 2.5}, "max_tokens"),
         ({"temperature": -0.1}, "temperature"), ({"top_p": 0}, "top_p"), ({"n": 65}, "n"), ({"prompt": 5}, "prompt"),
-        ({"prompt": [[1, 2]]}, "prompt"), ({"prompt": ["a"] * 40, "n": 2}, "n"), ({"best_of": 3}, "best_of"),
+        ({"prompt": [[1, -2]]}, "prompt"), ({"prompt": ["a", 1]}, "prompt"), ({"prompt": [["a"]]}, "prompt"),
+        ({"prompt": [9999]}, "prompt"), ({"prompt": ["a"] * 65}, "prompt"), ({"prompt": [1.5]}, "prompt"),
+        ({"prompt": ["a"] * 40, "n": 2}, "n"), ({"best_of": 3}, "best_of"),
         ({"logprobs": 6}, "logprobs"), ({"stop": ["a"] * 17}, "stop"), ({"seed": 2**63}, "seed"), ({"model": ""}, "model"),
         ({"presence_penalty": 0.5}, "presence_penalty"), ({"logit_bias": {"1": 2}}, "logit_bias"),
         ({"stream_options": {}}, "stream_options"), ({"max_tokens": 200_000, "logprobs": 1}, "max_tokens"),

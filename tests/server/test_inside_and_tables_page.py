@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import itertools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,9 +60,10 @@ def test_a_row_is_predicted(browser: Browser, page_server: LiveServer) -> None:
         assert page.inner_text("#table-fields label") == "word (text)"
         page.fill("#table-fields textarea", "abc")
         page.click("#table-button")
-        page.wait_for_selector(".answer-text", timeout=60_000)
+        page.wait_for_selector("#answer ruby", timeout=60_000)
         expected = page_server.post("/api/predict", {"model": "table", "rows": [{"word": "abc"}]})["answers"][0]
-        assert page.inner_text(".answer-text") == expected["answer"]
+        labels = [label for label, _ in itertools.groupby(expected["answer"])]
+        assert page.locator("#answer rt").all_inner_texts() == labels
 
 
 ATTENTION = {"source": ["a", " b", "c"], "target": ["x", "y"], "weights": [[0.2, 0.8, 0], [0.5, 0.2, 0.3]]}
@@ -153,3 +156,76 @@ def test_a_file_without_the_column_is_refused(browser: Browser, tmp_path: Path) 
         page.set_input_files("#table-file", path)
         page.wait_for_selector("#error:not([hidden])")
         assert page.inner_text("#error") == 'The file has no column "text", "place"; its first line names "a", "b".'
+
+
+def form_of(*columns: dict[str, Any], series: Any = None, answers: Any = ()) -> dict[str, Any]:
+    """Return the answers of a server with one model, of a table with these columns."""
+    full = [{"labels": None, "examples": [], **column} for column in columns]
+    return ANSWERS | {
+        "GET /api/models/colors": {"columns": full, "series": series},
+        "POST /api/predict": {"answers": list(answers)},
+    }
+
+
+IMAGE = {"kind": "image", "shape": [2, 2, 1], "low": 0.0, "high": 10.0}
+PNG_OF_GRAY = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="  # one pixel of 128
+
+
+@pytest.mark.slow
+def test_a_picture_is_read_and_shown(browser: Browser, tmp_path: Path) -> None:
+    (tmp_path / "gray.png").write_bytes(base64.b64decode(PNG_OF_GRAY))
+    (tmp_path / "text.png").write_text("no picture", "utf-8")
+    columns = ({"name": "before", "role": "source", **IMAGE}, {"name": "after", "role": "target", **IMAGE})
+    picture = {"answer": "[[0,10],[5,0]]", "probability": 0.1, "attention": ATTENTION | {"source": ["1"]}}
+    with open_served(browser, form_of(*columns, answers=[picture]), "#tables") as page:
+        page.set_input_files("#table-fields input[type=file]", tmp_path / "text.png")
+        page.wait_for_selector("#error:has-text('no picture that this browser can read')")
+        page.set_input_files("#table-fields input[type=file]", tmp_path / "gray.png")
+        page.wait_for_selector("#table-fields textarea:valid")
+        assert json.loads(page.input_value("#table-fields textarea")) == [[5.01961, 5.01961]] * 2
+        page.click("#table-button")
+        page.wait_for_selector("#answer canvas")
+        pixels = "[...document.querySelector('#answer canvas').getContext('2d').getImageData(0, 0, 2, 2).data]"
+        assert page.evaluate(pixels)[::4] == [0, 255, 128, 0]
+        assert page.locator("#answer .matrix-box").count() == 0  # over one step there is nothing to attend to
+
+
+@pytest.mark.slow
+def test_labels_stand_under_the_steps(browser: Browser) -> None:
+    columns = (
+        {"name": "words", "role": "source", "kind": "labels", "labels": ["a", "b"], "examples": ["a b a"]},
+        {"name": "tags", "role": "target", "kind": "labels", "labels": ["x", "y"]},
+    )
+    steps = [["Anna", "x"], ["Bell", "x"], ["left", "y"]]
+    with open_served(browser, form_of(*columns, answers=[{"answer": "x x y", "steps": steps}]), "#tables") as page:
+        assert (
+            page.get_attribute("#table-fields textarea", "placeholder") == "a b a"
+        )  # a label for each step is no choice of one
+        page.fill("#table-fields textarea", "Anna Bell left")
+        page.click("#table-button")
+        page.wait_for_selector("#answer ruby")
+        assert page.locator("#answer ruby > span").all_inner_texts() == ["Anna Bell", "left"]
+        assert page.locator("#answer rt").all_inner_texts() == ["x", "y"]
+
+
+@pytest.mark.slow
+def test_series_are_rows_in_and_rows_out(browser: Browser) -> None:
+    sent: list[Any] = []
+    columns = ({"name": "load", "role": "source", "kind": "numbers"}, {"name": "load", "role": "target", "kind": "numbers"})
+    series = {"group_by": None, "order_by": "time"}
+
+    def forecast(request: Request) -> dict[str, Any]:
+        sent.append(json.loads(request.post_data or "")["rows"])
+        return {"answers": [{"time": None, "step": step, "predicted": step / 2} for step in (1, 2)]}
+
+    with open_served(browser, form_of(*columns, series=series) | {"POST /api/predict": forecast}, "#tables") as page:
+        assert str(page.get_attribute("#table-fields textarea", "placeholder")).startswith("time,load")
+        page.fill("#table-fields textarea", "time;load\n1;2,5\n2;3\n")
+        page.click("#table-button")
+        page.wait_for_selector("#answers tbody tr >> nth=1")
+        assert sent == [[{"time": "1", "load": "2,5"}, {"time": "2", "load": "3"}]]
+        assert page.locator("#answers th").all_inner_texts() == ["time", "step", "predicted"]
+        assert page.locator("#answers tbody tr:last-child td").all_inner_texts() == ["", "2", "1"]
+        page.fill("#table-fields textarea", "time;load\n")
+        page.click("#table-button")
+        page.wait_for_selector("#error:has-text('There is no row')")

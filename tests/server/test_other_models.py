@@ -29,6 +29,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Any:
     )
     sounds = [{"x": [float(n % 7) for n in range(100)], "y": [float(n % 7) / 2 for n in range(100)]}]
     unrolled.train_table(sounds, "x:numbers", "y:numbers", out=str(folder / "sound"), **TINY)
+    tags = [{"words": ["a", "b", "a"][: 1 + n % 3], "tags": ["x", "y", "x"][: 1 + n % 3]} for n in range(2, 42)]
+    unrolled.train_table(tags, "words:labels", "tags:labels", out=str(folder / "tags"), **TINY)
     (folder.parent / "book.txt").write_text("the cat sat on the mat. " * 60, "utf-8")
     for name, cell in (("matrix", "mlstm"), ("slstm", "slstm"), ("mogrifier", "mogrifier-gru")):
         options = TINY | {"cell": cell, "bptt": 8, "init_from": "none"}
@@ -52,9 +54,35 @@ def test_several_source_columns_are_a_form_and_are_predicted(served: RunningServ
         assert "column" in refused.json()["error"]["message"]
 
 
-def test_series_are_refused_with_the_way(served: RunningServer) -> None:
-    refused = served.client.post("/api/predict", json={"model": "load", "rows": [{"load": [1, 2, 3]}]})
-    assert (refused.status_code, "use unrolled predict" in refused.text) == (400, True)
+def test_series_are_predicted_from_a_row_for_each_step(served: RunningServer) -> None:
+    details = served.client.get("/api/models/load").json()
+    assert details["series"] == {"group_by": None, "order_by": "step"}
+    rows = [{"step": str(n), "load": str(n % 12)} for n in range(100)]
+    answer = served.client.post("/api/predict", json={"model": "load", "rows": rows[::-1]})  # the times put them in order
+    table, predicted = unrolled.load_table(cast(Path, served.services.catalog.folder) / "load").predict_table(rows)
+    expected = [round(float(value), 4) for _, prediction in predicted for value in prediction.values[:, 0]]
+    steps = answer.json()["answers"]
+    assert [(step["step"], step["step_"]) for step in steps] == [(100.0, 1), (101.0, 2), (102.0, 3)]  # the time, and its place
+    assert [round(step["predicted"], 4) for step in steps] == pytest.approx(expected, abs=2e-4)
+    for wrong in (
+        {"texts": ["1"]},
+        {"rows": [{"load": {"a": 1}}]},
+        {"rows": [{"other": 1}]},
+        {"rows": [{"step": 1, "load": "/a.npy"}]},
+    ):
+        refused = served.client.post("/api/predict", json={"model": "load", **wrong})
+        assert refused.status_code == 400, refused.text
+
+
+def test_each_step_has_its_label(served: RunningServer) -> None:
+    [answer] = served.client.post("/api/predict", json={"model": "tags", "texts": ["b a b"]}).json()["answers"]
+    assert [step for step, _ in answer["steps"]] == ["b", "a", "b"]
+    assert [label for _, label in answer["steps"]] == answer["answer"].split()
+
+
+def test_examples_of_a_form_are_texts(served: RunningServer) -> None:
+    columns = served.client.get("/api/models/tags").json()["columns"]
+    assert [column["examples"][0] for column in columns] == ["a b a", "x y x"]
 
 
 def test_files_of_the_server_cannot_be_named(served: RunningServer, tmp_path: Path) -> None:

@@ -79,11 +79,19 @@ def hostile_answers() -> dict[str, Any]:
     metrics = {"step": [1.0, 2.0], "train_min": [1, 2], "train_max": [2, 3], "validation": [[1, 2]], "unit": HOSTILE[0]}
     samples = {"samples": [{"step": 1, "text": "\n".join(HOSTILE), "val_nats": 1}]}
     columns = [
-        {"name": text, "role": "source", "kind": text, "labels": HOSTILE if index == 3 else None, "examples": [text]}
+        {
+            "name": text, "role": "source", "kind": "label" if index == 3 else text,
+            "labels": HOSTILE if index == 3 else None, "examples": [text],
+        }
         for index, text in enumerate(HOSTILE[:4])
-    ]
+    ]  # fmt: skip
     attention = {"source": HOSTILE[:9], "target": HOSTILE[9:15], "weights": [[0.5] * 9] * 6}
-    answer = {"answer": HOSTILE[5], "probabilities": {text: 0.1 for text in HOSTILE[:12]}, "attention": attention}
+    answer: dict[str, Any] = {
+        "answer": HOSTILE[5],
+        "probabilities": {text: 0.1 for text in HOSTILE[:12]},
+        "attention": attention,
+    }
+    answer["steps"] = [[text, HOSTILE[-index]] for index, text in enumerate(HOSTILE[:40])]
     return {
         "GET /v1/models": {"data": models}, "POST /v1/completions": stream_of({"choices": [choice]}, "[DONE]"),
         "GET /api/runs": runs, "GET /api/events": stream_of({"run": HOSTILE[0]}, event="metrics"),
@@ -215,6 +223,43 @@ def test_controls_have_names_and_text_regions_are_announced(browser: Browser, pa
         )
         assert unnamed == []
         assert [tab.get_attribute("aria-controls") for tab in page.locator("[role=tab]").all()] == [f"panel-{n}" for n in TABS]
+
+
+FAULTS = """() => {
+  const visible = (element) => element.checkVisibility();
+  const name = (element) => `${element.localName}.${element.className || element.id}`;
+  const headings = [...document.querySelectorAll("h1, h2, h3, h4")].filter(visible);
+  const levels = headings.map((heading) => Number(heading.localName[1]));
+  const scrolls = (element) => element.scrollHeight > element.clientHeight + 1
+    && /auto|scroll/.test(getComputedStyle(element).overflowY);
+  const still = [...document.querySelectorAll("main *")].filter((element) => visible(element) && scrolls(element)
+    && element.tabIndex < 0 && !element.querySelector("a, button, input"));
+  const renamed = [...document.querySelectorAll("button[aria-label]")].filter((button) => visible(button)
+    && /[a-z]/i.test(button.innerText) && !button.ariaLabel.includes(button.innerText.trim()));
+  return [...levels.filter((level, at) => level > (levels[at - 1] ?? 0) + 1), ...still.map(name), ...renamed.map(name)];
+}"""
+"""Headings that skip a level, regions that scroll without the keyboard, and buttons whose name is not their text."""
+
+
+def test_headings_regions_and_buttons_are_as_screen_readers_need_them(browser: Browser, page_server: LiveServer) -> None:
+    (page_server.runs / "text" / "samples.jsonl").write_text(json.dumps({"step": 1, "text": "line\n" * 60}) + "\n", "utf-8")
+    with open_live(browser, page_server, size=(800, 500)) as page:
+        page.fill("#length", "900")
+        page.click("#write-button")
+        page.wait_for_selector("#stop[disabled]")
+        page.wait_for_selector(".token >> nth=700")
+        page.click(".token >> nth=3")
+        assert page.locator(".guess").count() == 5
+        assert page.evaluate(FAULTS) == []
+        page.click("#tab-learn")
+        page.click("[data-run=text] .run-name button")
+        page.wait_for_selector(".run-sample")
+        assert page.evaluate(FAULTS) == []
+        page.click("#tab-inside")
+        page.click("#inside-take")
+        page.click("#inside-button")
+        page.wait_for_selector(".view >> nth=4")
+        assert page.evaluate(FAULTS) == []
 
 
 def test_scripts_write_no_html() -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from support.servers import RunningServer, running_server, save_models
+from support.text_networks import CHARACTERS
 from support.texts import sentences
 from unrolled.errors import UsageError
 from unrolled.server import run_log
@@ -375,3 +376,10 @@ def test_a_resumed_training_is_shown_as_starting_and_a_failed_one_says_why(
     resume("kill -9 $$")
     assert "signal 9" in wait_for(fresh, "late", ("stopped",))["error"]
     assert (tmp_path / "begun").read_text("utf-8") == "begun\n" * 3
+
+
+def test_the_uniform_baseline_is_in_the_unit_of_the_losses(server: RunningServer) -> None:
+    """Per character: a model of bytes has none, since a character may be several bytes."""
+    baselines = {run["id"]: run["baselines"] for run in server.client.get("/api/runs").json()}
+    assert baselines["letters"] == {"uniform": pytest.approx(math.log2(len(CHARACTERS)))}
+    assert baselines["bytes"] == {}

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import random
 import socket
 import time
@@ -49,6 +50,7 @@ def request(method: str, path: str, *headers: str) -> bytes:
         ("10.1.2.3", 200), ("evil.example", 403), ("evil.example:8000", 403), ("localhost.evil.example", 403), ("", 403),
         ("127.0.0.1.evil.example", 403), ("localhost@evil.example", 403), ("evil.example/localhost", 403),
         ("localhost:x", 403), ("[::1", 403), ("0x7f.1.evil", 403),
+        ("[::1%25evil.example]", 403), ("2130706433", 403), ("0177.0.0.1", 403), ("localhost.", 200),
     ],
 )  # fmt: skip
 def test_only_addresses_and_known_names_are_answered(server: RunningServer, host: str, status: int) -> None:
@@ -332,6 +334,20 @@ def test_what_is_no_http_is_refused(server: RunningServer, content: bytes) -> No
     assert not answer or int(answer.split()[1]) in (200, 400, 403, 404, 413, 431), answer[:100]
     assert not answer or b" 5" not in answer.split(b"\r\n")[0]
     assert server.client.get("/health").status_code == 200
+
+
+def test_a_client_that_leaves_before_its_body_has_come_leaves_no_traceback(
+    server: RunningServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("uvicorn.error"), "handlers", [caplog.handler])
+    head = "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
+    for path in ("/v1/completions", "/api/uploads?name=a.txt", "/api/score", "/api/runs/letters/stop", "/tokenize"):
+        with server.socket() as connection:
+            connection.sendall(head.format(path).encode() + b'{"model"')
+            time.sleep(0.1)
+    time.sleep(0.3)
+    assert server.client.get("/health").status_code == 200
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
 
 
 def test_every_route_is_in_the_description_and_every_description_is_a_route(server: RunningServer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -222,3 +223,51 @@ def test_unknown_characters_a_model_that_is_gone_and_a_broken_connection_are_rep
         page.click("#write-button")
         page.wait_for_selector("text=The server does not answer: it was stopped, or the connection is lost.")
         page.wait_for_selector(IDLE)
+
+
+def tokens_of(*texts: str) -> dict[str, Any]:
+    """Return a frame with tokens, each of them two bits."""
+    guesses: dict[str, Any] = {"token_logprobs": [-2 * math.log(2)] * len(texts), "top_logprobs": [{}] * len(texts)}
+    return {"choices": [{"index": 0, "text": "", "logprobs": {"tokens": texts, **guesses}, "finish_reason": None}]}
+
+
+@pytest.mark.slow
+def test_a_text_goes_on_with_another_model_and_its_bytes_are_characters(browser: Browser) -> None:
+    model = {"kind": "text", "layers": 1, "hidden": 4, "cell": "lstm", "parameters": 9}
+    models = [{"id": name, "tokens": name, **model} for name in ("words", "bytes")]
+    replies = [tokens_of("the", " sun"), tokens_of("\\xe6", "\\x97", "\\xa5", "!")]
+    answers = {
+        "GET /v1/models": {"data": models}, "POST /api/state": {"state": "s"},
+        "POST /v1/completions": lambda request: stream_of(replies.pop(0), "[DONE]"),
+    }  # fmt: skip
+    with open_served(browser, answers) as page:
+        page.click("#write-button")
+        page.wait_for_selector(IDLE)
+        page.wait_for_selector(".token")
+        assert shown_text(page) == "the sun"
+        page.hover(".token >> nth=1")
+        assert page.inner_text(".guess-title").startswith("Token 2:")
+        page.select_option("#write-model", "bytes")
+        page.click("text=Continue")
+        page.wait_for_selector(".token >> nth=3")
+        assert shown_text(page) == "the sun\u65e5!"
+        page.hover(".token >> nth=2")
+        assert page.inner_text(".guess-title") == "Character 3: \u65e5, 6.00 bits"
+
+
+@pytest.mark.slow
+def test_a_long_prompt_is_a_few_elements_and_the_next_seed_is_another_text(browser: Browser, page_server: LiveServer) -> None:
+    prompt = "the fox sleeps. " * 2000
+    with open_live(browser, page_server) as page:
+        assert page.is_visible("#write-hint")
+        page.evaluate("text => { document.getElementById('prompt').value = text; }", prompt)
+        write(page, length=20, seed=4)
+        assert not page.is_visible("#write-hint")
+        assert page.locator(".token.prompt").count() == 2001
+        first = page_server.completion(prompt=prompt, max_tokens=20, temperature=0.8, seed=4)
+        assert shown_text(page)[-20:] == first
+        page.click("#next-seed")
+        page.wait_for_selector(".sample-head:has-text('seed 5, 20 tokens')")
+        page.wait_for_selector(IDLE)
+        assert shown_text(page)[-20:] == page_server.completion(prompt=prompt, max_tokens=20, temperature=0.8, seed=5) != first
+        assert "seed=5" in page.evaluate("location.hash")

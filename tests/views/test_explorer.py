@@ -187,7 +187,6 @@ def test_the_text_is_colored_by_the_unit(explorer: Page) -> None:
         assert steps == (39 if 8 <= position <= 20 else 1), position
     get_color = "e => getComputedStyle(e).backgroundColor"
     assert token_span(explorer, 10).evaluate(get_color) == "rgba(62, 188, 116, 0.95)"
-    assert token_span(explorer, 0).evaluate("e => getComputedStyle(e).unicodeBidi") == "isolate"
     tops = [token_span(explorer, position).bounding_box()["y"] for position in (44, 45, 46)]
     assert tops[0] == tops[1] < tops[2]
     assert token_span(explorer, 45).text_content() == "↵\n"

@@ -11,20 +11,31 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 import unrolled
 from unrolled.errors import UnrolledError
-from unrolled.server import completions, predict_routes, prometheus, run_routes, state_routes, text_routes, training_routes
+from unrolled.server import (
+    completions,
+    predict_routes,
+    prometheus,
+    run_routes,
+    state_routes,
+    text_routes,
+    token_routes,
+    training_routes,
+)
 from unrolled.server.http_errors import ApiError, handle_error
 from unrolled.server.openapi import describe_routes
 from unrolled.server.requests import (
     CompletionRequest,
+    DetokenizeRequest,
     PredictRequest,
     ScoreRequest,
     StateRequest,
+    TokenizeRequest,
     TraceRequest,
     TrainRequestBody,
 )
@@ -106,6 +117,8 @@ BODIES: dict[Callable[..., Any], type] = {
     completions.complete: CompletionRequest,
     text_routes.score: ScoreRequest,
     text_routes.trace: TraceRequest,
+    token_routes.tokenize: TokenizeRequest,
+    token_routes.detokenize: DetokenizeRequest,
     predict_routes.predict: PredictRequest,
     state_routes.create_state: StateRequest,
     training_routes.train: TrainRequestBody,
@@ -132,6 +145,9 @@ ROUTES = [
     Route("/api/train", training_routes.train, methods=["POST"]),
     Route("/api/uploads", training_routes.upload, methods=["POST"]),
     Route("/v1/completions", completions.complete, methods=["POST"]),
+    Route("/tokenizer_info", token_routes.tokenizer_info),
+    Route("/tokenize", token_routes.tokenize, methods=["POST"]),
+    Route("/detokenize", token_routes.detokenize, methods=["POST"]),
     Route("/api/cancel/{id}", cancel, methods=["POST"]),
     Route("/api/state", state_routes.create_state, methods=["POST"]),
     Route("/api/state", state_routes.take_in_state, methods=["PUT"]),
@@ -157,7 +173,7 @@ def make_app(services: Services, allowed_hosts: Collection[str] = (), api_key: s
     app = Starlette(
         routes=ROUTES,
         middleware=[Middleware(Security, allowed_hosts=allowed_hosts, api_key=api_key)],
-        exception_handlers=dict.fromkeys((ApiError, HTTPException, UnrolledError, Exception), handle_error),
+        exception_handlers=dict.fromkeys((ApiError, HTTPException, UnrolledError, ClientDisconnect, Exception), handle_error),
         lifespan=lifespan,
     )
     app.state.services = services

@@ -24,8 +24,8 @@ from unrolled.server.http_errors import ApiError
 from unrolled.server.lane_groups import zero_state
 from unrolled.server.lanes import Filters, Lane, Output, Piece, TokenInfo
 from unrolled.server.limits import MAX_LANES, MAX_LOGPROB_TOKENS, MAX_TOTAL_TOKENS, REQUEST_SECONDS
-from unrolled.server.prompt_scores import prompt_tokens
-from unrolled.server.requests import CompletionRequest, clamps_of, read_json
+from unrolled.server.prompt_scores import prompt_tokens, require_known_ids
+from unrolled.server.requests import CompletionRequest, Prompt, clamps_of, prompts_of, read_json
 from unrolled.server.services import Services
 
 DEFAULT_MAX_TOKENS = 16
@@ -116,8 +116,7 @@ async def complete(request: Request) -> ASGIApp:
 
 def check_fields(body: CompletionRequest) -> None:
     """Raise `ApiError` for fields that do not go together."""
-    num_prompts = len(body.prompt) if isinstance(body.prompt, list) else 1
-    lanes = num_prompts * (body.n or 1)
+    lanes = len(prompts_of(body)) * (body.n or 1)
     max_tokens = DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
     if lanes > MAX_LANES:
         raise ApiError(400, f"{lanes:,} samples are asked for, and at most {MAX_LANES} are drawn for one request.", "n")
@@ -148,38 +147,48 @@ async def _prepare(body: CompletionRequest, model: LoadedModel, services: Servic
     clamps = clamps_of(body.hold, model.network)
     given = {name: value for name in GENERATION_SETTINGS if (value := getattr(body, name)) is not None}
     filters = Filters(**{**model.generation_defaults, **given}, guesses=guesses_of(body), clamps=clamps)
-    prompts = body.prompt if isinstance(body.prompt, list) else [body.prompt or ""]
     seed = secrets.randbelow(MAX_DRAWN_SEED) if body.seed is None or body.seed < 0 else body.seed
     completion = Completion(body.request_id or f"cmpl-{secrets.token_hex(12)}", body, model, filters, [], int(time.time()))
     jobs = []
-    for prompt in prompts:
+    for prompt in prompts_of(body):
         jobs.append(await _prepare_prompt(completion, prompt, seed, services))
     return completion, [job for job in jobs if job.lanes]
 
 
-async def _prepare_prompt(completion: Completion, prompt: str, seed: int, services: Services) -> Job:
+async def _prompt_ids(model: LoadedModel, prompt: Prompt) -> tuple[list[int], dict[str, str]]:
+    """Return the ids of a prompt with what its text begins from, and the replacements of unknown characters."""
+    if not isinstance(prompt, str):
+        require_known_ids(model, prompt, "prompt")
+        begin = [model.tokenizer.bos_id] if model.tokenizer.eos_id is not None or not prompt else []
+        return [*begin, *prompt], {}
+    encode = functools.partial(encode_prompt, model.tokenizer, prompt)
+    is_short = len(prompt) <= SHORT_PROMPT_CHARS  # another thread takes longer to start
+    return encode() if is_short else await asyncio.to_thread(encode)
+
+
+async def _prepare_prompt(completion: Completion, prompt: Prompt, seed: int, services: Services) -> Job:
     """Add the choices of one prompt; return what the engine has to do for them."""
     body, model = completion.request, completion.model
     max_tokens = DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     if body.state is None:
-        is_short = len(prompt) <= SHORT_PROMPT_CHARS  # another thread takes longer to start
-        encode = functools.partial(encode_prompt, model.tokenizer, prompt)
-        ids, replaced = encode() if is_short else await asyncio.to_thread(encode)
+        ids, replaced = await _prompt_ids(model, prompt)
         state, all_ids = zero_state(model.network), np.array(ids, np.int64)
         completion.unknown += "".join(character for character in replaced if character not in completion.unknown)
         completion.num_prompt_tokens += len(ids) - int(not prompt or model.tokenizer.eos_id is not None)
     else:
-        state, all_ids = services.states.resume(body.state, model, prompt)
+        state, all_ids = services.states.resume(body.state, model, str(prompt))
         completion.num_prompt_tokens += len(all_ids) - 1
     echoed: list[TokenInfo] = []
     if body.echo and completion.filters.guesses is not None and prompt:
-        echoed = await asyncio.to_thread(prompt_tokens, model, prompt, completion.filters)
+        async with services.heavy_work:
+            echoed = await asyncio.to_thread(prompt_tokens, model, prompt, completion.filters)
+    echo = "" if not body.echo else prompt if isinstance(prompt, str) else model.tokenizer.decode(prompt)
     lanes = []
     loop = asyncio.get_running_loop()
     for sample in range(body.n or 1):
         lane = Lane(model.tokenizer, seed + sample, completion.filters, max_tokens, stop, Output(loop))
-        choice = Choice(len(completion.choices), lane, prompt if body.echo else "", echoed)
+        choice = Choice(len(completion.choices), lane, echo, echoed)
         completion.choices.append(choice)
         if max_tokens == 0:
             lane.finish("length")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
 from unrolled.errors import DataError, ModelError, StorageError, UnrolledError, UsageError, is_out_of_memory
@@ -61,6 +61,8 @@ def to_api_error(error: Exception) -> ApiError:
         return ApiError(404, NOTHING_THERE, code="unknown_url")
     if isinstance(error, HTTPException):
         return ApiError(error.status_code, str(error.detail) + ".", headers=error.headers)
+    if isinstance(error, ClientDisconnect):  # nobody reads the answer, and it is no fault of the server
+        return ApiError(400, "The connection was closed before the whole body had come.")
     if isinstance(error, UnrolledError):
         return ApiError(next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 400), str(error))
     if is_out_of_memory(error):

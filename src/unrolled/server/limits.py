@@ -31,6 +31,9 @@ MAX_TRACE_VALUES = 2_000_000
 MAX_ROWS = 1000
 """Rows of one prediction."""
 
+MAX_STEPS = 20_000
+"""Rows of one prediction of a model of series, which have one for each step."""
+
 MAX_NAME_CHARS = 128
 MAX_UNSENT_CHARS = 16_384
 """Text of a lane that its reader has not taken, from which on the lane waits."""

@@ -18,6 +18,7 @@ PARAMETERS: dict[str, dict[str, str]] = {
     "/api/runs/{id}/metrics": {"columns": "pixels of the chart", "from": "first step"},
     "/api/runs/{id}/samples": {"last": "number of samples"},
     "/api/events": {"run": "id of a run; may be repeated; without it, all runs"},
+    "/tokenizer_info": {"model": "id of a model; without it, the only one"},
     "/api/uploads": {"name": "name of the file"},
 }
 """Query parameters by path."""

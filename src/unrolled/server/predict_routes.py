@@ -7,7 +7,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from unrolled.server.catalog import ModelEntry
 from unrolled.server.http_errors import ApiError
+from unrolled.server.limits import MAX_ROWS
 from unrolled.server.requests import PredictRequest, read_json
 from unrolled.server.services import Services
 from unrolled.server.table_columns import source_columns
@@ -21,7 +23,9 @@ async def predict(request: Request) -> Response:
     if (body.rows is None) is (body.texts is None):
         raise ApiError(400, "One of rows and texts is expected.", "rows")
     if (entry.header.get("spec") or {}).get("long"):
-        raise ApiError(400, "This model reads a table with one row per step: use unrolled predict.", "model")
+        return await _predict_series(services, entry, body)
+    if len(body.rows or ()) > MAX_ROWS:
+        raise ApiError(400, f"rows has more than {MAX_ROWS:,}: send them in parts.", "rows")
     names = [str(column.get("name")) for column in source_columns(entry)]
     if body.texts is not None and len(names) > 1:
         raise ApiError(400, f"The model reads {len(names)} columns, {', '.join(names)}: send rows.", "texts")
@@ -33,6 +37,15 @@ async def predict(request: Request) -> Response:
             raise ApiError(400, "Values are texts, numbers, or lists of numbers.", "rows")
     values = [row[names[0]] if len(names) == 1 else {name: row[name] for name in names} for row in rows]
     return JSONResponse({"answers": await services.table_worker.predict(entry, values)})
+
+
+async def _predict_series(services: Services, entry: ModelEntry, body: PredictRequest) -> Response:
+    """Return the answers to a table with one row per step: a row for each step that is predicted, or for each series."""
+    if body.rows is None:
+        raise ApiError(400, "The model reads a table with one row per step: send rows.", "texts")
+    if not all(_is_value(value) or value is None for row in body.rows for value in row.values()):
+        raise ApiError(400, "Values are texts, numbers, or lists of numbers.", "rows")
+    return JSONResponse({"answers": await services.table_worker.predict(entry, body.rows)})
 
 
 def _is_value(value: Any) -> bool:

@@ -12,18 +12,18 @@ from unrolled.server.catalog import LoadedModel
 from unrolled.server.http_errors import ApiError
 from unrolled.server.lanes import Filters, TokenInfo, log_softmax
 from unrolled.server.limits import MAX_LOGPROB_TOKENS
-from unrolled.text.tokenized_text import TokenizedText
+from unrolled.server.requests import Prompt
+from unrolled.text.tokenized_text import TokenizedText, from_ids
 
 CHUNK_TOKENS = 1024
 
 
-def score_tokens(model: LoadedModel, text: str, filters: Filters) -> list[TokenInfo]:
+def score_tokens(model: LoadedModel, tokenized: TokenizedText, filters: Filters) -> list[TokenInfo]:
     """Return the tokens of a text, each with its log-probability given all before it, in nats.
 
     The first token of a text that is no document has no context, and so no log-probability. A character that the model does not
     know has the log-probability of one of all code points, as in `unrolled score`.
     """
-    tokenized = model.session.tokenize(text)
     if len(tokenized) > MAX_LOGPROB_TOKENS:
         raise ApiError(400, f"The text has {len(tokenized):,} tokens, and at most {MAX_LOGPROB_TOKENS:,} are scored: cut it.")
     scorer = model.session.scoring_model(filters.clamps)
@@ -50,7 +50,23 @@ def _scored(scorer: LanguageModel, tokenized: TokenizedText, strings: list[str],
     return tokens
 
 
-def prompt_tokens(model: LoadedModel, prompt: str, filters: Filters) -> list[TokenInfo]:
+def require_known_ids(model: LoadedModel, ids: list[int], param: str) -> None:
+    """Raise `ApiError` 400 for a token id that the model does not have."""
+    if ids and not 0 <= min(ids) <= max(ids) < model.network.vocab_size:
+        raise ApiError(
+            400, f"{param} has an id that is no token: the model has those from 0 to {model.network.vocab_size - 1}.", param
+        )
+
+
+def tokenized_prompt(model: LoadedModel, prompt: Prompt) -> TokenizedText:
+    """Return a prompt as it is echoed: a text, or its ids, which begin as a document does if the model has documents."""
+    if isinstance(prompt, str):
+        return model.session.tokenize(prompt)
+    begin = [] if model.tokenizer.eos_id is None else [model.tokenizer.eos_id]
+    return from_ids(model.tokenizer, model.session.saved.documents, np.array([*begin, *prompt], np.int64))
+
+
+def prompt_tokens(model: LoadedModel, prompt: Prompt, filters: Filters) -> list[TokenInfo]:
     """Return the tokens of a prompt that is echoed; the first one has no log-probability, as OpenAI's."""
-    tokens = score_tokens(model, prompt, filters)
+    tokens = score_tokens(model, tokenized_prompt(model, prompt), filters)
     return [TokenInfo(tokens[0].text, None), *tokens[1:]] if tokens else []

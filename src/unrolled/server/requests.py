@@ -22,6 +22,7 @@ from unrolled.server.limits import (
     MAX_ROWS,
     MAX_SAMPLES,
     MAX_SCORE_CHARS,
+    MAX_STEPS,
     MAX_STOP_CHARS,
     MAX_STOP_STRINGS,
     MAX_TOKENS,
@@ -35,6 +36,11 @@ Probability = Annotated[float, Meta(ge=0, le=1)]
 StopString = Annotated[str, Meta(max_length=MAX_STOP_CHARS)]
 Zero = Annotated[float, Meta(ge=0, le=0)]
 Index = Annotated[int, Meta(ge=0, le=65535)]
+
+
+TokenIds = Annotated[list[Annotated[int, Meta(ge=0, le=2**31 - 1)]], Meta(max_length=MAX_BODY_BYTES)]
+Prompt = str | list[int]
+"""A text, or its tokens."""
 
 
 class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
@@ -64,7 +70,7 @@ class CompletionRequest(msgspec.Struct, forbid_unknown_fields=True):
     """`POST /v1/completions`: OpenAI's fields, and some of this server. Penalties, biases and suffixes do not exist here."""
 
     model: Name
-    prompt: str | Annotated[list[str], Meta(min_length=1, max_length=MAX_PROMPTS)] | None = None
+    prompt: str | Annotated[list[str | int | list[int]], Meta(min_length=1, max_length=MAX_BODY_BYTES)] | None = None
     max_tokens: Annotated[int, Meta(ge=0, le=MAX_TOKENS)] | None = None
     temperature: Annotated[float, Meta(ge=0, le=1e6)] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
@@ -89,6 +95,23 @@ class CompletionRequest(msgspec.Struct, forbid_unknown_fields=True):
     logit_bias: Annotated[dict[str, float], Meta(max_length=0)] | None = None
 
 
+def prompts_of(body: CompletionRequest) -> list[Prompt]:
+    """Return the prompts: one text or the ids of one, or several. Raises `ApiError` 400 for a mixture."""
+    prompts = body.prompt if isinstance(body.prompt, list) else [body.prompt or ""]
+    if any(isinstance(prompt, int) for prompt in prompts):
+        ids = [prompt for prompt in prompts if isinstance(prompt, int)]
+        if len(ids) < len(prompts):
+            raise ApiError(
+                400, "prompt has token ids and texts side by side: send one list of ids, or a list of prompts.", "prompt"
+            )
+        return [ids]
+    if len(prompts) > MAX_PROMPTS:
+        raise ApiError(
+            400, f"prompt has {len(prompts):,} prompts, and at most {MAX_PROMPTS} are answered: send less.", "prompt"
+        )
+    return [prompt for prompt in prompts if not isinstance(prompt, int)]
+
+
 class ScoreRequest(msgspec.Struct, forbid_unknown_fields=True):
     """`POST /api/score`."""
 
@@ -107,11 +130,11 @@ class TraceRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """`POST /api/predict`: source values as texts, or rows of which the source column is read."""
+    """`POST /api/predict`: source values as texts, or rows of which the source column is read; of series, a row per step."""
 
     model: Name
     texts: Annotated[list[str], Meta(min_length=1, max_length=MAX_ROWS)] | None = None
-    rows: Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=MAX_ROWS)] | None = None
+    rows: Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=MAX_STEPS)] | None = None
 
 
 class StateRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -122,6 +145,24 @@ class StateRequest(msgspec.Struct, forbid_unknown_fields=True):
     state: StateId | None = None
     text: str = ""
     hold: HeldUnit | Annotated[list[HeldUnit], Meta(max_length=16)] | None = None
+
+
+class TokenizeRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """`POST /tokenize`; without a model, the only one is meant."""
+
+    prompt: Annotated[str, Meta(max_length=MAX_SCORE_CHARS)]
+    model: Name | None = None
+    add_special_tokens: bool | None = None
+    """There are none: a prompt of ids is read as its text is."""
+
+    return_token_strs: bool | None = None
+
+
+class DetokenizeRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """`POST /detokenize`; without a model, the only one is meant."""
+
+    tokens: TokenIds
+    model: Name | None = None
 
 
 class TrainRequestBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -138,7 +179,7 @@ _PARAM = re.compile(r"`\$\.?([A-Za-z_]\w*)")
 _UNKNOWN = re.compile(r"unknown field `(.*)`", re.S)
 _PLACE = re.compile(r" - at `(.*)`$", re.S)
 ADVICE = {
-    "prompt": "send a text or a list of texts; token ids are not taken",
+    "prompt": "send a text, a list of texts, or token ids as /tokenize gives them",
     "presence_penalty": "there are no penalties here: leave it out",
     "frequency_penalty": "there are no penalties here: leave it out",
     "logit_bias": "there are no biases here: leave it out",

@@ -19,7 +19,6 @@ from unrolled.server.catalog import Catalog
 from unrolled.server.run_log import RunLog
 
 LOCK_LINE = re.compile(r"^\d+: FLOCK\s+\S+\s+WRITE\s+(\d+)\s+\S+:(\d+)\s", re.M)
-TOKENS_OF_BYTES = 256
 
 
 def lock_owners() -> dict[int, int]:
@@ -155,14 +154,16 @@ class RunFacts:
         return max((int(name[5:]) for name in names if name.startswith("step-") and name[5:].isdecimal()), default=-1)
 
     def _baselines(self, header: dict[str, Any] | None, scale: float) -> dict[str, float]:
-        """Return the losses of simple models: those of the log, and of the uniform distribution over the tokens of a text."""
+        """Return the losses of simple models: those of the log, and of the uniform distribution over the characters of a text.
+
+        Losses are per character, and how many tokens of another kind a character has is not known here.
+        """
         measured = {name: nats * scale for name, nats in self.log.baseline_nats.items()}
         tokenizer = (header or {}).get("tokenizer")
-        if self.is_table or not isinstance(tokenizer, dict):
+        tokens = tokenizer.get("tokens") if isinstance(tokenizer, dict) and tokenizer.get("kind") == "characters" else None
+        if self.is_table or not isinstance(tokens, str | list):
             return measured
-        tokens = tokenizer.get("tokens")
-        size = len(tokens) if isinstance(tokens, str | list) else TOKENS_OF_BYTES
-        return {"uniform": math.log(max(1, size)) * scale, **measured}
+        return {"uniform": math.log(max(1, len(tokens))) * scale, **measured}
 
     def _time_of(self, name: str) -> float | None:
         try:

@@ -91,7 +91,7 @@ class Security:
             _ = urlsplit(f"//{host}").port
         except ValueError:
             return False
-        if any(c in host for c in "@/?#\\ ,"):
+        if any(c in host for c in "@/?#\\ ,%"):
             return False
         try:
             ipaddress.ip_address(name)

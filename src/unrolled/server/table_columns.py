@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def table_columns(entry: ModelEntry) -> list[dict[str, Any]]:
         columns.append({
             "name": column.get("name"), "role": role, "kind": column.get("kind"),
             "labels": labels if isinstance(labels, list) else None, "examples": [],
+            **{name: column[name] for name in ("shape", "low", "high") if column.get("kind") == "image"},
         })  # fmt: skip
     for example in _example_rows(entry.path.parent, columns):
         for column, text in zip(columns, example, strict=True):
@@ -35,9 +37,13 @@ def table_columns(entry: ModelEntry) -> list[dict[str, Any]]:
 
 
 def _example_rows(run_path: Path, columns: list[dict[str, Any]]) -> list[list[str]]:
-    """Return the first rows of the table that the run learned from; none if it is gone, or its cells are names of files."""
+    """Return the first rows of the table that the run learned from; none if it is gone, or its cells are names of files.
+
+    A built-in table has none: the packages that make its rows take seconds, and more memory than the server.
+    """
     from unrolled.checkpoints.run_data import load_request
     from unrolled.checkpoints.run_dir import Run
+    from unrolled.datasets.tables import is_builtin_table
     from unrolled.errors import UnrolledError
     from unrolled.tables.step_arrays import names_file
     from unrolled.tables.table_files import open_table
@@ -45,17 +51,28 @@ def _example_rows(run_path: Path, columns: list[dict[str, Any]]) -> list[list[st
 
     try:
         request, _ = load_request(Run.open(run_path))
+        if is_builtin_table(request.inputs[0]):
+            return []
         table = open_table(request.inputs[0], format=TableFormat(request.table.header, request.data.encoding))
         names = [table.find_column(str(column["name"])) for column in columns]
         rows = []
         for _, row in table.rows():
-            texts = [row.get(name) for name in names]
+            texts = [_example_text(row.get(name)) for name in names]
             if any(names_file(text) for text in texts):  # the server opens none
                 return []
-            if all(isinstance(text, str) and 0 < len(text) <= MAX_EXAMPLE_CHARS for text in texts):
-                rows.append([str(text) for text in texts])
+            if all(0 < len(text) <= MAX_EXAMPLE_CHARS for text in texts):
+                rows.append(texts)
             if len(rows) == MAX_EXAMPLES:
                 break
         return rows
     except (UnrolledError, OSError, ImportError, IndexError):
         return []
+
+
+def _example_text(value: Any) -> str:
+    """Return a cell as a person writes it into a form: words, or a list of numbers; an empty text for what has no such form."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
+        return " ".join(value)
+    return json.dumps(value) if isinstance(value, int | float | list) else ""

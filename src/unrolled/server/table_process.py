@@ -25,7 +25,7 @@ class TableWorker:
         self._lock = asyncio.Lock()
 
     async def predict(self, entry: ModelEntry, values: list[Any]) -> list[dict[str, Any]]:
-        """Return the answers to source values. Raises `ApiError` for values that the model cannot read."""
+        """Return the answers to source values, or to the rows of series. Raises `ApiError` for what the model cannot read."""
         request = {"path": str(entry.path.resolve()), "values": values, "attention": len(values) <= ATTENTION_ROWS}
         async with self._lock:
             try:

@@ -14,8 +14,10 @@ from typing import Any
 from unrolled.errors import UnrolledError
 from unrolled.evaluation.predictor import Prediction
 from unrolled.models.table import TableModel
-from unrolled.options import MachineOptions
+from unrolled.options import MachineOptions, PredictOptions
 from unrolled.tables.cell_values import Cell
+from unrolled.views.prediction_writer import PREDICTED_COLUMN, json_value, prediction_cells
+from unrolled.views.series_table import step_rows
 
 MAX_LOADED_MODELS = 4
 MAX_LABELS = 1000
@@ -27,7 +29,10 @@ def main() -> None:
     models: OrderedDict[tuple[str, int], TableModel] = OrderedDict()
     for line in sys.stdin:
         try:
-            answer: dict[str, Any] = {"answers": _predict(models, json.loads(line))}
+            request = json.loads(line)
+            model = _load(models, Path(request["path"]))
+            work = _predict if model.spec.long is None else _predict_series
+            answer: dict[str, Any] = {"answers": work(model, request)}
         except UnrolledError as error:
             answer = {"error": str(error)}
         except Exception as error:  # the process goes on with the next request
@@ -35,14 +40,32 @@ def main() -> None:
         print(json.dumps(answer), flush=True)
 
 
-def _predict(models: OrderedDict[tuple[str, int], TableModel], request: dict[str, Any]) -> list[dict[str, Any]]:
-    model = _load(models, Path(request["path"]))
+def _predict_series(model: TableModel, request: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the cells of each step that is predicted, or of each series; the values are the rows of a table of steps."""
+    spec = model.spec
+    _, rows = model.predict_table(request["values"])
+    if spec.is_stream:
+        cells = list(step_rows(spec, rows, PREDICTED_COLUMN))
+    else:
+        name, options = spec.long and spec.long.group_by, PredictOptions()
+        cells = [
+            ({name: row.get(name)} if name else {}) | prediction_cells(spec, prediction, options, number)
+            for number, (row, prediction) in enumerate(rows, 1)
+        ]
+    return [{column: json_value(value) for column, value in row.items()} for row in cells]
+
+
+def _predict(model: TableModel, request: dict[str, Any]) -> list[dict[str, Any]]:
     values = request["values"]
-    answers = [_to_json(model, prediction) for prediction in model.predictions(values)]
+    predictions = model.predictions(values)
+    answers = [_to_json(model, prediction) for prediction in predictions]
     has_map = model.spec.mode.output != "single" and not model.spec.others
     if request["attention"] and has_map:
         for answer, value in zip(answers, values, strict=True):
             answer["attention"] = _attention(model, value)
+    if request["attention"] and model.spec.mode.output == "aligned" and not model.spec.others:
+        for answer, value, prediction in zip(answers, values, predictions, strict=True):
+            answer["steps"] = _labelled_steps(model, value, prediction)
     return answers
 
 
@@ -66,6 +89,15 @@ def _to_json(model: TableModel, prediction: Prediction) -> dict[str, Any]:
     return {
         "answer": prediction.text, "probability": prediction.probability, "probabilities": probabilities, "attention": None
     }  # fmt: skip
+
+
+def _labelled_steps(model: TableModel, value: Any, prediction: Prediction) -> list[list[str]] | None:
+    """Return each step of the source with its label; None if the target is no label, or the source has no texts."""
+    labels = getattr(model.spec.target, "labels", None)
+    steps = model.spec.source.cell_tokens(Cell(value, "value", folder=None))
+    if not labels or len(steps) != len(prediction.values):
+        return None
+    return [[step, labels[int(label)]] for step, label in zip(steps, prediction.values, strict=True)]
 
 
 def _attention(model: TableModel, value: Any) -> dict[str, Any] | None:

@@ -44,7 +44,7 @@ async def _read_with_model(request: Request, body_type: type[Any], work: Callabl
 
 
 def _score(model: LoadedModel, body: ScoreRequest) -> bytes:
-    tokens = score_tokens(model, body.text, Filters(guesses=body.guesses))
+    tokens = score_tokens(model, model.session.tokenize(body.text), Filters(guesses=body.guesses))
     bits = [None if token.logprob is None else -token.logprob / math.log(2) for token in tokens]
     num_chars = sum(1 for token, value in zip(tokens, bits, strict=True) if token.text and value is not None)
     total = math.fsum(value for value in bits if value is not None)
@@ -105,6 +105,7 @@ async def model_details(request: Request) -> Response:
     }  # fmt: skip
     if entry.kind == "table":
         facts["columns"] = await asyncio.to_thread(table_columns, entry)
+        facts["series"] = (header.get("spec") or {}).get("long")
     else:
         tokens = (header.get("tokenizer") or {}).get("tokens")
         facts["vocabulary"] = tokens if isinstance(tokens, str) else None  # of tokens with several characters: none

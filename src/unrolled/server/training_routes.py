@@ -50,8 +50,6 @@ async def upload(request: Request) -> Response:
         shutil.rmtree(path.parent, ignore_errors=True)
         if isinstance(error, TimeoutError):
             raise ApiError(408, f"No byte came for {BODY_SECONDS:g} seconds.", code="body_too_slow") from error
-        if isinstance(error, ClientDisconnect):
-            return Response(status_code=400)
         if isinstance(error, OSError):
             raise storage_error(error, path, "write") from error
         raise

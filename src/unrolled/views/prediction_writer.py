@@ -22,7 +22,7 @@ from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.step_arrays import parse_steps
 from unrolled.tables.table_files import Table
-from unrolled.views.series_table import number_cells, number_columns, step_columns, step_rows
+from unrolled.views.series_table import number_cells, number_columns, step_columns, step_rows, unused_name
 
 PredictedRows = Iterator[tuple[Row, Prediction]]
 PREDICTED_COLUMN, PROBABILITY_COLUMN = "predicted", "probability"
@@ -98,13 +98,6 @@ def new_columns(spec: TableSpec, options: PredictOptions) -> list[str]:
     for rank in range(2, options.count + 1):
         columns += [f"{PREDICTED_COLUMN}_{rank}", f"{PROBABILITY_COLUMN}_{rank}"]
     return columns
-
-
-def unused_name(name: str, columns: tuple[str, ...]) -> str:
-    """Return the name of a new column: one that the table does not have."""
-    while name in columns:
-        name += "_"
-    return name
 
 
 def prediction_cells(spec: TableSpec, prediction: Prediction, options: PredictOptions, number: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,13 @@ def _rounded(values: Any) -> Any:
     return float(f"{values:.7g}") if values.ndim == 0 else [float(f"{value:.7g}") for value in values.tolist()]
 
 
+def unused_name(name: str, columns: Collection[str | None]) -> str:
+    """Return the name of a new column: one that the table does not have."""
+    while name in columns:
+        name += "_"
+    return name
+
+
 def step_columns(spec: TableSpec, predicted: str) -> list[str]:
     """Return the columns of the predictions of a long table."""
     long, target = spec.long, spec.target
@@ -65,13 +72,14 @@ def step_columns(spec: TableSpec, predicted: str) -> list[str]:
     columns = [long.group_by] if long.group_by else []
     if spec.is_stream:
         columns += [long.order_by] if long.order_by else []
-        columns += [STEP_COLUMN]
+        columns += [unused_name(STEP_COLUMN, columns)]
     return columns + (number_columns(target, predicted) if isinstance(target, NumbersColumn) else [predicted])
 
 
 def step_rows(spec: TableSpec, rows: Iterator[tuple[Row, Prediction]], predicted: str) -> Iterator[dict[str, Any]]:
     """Yield a row for each step that is predicted, with its time; those of a forecast go on after the last step."""
     long, target = spec.long, spec.target
+    step_name = unused_name(STEP_COLUMN, (long.group_by, long.order_by) if long else ())
     has_times = True
     for row, prediction in rows:
         if long is None or not len(prediction.values):
@@ -91,7 +99,7 @@ def step_rows(spec: TableSpec, rows: Iterator[tuple[Row, Prediction]], predicted
             cells: dict[str, Any] = dict(first)
             if long.order_by:
                 cells[long.order_by] = times[step] if step < len(times) else None
-            cells[STEP_COLUMN] = step + 1
+            cells[step_name] = step + 1
             if isinstance(target, NumbersColumn):
                 bands = None if prediction.quantiles is None else prediction.quantiles[:, step]
                 cells |= number_cells(target, predicted, values[step], bands)

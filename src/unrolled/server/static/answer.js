@@ -6,10 +6,12 @@ import { Matrix } from "./report/matrix.js";
 import { element } from "./shared/dom.js";
 
 /** @typedef {{ source: string[], target: string[], weights: number[][] }} Attention */
-/** @typedef {{ answer: unknown, probability?: number | null, probabilities?: Record<string, number> | null, attention?: Attention | null }} Answer */
+/** @typedef {import("./table_form.js").Column} Column */
+/** @typedef {{ steps?: [string, string][] | null, answer: unknown, probability?: number | null, probabilities?: Record<string, number> | null, attention?: Attention | null }} Answer */
 
 const MAX_BARS = 12;
 const MAX_SHOWN = 10_000;
+const MAX_SHOWN_STEPS = 2000;
 
 /** @param {unknown} answer */
 export const textOfAnswer = (answer) => (typeof answer === "string" ? answer : JSON.stringify(answer));
@@ -19,7 +21,7 @@ export const textOfAnswer = (answer) => (typeof answer === "string" ? answer : J
  * @param {unknown} answer
  * @param {string} className
  */
-export function answerBox(answer, className) {
+function answerBox(answer, className) {
   const text = textOfAnswer(answer).slice(0, MAX_SHOWN);
   return text ? multilineText(text, className) : element("div", { className }, dataText(""));
 }
@@ -44,19 +46,59 @@ function attentionMap({ source, target, weights }) {
       element("span", {}, " attends to "), write(element("b"), source[column], { max: 20 }),
       element("span", {}, ` ${percent(weights[row]?.[column])}`)],
   });
-  return element("figure", {}, element("h3", { textContent: "Attention" }), matrix.box, matrix.readout);
+  return element("figure", {}, element("h2", { textContent: "Attention" }), matrix.box, matrix.readout);
+}
+
+/**
+ * Return the picture that is an answer; null if it is none.
+ * @param {unknown} answer rows of values, or of lists of values, as JSON
+ * @param {Column | undefined} target
+ */
+function pictureOf(answer, target) {
+  if (target?.kind !== "image" || !target.shape || typeof answer !== "string") return null;
+  const [[height, width, channels], low, high] = [target.shape, target.low ?? 0, target.high ?? 255];
+  const values = /** @type {number[]} */ (JSON.parse(answer).flat(2));
+  if (values.length !== height * width * channels) return null;
+  const canvas = element("canvas", { width, height, className: "picture", role: "img", ariaLabel: `Picture of ${height} x ${width} pixels` });
+  const image = new ImageData(width, height);
+  for (let pixel = 0; pixel < height * width; pixel++) {
+    const levels = values.slice(pixel * channels, (pixel + 1) * channels).map((value) => (value - low) / (high - low || 1) * 255);
+    image.data.set(channels < 3 ? [levels[0], levels[0], levels[0], levels[1] ?? 255] : [...levels.slice(0, 3), levels[3] ?? 255], 4 * pixel);
+  }
+  canvas.getContext("2d")?.putImageData(image, 0, 0);
+  return canvas;
+}
+
+/**
+ * Return the steps of a row with their labels under them; adjacent steps with the same label are one.
+ * @param {[string, string][]} steps
+ */
+function labelledText(steps) {
+  const isSpaced = steps.some(([step]) => [...step].length > 1);
+  /** @type {[string[], string][]} */
+  const runs = [];
+  for (const [step, label] of steps.slice(0, MAX_SHOWN_STEPS)) {
+    const last = runs.at(-1);
+    if (last && last[1] === label) last[0].push(step);
+    else runs.push([[step], label]);
+  }
+  const parts = runs.map(([texts, label]) => element("ruby", {},
+    write(element("span", { className: "code" }), texts.join(isSpaced ? " " : ""), { max: 2000 }), write(element("rt"), label, { max: 40 })));
+  return element("p", { className: "labelled" }, ...parts.flatMap((part) => [part, " "]));
 }
 
 /**
  * @param {HTMLElement} container
  * @param {Answer} answer
  * @param {string} asked the row as one text
+ * @param {Column} [target]
  */
-export function showAnswer(container, answer, asked) {
+export function showAnswer(container, answer, asked, target) {
+  const shown = answer.steps?.length ? labelledText(answer.steps) : pictureOf(answer.answer, target) ?? answerBox(answer.answer, "answer-text");
   /** @type {HTMLElement[]} */
-  const parts = [write(element("p", { className: "muted small" }), asked, { max: 120 }), answerBox(answer.answer, "answer-text")];
-  if (isNumber(answer.probability)) parts.push(element("p", { className: "muted number", textContent: `probability ${percent(answer.probability)}` }));
+  const parts = [write(element("p", { className: "muted small" }), asked, { max: 120 }), shown];
+  if (isNumber(answer.probability) && target?.kind !== "image") parts.push(element("p", { className: "muted number", textContent: `probability ${percent(answer.probability)}` }));
   if (answer.probabilities && Object.keys(answer.probabilities).length) parts.push(bars(answer.probabilities));
-  if (answer.attention?.weights?.length) parts.push(attentionMap(answer.attention));
+  if (answer.attention?.weights?.length && answer.attention.source.length > 1) parts.push(attentionMap(answer.attention));
   container.replaceChildren(...parts);
 }

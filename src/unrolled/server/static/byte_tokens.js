@@ -35,7 +35,7 @@ export function createByteJoiner() {
 const named = (token) => ({
   ...token,
   guesses: token.guesses.map((guess) => (HIGH_BYTE.test(guess.text)
-    ? { ...guess, text: `byte ${byteOf(guess.text).toString(16)}`, isPart: true } : guess)),
+    ? { ...guess, text: `byte-${byteOf(guess.text).toString(16)}`, isPart: true } : guess)),
 });
 
 /**

@@ -17,7 +17,8 @@ const visible = (text) => writeText(element("span", { className: "code" }), text
 function heading(token, index) {
   const bits = token.bits === null ? (token.isPrompt ? "part of the prompt" : "no bits known") : `${token.bits.toFixed(2)} bits`;
   const value = token.value === undefined ? "" : `, activation ${token.value.toFixed(2)}`;
-  return element("p", { className: "guess-title" }, `Character ${index + 1}: `, visible(token.text), `, ${bits}${value}`);
+  const noun = [...token.text].length > 1 && !token.isPrompt ? "Token" : "Character";
+  return element("p", { className: "guess-title" }, `${noun} ${index + 1}: `, visible(token.text), `, ${bits}${value}`);
 }
 
 /**
@@ -37,8 +38,7 @@ export function showToken(panel, token, index, actions) {
   const guesses = token.guesses.map(({ text, probability, isPart }) => {
     const parts = [visible(text), element("span", { className: "number muted", textContent: percent(probability) })];
     if (!actions || isPart || text === "") return element("span", { className: "guess" }, ...parts);
-    const label = `Write on with ${text} instead, ${percent(probability)}`;
-    const button = element("button", { type: "button", className: "guess", ariaLabel: label, title: "Write on with this instead" }, ...parts);
+    const button = element("button", { type: "button", className: "guess", title: "Write on with this instead" }, ...parts);
     button.addEventListener("click", () => actions.onReplace(text));
     return button;
   });

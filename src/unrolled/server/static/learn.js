@@ -25,6 +25,15 @@ function matches(run, filter) {
   return filter.toLowerCase().split(/\s+/).every((word) => text.includes(word));
 }
 
+/**
+ * Return the name of the axis of losses.
+ * @param {Set<string>} units
+ */
+function nameOf([unit = "", ...others]) {
+  if (others.length) return "losses, each in its unit";
+  return unit.startsWith("bits") ? unit : `loss ${unit}`.trim();
+}
+
 /** @param {App} app */
 export function setUpLearn(app) {
   const filter = byId("run-filter", HTMLInputElement);
@@ -112,7 +121,7 @@ export function setUpLearn(app) {
     byId("loss-chart").hidden = !series.length;
     byId("chart-legend").textContent = series.length
       ? "Area: smallest to largest training loss. Line: validation loss. Dashed: baselines of the chosen run." : "";
-    lossChart.show(series, baselines.map(([name, value]) => ({ name, value })), byId("log-steps", HTMLInputElement).checked, [...units].map((unit) => unit.startsWith("bits") ? unit : `loss ${unit}`.trim()).join(" or "));
+    lossChart.show(series, baselines.map(([name, value]) => ({ name, value })), byId("log-steps", HTMLInputElement).checked, nameOf(units));
   }
 
   /** @param {string} id "" for none */
@@ -127,7 +136,7 @@ export function setUpLearn(app) {
   const baselineText = element("p", { className: "muted small" });
   const command = element("p", { className: "code small" });
   const sampleBox = element("div", { className: "samples-of-run", ariaLive: "polite" });
-  const detail = element("div", { className: "run-detail" }, command, baselineText, element("h3", { textContent: "Newest samples" }), sampleBox);
+  const detail = element("div", { className: "run-detail" }, command, baselineText, element("h2", { textContent: "Newest samples" }), sampleBox);
 
   /** Show more of the chosen run, in its row. */
   function showDetail() {
@@ -153,8 +162,11 @@ export function setUpLearn(app) {
     const key = JSON.stringify(samples);
     if (id !== chosen || key === chosenSamples) return;
     chosenSamples = key;
-    sampleBox.replaceChildren(...samples.map(({ step, text }) => element("div", {},
-      element("p", { className: "muted small", textContent: `step ${step}` }), multilineText(text, "run-sample code"))));
+    sampleBox.replaceChildren(...samples.map(({ step, text }) => {
+      const box = multilineText(text, "run-sample code");
+      Object.assign(box, { tabIndex: 0, role: "region", ariaLabel: `Sample at step ${step}` });
+      return element("div", {}, element("p", { className: "muted small", textContent: `step ${step}` }), box);
+    }));
     if (!samples.length) sampleBox.textContent = "none yet";
   }
 

@@ -25,24 +25,23 @@ const ANNOUNCEMENT_SECONDS = 3;
  * Return the card of a sample.
  * @param {number} number from 1
  * @param {SampleContent} content
- * @param {import("./models.js").Model | undefined} model
  * @param {SampleListeners} listeners
  */
-export function createSampleCard(number, content, model, { onCurrent, onFork, onContinue }) {
+export function createSampleCard(number, content, { onCurrent, onFork, onContinue }) {
   const box = element("div", { className: "sample-text code", tabIndex: 0, role: "group" });
   box.ariaLabel = `Sample ${number}; arrow keys move from character to character, Enter writes on from there`;
   const note = element("span", { className: "muted number" });
   const goOn = element("button", { type: "button", textContent: "Continue" });
   const copy = element("button", { type: "button", className: "plain", textContent: "Copy" });
   const spoken = element("div", { className: "visually-hidden", role: "log" });
-  const title = element("h3", { textContent: `Sample ${number}` });
+  const title = element("h2", { textContent: `Sample ${number}` });
   const card = element("article", { className: "sample" },
     element("div", { className: "sample-head" }, title, note, copy, goOn), box, spoken);
   const view = createTokenText(box, { onCurrent, onEnter: onFork });
   let [seed, isWriting, lastSpoken, start] = [content.seed, false, 0, 0];
   /** @type {Token[]} */
   let waiting = [];
-  let [unspoken, written, join] = ["", 0, joinerFor(model)];
+  let [unspoken, written, join] = ["", 0, joinerFor(undefined)];
 
   function describe(text = "") {
     note.textContent = `seed ${seed}${text ? `, ${text}` : ""}`;
@@ -85,8 +84,12 @@ export function createSampleCard(number, content, model, { onCurrent, onFork, on
     /** @returns {SampleContent} */
     content: () => ({ tokens: [...view.tokens()], seed, note: (note.textContent ?? "").split(", ").slice(1).join(", ") }),
     isWriting: () => isWriting,
-    /** Get ready for tokens that are written with a seed. @param {number} newSeed */
-    begin(newSeed) {
+    /**
+     * Get ready for tokens that a model writes with a seed.
+     * @param {number} newSeed
+     * @param {import("./models.js").Model | undefined} model
+     */
+    begin(newSeed, model) {
       [seed, isWriting, written, start, waiting, unspoken] = [newSeed, true, 0, performance.now(), [], ""];
       join = joinerFor(model);
       box.ariaBusy = "true";

@@ -2,36 +2,28 @@
 // Tables: a form made of the columns of a model; its answer with probabilities; and the answers of many rows as CSV.
 
 import { post } from "./api.js";
-import { answerBox, showAnswer, textOfAnswer } from "./answer.js";
+import { showAnswer, textOfAnswer } from "./answer.js";
 import { formatRows, parseRows, separatorOf } from "./csv.js";
 import { describeModel, offerModels } from "./models.js";
-import { multilineText, percent, plainText } from "./report/format.js";
+import { isNumber, multilineText, plainText } from "./report/format.js";
 import { byId, element } from "./shared/dom.js";
+import { fieldOf, fieldOfSeries } from "./table_form.js";
 
 /** @typedef {import("./main.js").App} App */
 /** @typedef {import("./answer.js").Answer} Answer */
-/** @typedef {{ name: string, role: "source" | "target", kind: string, labels: string[] | null, examples: string[] }} Column */
-/** @typedef {HTMLInputElement | HTMLTextAreaElement | HTMLSelectElement} Field */
+/** @typedef {import("./table_form.js").Column} Column */
+/** @typedef {import("./table_form.js").Series} Series */
+/** @typedef {import("./table_form.js").Field} Field */
 
-const LONG_TEXT = 60;
 const BATCH_ROWS = 64;
 const MAX_SHOWN_ROWS = 200;
 const MAX_ROWS = 20_000;
 
 /**
- * Return the field of a column: a choice of labels, or room for a text.
- * @param {Column} column
+ * Return a cell of an answer as a text.
+ * @param {unknown} value
  */
-function fieldOf({ labels, examples, kind }) {
-  if (labels?.length) {
-    return element("select", { className: "field" },
-      ...labels.map((label) => element("option", { value: label, textContent: plainText(label, { max: 60 }) })));
-  }
-  const example = String(examples?.[0] ?? "");
-  const isLong = example.length > LONG_TEXT || /text|words|characters|bytes|bpe/.test(kind);
-  const properties = { className: "field code", placeholder: plainText(example, { max: 200 }), required: true };
-  return isLong ? element("textarea", { ...properties, rows: 3, spellcheck: false }) : element("input", { ...properties, autocomplete: "off" });
-}
+const cellText = (value) => (value === null || value === undefined ? "" : textOfAnswer(value));
 
 /** @param {App} app */
 export function setUpTables(app) {
@@ -39,6 +31,10 @@ export function setUpTables(app) {
   const note = byId("table-note");
   /** @type {Column[]} */
   let sources = [];
+  /** @type {Column | undefined} */
+  let target;
+  /** @type {Series | null} */
+  let series = null;
   /** @type {Map<string, Field>} */
   const fields = new Map();
   let last = 0;
@@ -49,22 +45,32 @@ export function setUpTables(app) {
     if (model.value === shown) return;
     shown = model.value;
     const own = ++last;
+    note.textContent = "";
     byId("table-about").textContent = describeModel(app.models.find(model.value));
     for (const id of ["answer", "answers", "table-fields"]) byId(id).replaceChildren();
     fields.clear();
+    byId("table-button", HTMLButtonElement).disabled = true; // until there is a field
     if (!model.value) return;
-    const { columns } = await app.models.details(model.value).catch((error) => {
+    const { columns, series: steps } = await app.models.details(model.value).catch((error) => {
       shown = "";
       throw error;
     });
     if (own !== last) return;
     sources = columns.filter((/** @type {Column} */ column) => column.role === "source");
-    for (const column of sources) {
-      const field = fieldOf(column);
-      fields.set(column.name, field);
-      const name = `${plainText(column.name, { max: 60 })} (${column.kind})`;
-      byId("table-fields").append(element("label", {}, name, field));
-    }
+    target = columns.find((/** @type {Column} */ column) => column.role === "target");
+    series = steps ?? null;
+    if (series) add("", fieldOfSeries(series, sources));
+    else for (const column of sources) add(column.name, fieldOf(column, app.showError));
+    byId("table-button", HTMLButtonElement).disabled = false;
+  }
+
+  /**
+   * @param {string} name
+   * @param {[Field, HTMLElement[]]} field
+   */
+  function add(name, [field, labels]) {
+    fields.set(name, field);
+    byId("table-fields").append(...labels);
   }
 
   /**
@@ -75,58 +81,68 @@ export function setUpTables(app) {
 
   async function predictRow() {
     app.clearError();
+    if (series) return predictText(fields.get("")?.value ?? "", "pasted.csv");
     const [answer] = await predict([Object.fromEntries([...fields].map(([name, field]) => [name, field.value]))]);
-    showAnswer(byId("answer"), answer, [...fields.values()].map((field) => field.value).join(" "));
-  }
-
-  /** @param {File} file */
-  async function predictFile(file) {
-    app.clearError();
-    const text = await file.text();
-    if (text.includes("\ufffd")) throw new Error("The file is not UTF-8: save it as UTF-8, or use unrolled predict with --encoding.");
-    const [names = [], ...cells] = parseRows(text, separatorOf(text));
-    const missing = sources.filter((column) => !names.includes(column.name)).map((column) => column.name);
-    const quoted = (/** @type {string[]} */ texts) => texts.map((name) => `"${plainText(name, { max: 40 })}"`).join(", ");
-    if (missing.length) throw new Error(`The file has no column ${quoted(missing)}; its first line names ${quoted(names) || "nothing"}.`);
-    if (cells.length > MAX_ROWS) throw new Error(`The file has ${cells.length} rows; the page takes ${MAX_ROWS} at most: use unrolled predict.`);
-    const positions = sources.map((column) => names.indexOf(column.name));
-    /** @type {Answer[]} */
-    const answers = [];
-    for (let start = 0; start < cells.length; start += BATCH_ROWS) {
-      const rows = cells.slice(start, start + BATCH_ROWS);
-      answers.push(...await predict(rows.map((row) => Object.fromEntries(positions.map((at, index) => [sources[index].name, row[at] ?? ""])))));
-      note.textContent = `${answers.length} of ${cells.length} rows`;
-    }
-    showAnswers(names, cells, answers, file.name);
+    showAnswer(byId("answer"), answer, [...fields.values()].map((field) => field.value).join(" "), target);
   }
 
   /**
-   * @param {string[]} names
-   * @param {string[][]} cells
-   * @param {Answer[]} answers
+   * Predict the rows of a CSV file; of series, all at once, since they are the steps of few answers.
+   * @param {string} text
    * @param {string} fileName
    */
-  function showAnswers(names, cells, answers, fileName) {
-    const probabilityOf = (/** @type {Answer} */ answer, /** @type {(value: number) => string} */ format) => {
-      const probability = answer.probability ?? Math.max(-1, ...Object.values(answer.probabilities ?? {}));
-      return probability < 0 ? "" : format(probability);
-    };
-    const rows = cells.map((row, index) => [...names.map((_, at) => row[at] ?? ""), textOfAnswer(answers[index].answer), probabilityOf(answers[index], (value) => value.toFixed(4))]);
-    const head = element("tr", {}, ...[...names, "answer", "probability"].map((name) => element("th", { scope: "col" }, plainText(name, { max: 40 }))));
-    const body = cells.slice(0, MAX_SHOWN_ROWS).map((row, index) => element("tr", {},
-      ...row.map((cell) => element("td", {}, multilineText(cell.slice(0, 300), ""))), element("td", {}, answerBox(answers[index].answer, "")),
-      element("td", { className: "number", textContent: probabilityOf(answers[index], percent) })));
-    const blob = new Blob([formatRows([[...names, "answer", "probability"], ...rows])], { type: "text/csv" });
+  async function predictText(text, fileName) {
+    app.clearError();
+    if (text.includes("\ufffd")) throw new Error("The file is not UTF-8: save it as UTF-8, or use unrolled predict with --encoding.");
+    const [names = [], ...cells] = parseRows(text, separatorOf(text));
+    if (!cells.length) throw new Error("There is no row: a line of names comes first, and then a line for each row.");
+    const missing = series ? [] : sources.filter((column) => !names.includes(column.name)).map((column) => column.name);
+    const quoted = (/** @type {string[]} */ texts) => texts.map((name) => `"${plainText(name, { max: 40 })}"`).join(", ");
+    if (missing.length) throw new Error(`The file has no column ${quoted(missing)}; its first line names ${quoted(names) || "nothing"}.`);
+    if (cells.length > MAX_ROWS) throw new Error(`The file has ${cells.length} rows; the page takes ${MAX_ROWS} at most: use unrolled predict.`);
+    const rowOf = (/** @type {string[]} */ row, /** @type {string[]} */ wanted) => Object.fromEntries(wanted.map((name) => [name, row[names.indexOf(name)] ?? ""]));
+    if (series) {
+      const steps = /** @type {any[]} */ (await predict(cells.map((row) => rowOf(row, names))));
+      const columns = Object.keys(steps[0] ?? {});
+      showRows(columns, steps.map((step) => columns.map((name) => cellText(step[name]))), fileName);
+      return;
+    }
+    /** @type {string[][]} */
+    const rows = [];
+    for (let start = 0; start < cells.length; start += BATCH_ROWS) {
+      const batch = cells.slice(start, start + BATCH_ROWS);
+      const answers = await predict(batch.map((row) => rowOf(row, sources.map((column) => column.name))));
+      answers.forEach((answer, at) => rows.push([...names.map((_, column) => batch[at][column] ?? ""), cellText(answer.answer), probabilityOf(answer)]));
+      note.textContent = `${rows.length} of ${cells.length} rows`;
+    }
+    showRows([...names, "answer", "probability"], rows, fileName);
+  }
+
+  /** @param {Answer} answer */
+  function probabilityOf(answer) {
+    const probability = answer.probability ?? Math.max(-1, ...Object.values(answer.probabilities ?? {}));
+    return isNumber(probability) && probability >= 0 ? probability.toFixed(4) : "";
+  }
+
+  /**
+   * Show the first rows of a table of answers, and offer all of them as a file.
+   * @param {string[]} names
+   * @param {string[][]} rows
+   * @param {string} fileName
+   */
+  function showRows(names, rows, fileName) {
+    const head = element("tr", {}, ...names.map((name) => element("th", { scope: "col" }, plainText(name, { max: 40 }))));
+    const body = rows.slice(0, MAX_SHOWN_ROWS).map((row) => element("tr", {}, ...row.map((cell) => element("td", {}, multilineText(cell.slice(0, 300), "")))));
+    const blob = new Blob([formatRows([names, ...rows])], { type: "text/csv" });
     const download = element("a", { href: URL.createObjectURL(blob), download: `answers-${fileName.replace(/\.\w+$/, "")}.csv`, textContent: "Download the answers (CSV)" });
-    const note = cells.length > MAX_SHOWN_ROWS ? ` (the first ${MAX_SHOWN_ROWS} of ${cells.length} rows)` : "";
-    byId("answers").replaceChildren(element("p", {}, download, element("span", { className: "muted", textContent: note })),
-      element("div", { className: "scroller", tabIndex: 0 }, element("table", {}, element("thead", {}, head), element("tbody", {}, ...body))));
+    const more = rows.length > MAX_SHOWN_ROWS ? ` (the first ${MAX_SHOWN_ROWS} of ${rows.length} rows)` : "";
+    byId("answers").replaceChildren(element("p", {}, download, element("span", { className: "muted", textContent: more })),
+      element("div", { className: "scroller", tabIndex: 0, role: "region", ariaLabel: "Answers" }, element("table", {}, element("thead", {}, head), element("tbody", {}, ...body))));
   }
 
   app.models.listen(() => {
     offerModels(model, app.models.of("table"), app.settings.wanted("table"));
     byId("no-tables").hidden = app.models.of("table").length > 0 || !app.models.isLoaded();
-    byId("table-button", HTMLButtonElement).disabled = !model.value;
     showForm().catch(app.showError);
   });
   model.addEventListener("change", () => void showForm().catch(app.showError));
@@ -137,7 +153,7 @@ export function setUpTables(app) {
   byId("table-file", HTMLInputElement).addEventListener("change", (event) => {
     const field = /** @type {HTMLInputElement} */ (event.target);
     const file = field.files?.[0];
-    if (file) predictFile(file).catch(app.showError).finally(() => { field.value = ""; });
+    if (file) file.text().then((text) => predictText(text, file.name)).catch(app.showError).finally(() => { field.value = ""; });
   });
   return {};
 }

@@ -124,9 +124,17 @@ export function createTokenText(container, { onCurrent, onEnter }) {
 /** @param {Token[]} tokens */
 export const textOf = (tokens) => tokens.map((token) => token.text).join("");
 
+/** Characters at the end of a prompt that are tokens of their own: an element for each of a long text would take seconds. */
+const MAX_PROMPT_TOKENS = 2000;
+
 /**
- * Return a text as tokens, one for each character, without guesses.
+ * Return a prompt as tokens, one for each character, without guesses; the beginning of a long one is one token.
  * @param {string} text
  * @returns {Token[]}
  */
-export const promptTokens = (text) => [...text].map((character) => ({ text: character, bits: null, guesses: [], isPrompt: true }));
+export function promptTokens(text) {
+  const characters = [...text];
+  const beginning = characters.splice(0, characters.length - MAX_PROMPT_TOKENS).join("");
+  const texts = beginning ? [beginning, ...characters] : characters;
+  return texts.map((part) => ({ text: part, bits: null, guesses: [], isPrompt: true }));
+}

@@ -58,10 +58,12 @@ export function setUpTrainForm(app, onStarted) {
     app.clearError();
     byId("train-note").textContent = "Sending ...";
     const columns = isTable.checked ? { source: source.value, target: target.value } : {};
+    // What is left to the recipe is not sent: a text may then start from a model of the package.
+    const cell = byId("train-cell", HTMLSelectElement).value;
     const options = {
       ...optionalNumberIn("minutes", "train-minutes"), ...optionalNumberIn("hidden", "train-hidden"),
       ...optionalNumberIn("layers", "train-layers"), ...optionalNumberIn("seed", "train-seed"),
-      cell: byId("train-cell", HTMLSelectElement).value, ...columns,
+      ...(cell ? { cell } : {}), ...columns,
     };
     const name = byId("train-name", HTMLInputElement).value.trim();
     const { run } = await post("/api/train", { ...await data(), ...(name ? { name } : {}), options });

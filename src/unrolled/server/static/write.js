@@ -74,7 +74,7 @@ export function setUpWrite(app) {
 
   /** @param {SampleContent[]} contents */
   function showSamples(contents) {
-    samples = contents.map((content, index) => createSampleCard(index + 1, content, app.models.find(model.value), {
+    samples = contents.map((content, index) => createSampleCard(index + 1, content, {
       onCurrent: (at, isPinned) => showCurrent(samples[index], at, isPinned),
       onFork: (at) => fork(samples[index], at),
       onContinue: () => fork(samples[index], samples[index].view.tokens().length - 1),
@@ -120,7 +120,7 @@ export function setUpWrite(app) {
     const writing = { controller: new AbortController(), samples: written, remaining: written.map(() => length) };
     writings.add(writing);
     const { signal } = writing.controller;
-    written.forEach((sample, index) => sample.begin(seed + index));
+    written.forEach((sample, index) => sample.begin(seed + index, app.models.find(model.value)));
     showState();
     try {
       const prepared = await prepare(signal);
@@ -157,6 +157,9 @@ export function setUpWrite(app) {
     void run(samples, seed, { prompt, n: count });
   }
 
+  /** The smallest seed that neither the form nor a sample has. */
+  const unusedSeed = () => Math.max(numberIn("seed"), ...samples.map((sample) => sample.content().seed)) + 1;
+
   /**
    * Write on after a character of a sample.
    * @param {SampleCard} sample
@@ -167,7 +170,7 @@ export function setUpWrite(app) {
     if (!form.reportValidity()) return;
     stopAll();
     remember();
-    const next = Math.max(numberIn("seed"), ...samples.map((other) => other.content().seed)) + 1;
+    const next = unusedSeed();
     const kept = sample.view.tokens().slice(0, index + (replacement === undefined ? 1 : 0));
     if (replacement) kept.push({ ...sample.view.tokens()[index], text: replacement, bits: null });
     sample.view.show(kept);
@@ -205,6 +208,11 @@ export function setUpWrite(app) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     write();
+  });
+  byId("next-seed").addEventListener("click", () => {
+    byId("seed", HTMLInputElement).value = String(unusedSeed());
+    app.settings.write();
+    form.requestSubmit();
   });
   byId("stop").addEventListener("click", stopAll);
   byId("undo").addEventListener("click", undo);
