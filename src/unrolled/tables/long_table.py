@@ -47,8 +47,9 @@ class LongFormat:
 
 @dataclass
 class _Series:
-    """The rows of one series: line numbers, times, and the values of each column."""
+    """The rows of one series: its name, line numbers, times, and the values of each column."""
 
+    name: str
     lines: list[int]
     times: list[Any]
     columns: list[list[Any]]
@@ -113,7 +114,7 @@ def _read_series(
         num_unnamed += bool(group_by) and is_missing(values[0]) and bool(last_key)
         last_key = key
         time = values[1 if group_by else 0] if order_by else None
-        group = series.setdefault(key, _Series([], [], [[] for _ in columns]))
+        group = series.setdefault(key, _Series(key, [], [], [[] for _ in columns]))
         group.lines.append(line)
         group.times.append(time)
         for column, value in zip(group.columns, values[len(wanted) - len(columns) :], strict=True):
@@ -182,7 +183,7 @@ def _cell_value(table: Table, group: _Series, flat: list[str], part: list[str], 
         texts.lines, texts.times = group.lines, group.times
         return texts
     columns = [_numbers(table, group, flat[place], group.columns[place]) for place in places]
-    return StepArray.make(np.stack(columns, axis=1), group.lines, group.times)
+    return StepArray.make(np.stack(columns, axis=1), group.lines, group.times, group.name)
 
 
 def _numbers(table: Table, group: _Series, name: str, values: list[Any]) -> list[float]:

@@ -160,6 +160,13 @@ class NumbersColumn(Column):
         found: Array = np.flatnonzero(((centered < self.scaling.low) | (centered > self.scaling.high)).any(axis=1))
         return found
 
+    def without_spikes(self, values: Array) -> Array:
+        """Return encoded numbers with spikes clipped, so that they do not decide the baselines either."""
+        if self.center != "none" or self.scale != "all":  # the limits are those of other numbers
+            return np.asarray(values)
+        clipped: Array = np.clip(np.asarray(values), self.scaling.low, self.scaling.high)
+        return clipped
+
     def describe_spikes(self, places: list[str], total: int) -> str:
         """Return a sentence about the numbers that were clipped."""
         shown = ", ".join(places[:5]) + (", ..." if total > 5 else "")
@@ -185,8 +192,10 @@ class NumbersColumn(Column):
     def baseline_stats(
         self, source: Column, sources: RaggedArray, targets: RaggedArray, index: npt.NDArray[np.int64]
     ) -> dict[str, Any]:
-        rows = [(np.asarray(sources[int(i)]), np.asarray(targets[int(i)])) for i in index.tolist()]
-        return series_baselines(rows if source.kind == self.kind else [], self.horizon)
+        if not isinstance(source, NumbersColumn):
+            return {}
+        rows = [(source.without_spikes(sources[int(i)]), self.without_spikes(targets[int(i)])) for i in index.tolist()]
+        return series_baselines(rows, self.horizon)
 
     def metric_report(self, rows: EvalRows, train_stats: dict[str, Any]) -> MetricReport:
         sources = [rows.source.encode(cell) for cell in rows.source_cells]

@@ -75,8 +75,10 @@ def group_table(table: Table, spec: TableSpec) -> Table:
     return as_target(group_steps(table, spec.long, names), spec.target.name, spec.target.kind)
 
 
-def group_sources(table: Table, spec: TableSpec) -> Table:
-    """Return a table with its sources only, which needs no target."""
+def group_sources(table: Table, spec: TableSpec, with_target: bool = False) -> Table:
+    """Return a table with its sources, which needs no target; `with_target` with that, too, if it has one."""
+    if with_target and all(map(table.matching_columns, split_source(spec.target.name, table))):
+        return group_table(table, spec)
     return table if spec.long is None else group_steps(table, spec.long, (spec.source.name,))
 
 
