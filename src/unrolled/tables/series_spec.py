@@ -169,7 +169,7 @@ def _fit(table: Table, name: str, kind: str, options: SeriesOptions, config: dic
         horizon = options.horizon or 0
         loss = options.loss if options.loss != "auto" else "gaussian" if horizon else "mse"
         config = {**config, "center": options.center, "scale": options.scale, "horizon": horizon, "loss": loss}
-        config["quantiles"] = options.levels
+        config |= {"quantiles": options.levels, "difference": options.difference == "on"}
     return COLUMN_TYPES[kind].fit(name, cells, config)
 
 
@@ -197,6 +197,8 @@ def check_series(spec: TableSpec, options: SeriesOptions) -> None:
         raise UsageError(
             f"--center and --scale are for a source of numbers, and '{source.name}' is {source.kind}: leave them out."
         )
+    if options.difference != "auto" and not options.horizon:
+        raise UsageError("--difference is for forecasts: add --horizon, or leave it out.")
     if not isinstance(target, NumbersColumn) and (options.loss != "auto" or options.quantiles != SeriesOptions.quantiles):
         raise UsageError(
             f"--loss and --quantiles are for a target of numbers at every step, and '{target.name}' is {target.kind}: "

@@ -114,6 +114,22 @@ def _has_zone(key: Key) -> bool:
     return isinstance(key, datetime.datetime) and key.tzinfo is not None
 
 
+def follows_clock(keys: Sequence[Any]) -> bool:
+    """Return whether dates are in order, but for hours that occur twice, as where the clocks are set back at the end of summer.
+
+    Example:
+        >>> follows_clock(time_keys(["2024-10-27 02:00", "2024-10-27 02:30", "2024-10-27 02:00", "2024-10-27 02:30"]))
+        True
+    """
+    if not all(isinstance(key, datetime.datetime) and not key.tzinfo for key in keys):
+        return False
+    steps = [later - earlier for earlier, later in itertools.pairwise(keys)]
+    back = [place for place, step in enumerate(steps) if step <= datetime.timedelta(0)]
+    hour, month = datetime.timedelta(hours=1), datetime.timedelta(days=30)
+    is_rare = all(keys[later] - keys[earlier] > month for earlier, later in itertools.pairwise(back))
+    return bool(back) and is_rare and all(place > 0 and steps[place] == steps[place - 1] - hour for place in back)
+
+
 def time_positions(times: Sequence[Any]) -> tuple[str, list[float]]:
     """Return what times are, `number`, `date` or `UTC` (dates with an offset from it), and where they are on an axis: numbers,
     or seconds since 1970; an empty kind and no places if they are no times.
