@@ -169,7 +169,8 @@ def predict_ours(folder: Path, series: Series) -> Floats:
     source, target, network = model.spec.source, cast(NumbersColumn, model.spec.target), model.session.saved.model
     inputs = torch.from_numpy(source.to_inputs(series.inputs[:, None]))[:, None]
     outputs = network.stream(inputs, network.initial_state(1))[0][:, 0, :1].double().numpy()
-    predicted: Floats = target.unscale(outputs)[:, 0]
+    level = source.scaling.apply(series.inputs[:, None])
+    predicted: Floats = target.unscale(target.after(outputs, level) if target.horizon else outputs)[:, 0]
     return predicted
 
 

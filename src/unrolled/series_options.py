@@ -30,6 +30,11 @@ class SeriesOptions:
         "mse.",
     )
     quantiles: str = option("0.1,0.5,0.9", "Quantiles that are learned (--loss quantiles) and predicted, increasing.")
+    difference: Literal["auto", "on", "off"] = option(
+        "auto",
+        "Forecast the differences from the last number (on), so that trends go on, or the numbers themselves (off); auto: what "
+        "is better on validation steps after a short training of both.",
+    )
     center: Literal["none", "row", "group"] = option(
         "none",
         "Remove drift: subtract from each step the median of its numbers (row), or from each series its median (group).",

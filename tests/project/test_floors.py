@@ -70,15 +70,15 @@ ORDER = {
     "views": [
         "png", "colored_text", "progress", "svg_curves", "notebook_progress", "series_table",
         "prediction_writer", "js_linker",
-        "html_page", "surprisal_page", "explorer", "report", "rows_page", "wasm_products", "writer_page",
+        "html_page", "surprisal_page", "explorer", "report", "rows_page", "series_page", "wasm_products", "writer_page",
     ],
     "analysis": [
         "checking_command",
         "notebook", "notebook_activations", "text_session", "linear_baseline", "table_session", "evaluate_text", "saved_songs",
         "score_text",
         "log_alerts", "novel_samples",
-        "baselines", "cell_views", "explain_text", "explain_rows", "explain_table", "report_data", "report_text",
-        "series_charts", "report_table",
+        "baselines", "cell_views", "series_charts", "explain_text", "explain_rows", "explain_series", "explain_table",
+        "report_data", "report_text", "report_table",
     ],
     "exchange": [
         "import_options", "torch7", "torch_pickle", "vocabulary",

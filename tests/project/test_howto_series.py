@@ -15,7 +15,7 @@ def test_the_page_runs(cli: Cli) -> None:
     assert "2 steps have a number far out of the range" in outputs["train", "machine.csv"].err
     assert "machine.csv, line 202, machine.csv, line 557" in outputs["train", "machine.csv"].err
     forecast = list(csv.DictReader(io.StringIO(outputs["predict", "runs/load"].out)))
-    assert [row["time"] for row in forecast[:2]] == ["2024-02-01T00:00:00", "2024-02-01T01:00:00"]
+    assert [row["time"] for row in forecast[:2]] == ["2024-02-01T00:00", "2024-02-01T01:00"]
     assert list(forecast[0]) == ["time", "step", "predicted", "p10", "p50", "p90"]
     flows = list(csv.DictReader(io.StringIO(outputs["predict", "runs/river"].out)))
     assert len(flows) == 1200

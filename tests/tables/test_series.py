@@ -125,8 +125,8 @@ def test_a_forecast_learns_writes_quantiles_and_resumes(cli: Cli) -> None:
     assert all(float(row["p10"]) < float(row["p50"]) < float(row["p90"]) for row in rows)
     assert cli("predict", "run", table).out == cli("predict", "run", table).out
     charts = unrolled.load_table("run").report().data["series"]
-    assert {len(chart["truth"]) for chart in charts} == {len(chart["low"]) for chart in charts} == {3}
-    assert all(chart["history"] for chart in charts)
+    assert [len(chart["truth"]) for chart in charts] == [len(chart["low"]) for chart in charts]
+    assert all(chart["truth"][: chart["starts"][0]] and chart["predicted"][0] is None for chart in charts)
     whole = cli("train", table, *flags, "--steps", 6, "--out", "whole")
     assert cli("train", table, *flags, "--steps", 6, "--stop-after", 3, "--out", "half").code == whole.code == 0
     assert cli("train", "--resume", "half").code == 0
@@ -449,9 +449,10 @@ def test_baselines_and_metrics() -> None:
 
 def test_times_go_on() -> None:
     for times, following in (
-        (["2024-02-28T23:00", "2024-02-29T00:00"], "2024-02-29T01:00:00"),
+        (["2024-02-28T23:00", "2024-02-29T00:00"], "2024-02-29T01:00"),
+        (["2024-02-28T23:59:30", "2024-02-29T00:00:00"], "2024-02-29T00:00:30"),
         (["2024-02-28 23:00:00", "2024-02-29 0:00:00"], "2024-02-29 01:00:00"),
-        (["2023-10-29T01:00+01:00", "2023-10-29T02:00+01:00"], "2023-10-29T03:00:00+01:00"),
+        (["2023-10-29T01:00+01:00", "2023-10-29T02:00+01:00"], "2023-10-29T03:00+01:00"),
         (["1960-11", "1960-12"], "1961-01"),
         (["2024-01-31", "2024-02-29"], "2024-03-31"),
         (["2023-10-01", "2024-01-01"], "2024-04-01"),
@@ -463,6 +464,19 @@ def test_times_go_on() -> None:
     assert next_times([0.5, 1.0], 2) == [1.5, 2]
     assert next_times([1, 2, 5], 2) == []
     assert next_times([], 2) == []
+
+
+def test_an_hour_that_clocks_repeat_keeps_its_order() -> None:
+    """Once, the two hours between 2 and 3 of the night of October were shuffled into one another."""
+    clocks = [f"2024-10-27 0{hour}:{minute:02}" for hour in (1, 2, 2, 3) for minute in (0, 15, 30, 45)]
+    table = open_table(write_long("dst.csv", {"t": clocks, "x": list(range(16))}))
+    grouped = group_steps(table, LongFormat(None, "t"), ("x",))
+    [(_, row)] = grouped.rows()
+    assert row["x"][:, 0].tolist() == list(range(16))
+    assert any("4 rows have the same 't'" in note and "clocks are set back" in note for note in grouped.notes), grouped.notes
+    swapped = open_table(write_long("swapped.csv", {"t": clocks[::-1], "x": list(range(16))}))
+    [(_, row)] = group_steps(swapped, LongFormat(None, "t"), ("x",)).rows()
+    assert list(row["x"].times) == sorted(clocks)
 
 
 def test_times_are_sorted_as_times_and_not_as_texts() -> None:
@@ -526,3 +540,55 @@ def test_gaps_and_spikes_are_reported_with_their_place() -> None:
     ]
     with pytest.raises(UsageError, match="leave --target out"):
         series_spec(open_table("t.csv"), "x", "y", SeriesOptions(horizon=2), "nfc")
+
+
+def test_changes_are_scaled_and_added_up_again() -> None:
+    """A series that grows, with a gap: inputs have the level, the gap and the change; targets are the change from the last."""
+    values = np.array([[10.0], [12.0], [np.nan], [15.0], [17.0], [19.0], [21.0], [24.0]])
+    column = NumbersColumn("x", ["x"], Scaling.fit(values), horizon=2, loss="gaussian", difference=True)
+    column.fit_training([values])
+    inputs, targets = column.to_inputs(values), column.to_targets(values)
+    assert (inputs.shape, column.size) == ((8, 3), 3)
+    assert np.isfinite(inputs).all()
+    assert np.isnan(targets[[0, 2], 0]).all()
+    scaled = column.scaling.apply(values)
+    after = column.unscale(column.after(targets[3:4], scaled[1:2]))
+    assert after == pytest.approx(15.0, abs=1e-5)
+    again = NumbersColumn.from_dict("x", json.loads(json.dumps(column.to_dict())))
+    assert (again.difference, again.to_inputs(values).tolist()) == (True, inputs.tolist())
+    assert "change" not in NumbersColumn("x", ["x"], column.scaling, horizon=2).to_dict()
+
+
+@pytest.mark.slow
+def test_a_trend_goes_on_where_changes_are_forecast(cli: Cli) -> None:
+    """Once, a forecast never left the range of the training steps: a series that grows by 2 a step seemed to end there."""
+    draw, steps = np.random.default_rng(0), np.arange(400)
+    table = write_long("trend.csv", {"t": steps, "x": 100 + 2 * steps + draw.normal(0, 1, 400)})
+    flags = ("--source", "x", "--order-by", "t", "--horizon", 10, *TINY, "--lr", 0.01, "--steps", 60)
+    errors = {}
+    for difference in ("off", "auto"):
+        trained = cli("train", table, *flags, "--difference", difference, "--out", difference)
+        assert trained.code == 0, trained.err
+        errors[difference] = json.loads(cli("eval", difference, "--json").out)
+    assert "forecast of changes (--difference on): after a short training, rmse " in trained.err
+    assert errors["auto"]["rmse"] < 6 < errors["auto"]["baselines"]["last_value"]["rmse"]
+    assert errors["auto"]["rmse"] < 0.5 * errors["off"]["rmse"]
+    last = rows_of(cli("predict", "auto", table).out)[-1]
+    assert 910 < float(last["predicted"]) < 930
+    assert float(last["p10"]) < float(last["p90"])
+
+
+@pytest.mark.slow
+def test_a_forecast_of_changes_resumes_bit_by_bit(cli: Cli) -> None:
+    table = write_long("walk.csv", {"t": range(500), "x": np.cumsum(np.random.default_rng(1).normal(0, 1, 500))})
+    flags = ("--source", "x", "--order-by", "t", "--horizon", 3, *TINY, "--lr", 0.01, "--steps", 6)
+    assert cli("train", table, *flags, "--out", "whole").code == 0
+    assert cli("train", table, *flags, "--stop-after", 3, "--out", "half").code == 0
+    assert cli("train", "--resume", "half").code == 0
+    whole, half = (unrolled.load_table(name).session.saved for name in ("whole", "half"))
+    assert whole.spec.to_json() == half.spec.to_json()
+    assert "change" in whole.spec.to_json()["target"]
+    first, second = whole.model.state_dict(), half.model.state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    refused = cli("train", table, "--source", "x:numbers", "--target", "t", "--difference", "on", "--out", "no")
+    assert (refused.code, "--difference is for forecasts: add --horizon" in refused.err) == (2, True), refused.err

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from unrolled.analysis.explain_rows import ExplainedRow, explain_rows, row_json
+from unrolled.analysis.explain_series import drawn_series
 from unrolled.analysis.explain_text import ExplainResult, explorer_path, write_outputs
+from unrolled.analysis.series_charts import chart_line
 from unrolled.analysis.table_session import TableSession
 from unrolled.atomic_io import write_atomic
 from unrolled.display import Displayed, one_line, page_frame, plural
@@ -29,6 +31,7 @@ from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.source_columns import source_text
 from unrolled.text.tokenized_text import TokenizedText
 from unrolled.views.rows_page import rows_page
+from unrolled.views.series_page import series_page
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +44,15 @@ MAX_PRINTED_ROWS = 5
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class ExplainTableResult(Displayed):
     """Results of `TableModel.explain`: `rows`, errors first; and `neurons`, the hidden units, if the main source is a text or
-    numbers read step by step, else None. With an answer at every step of numbers, the page is that of the hidden units."""
+    numbers read step by step, else None. With an answer at every step of numbers there are no rows, but `series`: charts of
+    the numbers and the answers, JSON values, and a `note` about those that are not drawn."""
 
     session: TableSession
     rows: list[ExplainedRow]
     neurons: ExplainResult | None
     page_path: Path | None
+    series: tuple[dict[str, Any], ...] = ()
+    note: str = ""
 
     @property
     def activations(self) -> Activations:
@@ -58,32 +64,41 @@ class ExplainTableResult(Displayed):
     @property
     def facts(self) -> Mapping[str, object]:
         """What is displayed."""
+        if self.session.spec.is_stream:
+            return {"page": self.page_path, "charts": len(self.series)}
         return {"page": self.page_path, "rows": len(self.rows), "wrong": self._num_wrong}
 
     @property
     def _num_wrong(self) -> int:
         return sum(row.is_wrong is True for row in self.rows)
 
+    def page(self) -> str:
+        """Return the page of rows, or of series, as HTML."""
+        return series_page(self.page_data()) if self.session.spec.is_stream else rows_page(self.page_data())
+
     def page_data(self) -> dict[str, Any]:
-        """Return the data of the page of rows."""
+        """Return the data of the page of rows, or of series."""
         is_number = self.session.spec.target.target_tensor_kind == "floats"
         neurons = None if self.neurons is None or self.neurons.page_path is None else self.neurons.page_path.name
-        return {
-            "title": self.session.name,
-            "subtitle": self.session.description,
+        head = {"title": self.session.name, "subtitle": self.session.description, "neurons": neurons}
+        if self.session.spec.is_stream:
+            return head | {"note": self.note, "series": list(self.series)}
+        return head | {
             "unit": "the unit of the answer" if is_number else "nats of the log probability of the answer",
             "is_number": is_number,
-            "neurons": neurons,
             "rows": [row_json(self.session, row) for row in self.rows],
         }
 
     def _repr_html_(self) -> str:
-        return page_frame(self.page_path, rows_page(self.page_data()))
+        return page_frame(self.page_path, self.page())
 
     def to_json(self) -> dict[str, Any]:
         """Return the rows and the hidden units as JSON values, without arrays and pictures."""
         neurons = {} if self.neurons is None else self.neurons.to_json()
-        rows = []
+        rows, errors = list[dict[str, Any]](), ("series", "column", "note", "error", "baseline_name", "baseline_error")
+        if self.session.spec.is_stream:
+            charts = [{key: chart[key] for key in errors if key in chart} for chart in self.series]
+            return neurons | {"neurons_page": neurons.get("page"), "page": str(self.page_path), "rows": rows, "series": charts}
         for row, data in zip(self.rows, self.page_data()["rows"], strict=True):
             columns = [{k: v for k, v in column.items() if k not in ("src", "width", "height")} for column in data["columns"]]
             rows.append(data | {"columns": columns, "answer": row.prediction.text, "truth": (data["truth"] or {}).get("text")})
@@ -91,7 +106,7 @@ class ExplainTableResult(Displayed):
 
     def summary(self) -> str:
         """Return the first rows, the detectors and the paths of the pages as lines of text."""
-        lines = []
+        lines = [chart_line(chart) for chart in self.series[:MAX_PRINTED_ROWS]]
         for row in self.rows[:MAX_PRINTED_ROWS]:
             asked, answer = source_text(self.session.spec.sources, row.source), row.prediction
             is_right = row.truth is None or row.is_wrong is False  # of numbers and texts, both are shown
@@ -117,13 +132,13 @@ class ExplainTableResult(Displayed):
 def explain_table(session: TableSession, name: Any, options: ExplainOptions) -> ExplainTableResult:
     """Explain the answers to rows (None: the run's held-out rows), and write the page and that of the hidden units.
 
-    Each row starts from a zero state. A series with an answer at every step has the page of the hidden units only. If labels
-    are aligned with the steps, that page displays the most probable ones. Raises `UsageError` for `--clamp`, and for settings
-    of the hidden units if neither text nor numbers are read step by step.
+    Each row starts from a zero state. Series with an answer at every step are drawn. If labels are aligned with the steps, the
+    page of the hidden units displays the most probable ones. Raises `UsageError` for `--clamp`, and for settings of the hidden
+    units if neither text nor numbers are read step by step.
     """
     page = explorer_path(session) if options.out is None else Path(options.out)
     check_outputs(options, (session.path, name), session.run_path, page)
-    neurons_page = page if session.spec.is_stream else page.with_name(f"{page.stem}-neurons{page.suffix}")
+    neurons_page = page.with_name(f"{page.stem}-neurons{page.suffix}")
     check_outputs(ExplainOptions(out=str(neurons_page), force=options.force), (session.path, name), session.run_path)
     if options.clamp:
         raise UsageError("--clamp works for text models only: leave it out for a table model.")
@@ -134,12 +149,16 @@ def explain_table(session: TableSession, name: Any, options: ExplainOptions) -> 
     if neurons is None and (options.terminal or options.save_activations is not None):
         flag = "--terminal" if options.terminal else "--save-activations"
         raise UsageError(f"{flag} is for models that read text or numbers step by step, and this one does not: leave it out.")
-    if options.terminal or session.spec.is_stream:
-        return ExplainTableResult(session, [], neurons, None if options.terminal else page)
-    logger.info("leaving out parts of the rows")
-    predictor = session.predictor(PredictOptions(beam=1))
-    result = ExplainTableResult(session, explain_rows(session, predictor, iter(rows)), neurons, page)
-    write_atomic(page, rows_page(result.page_data()).encode())
+    if options.terminal:
+        return ExplainTableResult(session, [], neurons, None)
+    if session.spec.is_stream:
+        charts, note = drawn_series(session, name, options)
+        result = ExplainTableResult(session, [], neurons, page, tuple(charts), note)
+    else:
+        logger.info("leaving out parts of the rows")
+        predictor = session.predictor(PredictOptions(beam=1))
+        result = ExplainTableResult(session, explain_rows(session, predictor, iter(rows)), neurons, page)
+    write_atomic(page, result.page().encode())
     return result
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from unrolled.analysis.cell_views import MAX_CELL_CHARS, answer_view, cell_view, row_view
 from unrolled.analysis.explain_rows import number_error
 from unrolled.analysis.report_data import created_by, run_evidence, run_sections, training_time
-from unrolled.analysis.series_charts import series_charts
+from unrolled.analysis.series_charts import DrawnRow, series_charts
 from unrolled.analysis.table_session import EvaluatedRows, TableSession
 from unrolled.evaluation.predictor import Prediction
 from unrolled.options import PredictOptions
@@ -39,10 +39,13 @@ def build_table_report(session: TableSession) -> dict[str, Any]:
     """Evaluate a table model on its run's test rows (validation rows if there are none), and return the data of the page."""
     logger.info("predicting rows that were not trained on")
     evaluated = session.evaluate(None, PredictOptions())
+    drawn = list(map(DrawnRow, evaluated.sources, evaluated.truths, evaluated.predictions))
     report, diagnosis = evaluated.report, session.saved.history.get("diagnosis") or ""
     headline = report.headline
     baseline_texts = [f"{name}: {metrics[headline]:.3f}" for name, metrics in report.baselines.items() if headline in metrics]
     run_data = run_sections(session.run, None)
+    if session.spec.is_stream:
+        run_data["samples"] = []  # series are drawn
     run_data["curves"]["loss_unit"] = "number" if session.spec.target.target_tensor_kind == "floats" else "target"
     return {
         "title": session.name,
@@ -58,7 +61,7 @@ def build_table_report(session: TableSession) -> dict[str, Any]:
         "advice": _advice(session, diagnosis, run_data),
         **run_data,
         "table": report.to_json() | {"evaluated": report.count()},
-        "series": series_charts(session.spec, evaluated),
+        "series": series_charts(session.spec, drawn, report),
         "scatter": _scatter(session, evaluated),
         "calibration": _calibration(session, evaluated),
         "attention": _attention_maps(session, evaluated),
@@ -122,10 +125,10 @@ def _row(session: TableSession, source: Cell, truth: Cell, prediction: Predictio
 def _wrong_rows(session: TableSession, evaluated: EvaluatedRows) -> list[dict[str, Any]]:
     """Return the wrong predictions, the most probable first; numbers, the farthest from the truth first.
 
-    There are none for images, which have no single correct target.
+    There are none for images, which have no single correct target, nor for series, which are drawn.
     """
     target = session.spec.target
-    if not target.has_single_answer:
+    if not target.has_single_answer or session.spec.is_stream:
         return []
     rows = list(zip(evaluated.sources, evaluated.truths, evaluated.predictions, strict=True))
     if target.target_tensor_kind == "floats":

@@ -86,7 +86,7 @@ class TableSession(Displayed):
         """A short description of columns and layers."""
         spec, options = self.spec, self.saved.model.options
         num_parameters = sum(weight.numel() for weight in self.saved.model.parameters())
-        columns = spec.columns_text.replace(" -> ", " to ")
+        columns = f"{spec.mode_text} of {spec.source_name}" if spec.horizon else spec.columns_text.replace(" -> ", " to ")
         return f"{columns}, {options.layers} x {options.hidden} {options.cell.upper()}, {num_parameters:,} parameters"
 
     def predictor(self, options: PredictOptions, tally: RowTally | None = None) -> Predictor:
@@ -167,8 +167,11 @@ class TableSession(Displayed):
             f"the figures of new {noun}s; those of its held-out {noun}s: unrolled eval {shell_argument(self.run.path)}"
         )
 
-    def open_sources(self, name: Any, header: str | None = None, encoding: str | None = None) -> tuple[Table, tuple[str, ...]]:
+    def open_sources(
+        self, name: Any, header: str | None = None, encoding: str | None = None, with_target: bool = False
+    ) -> tuple[Table, tuple[str, ...]]:
         """Return a table or frame to predict, and its source columns; where there is only one, a text, plain lines will do.
+        A table of series has its target only `with_target`.
 
         What was found out about the file is logged.
         """
@@ -184,7 +187,7 @@ class TableSession(Displayed):
             table = open_table_or_lines(name, source.name, format)
         else:
             table = open_table(name, "test", format, stdin=True)
-        table = group_sources(self.readable_table(table), self.spec)
+        table = group_sources(self.readable_table(table), self.spec, with_target)
         for note in table.notes:
             logger.info(note)
         return table, self.spec.find_sources(table)
@@ -204,7 +207,7 @@ class TableSession(Displayed):
             sources, truths, _ = self.load_cells(None)
             yield from zip(sources, truths, strict=True)
             return
-        table, columns = self.open_sources(name, header, encoding)
+        table, columns = self.open_sources(name, header, encoding, with_target=True)
         targets, target = table.matching_columns(self.spec.target.name), self.spec.target
         for line, row in table.rows():
             cell = join_cells([table.cell(line, row, column) for column in columns])

@@ -97,13 +97,18 @@ def forecast(
     draws = np.stack([np.random.default_rng(seed).standard_normal((NUM_PATHS, horizon, width)) for seed in seeds])
     normals = torch.from_numpy(draws.astype(np.float32)).flatten(0, 1).to(device)
     last, state = outputs[-1].repeat_interleave(NUM_PATHS, 0), map_state(lambda s: s.repeat_interleave(NUM_PATHS, 0), state)
+    numbers = np.repeat(batch[-1, :, :width], NUM_PATHS, axis=0)
     paths = []
     for step in range(horizon):
-        numbers = draw_step(last, normals[:, step], target).clamp(-MAX_SCALED, MAX_SCALED)
-        paths.append(numbers.cpu().numpy())
+        drawn_outputs = draw_step(last, normals[:, step], target).clamp(-MAX_SCALED, MAX_SCALED)
+        numbers = target.after(drawn_outputs.cpu().numpy(), numbers).clip(-MAX_SCALED, MAX_SCALED).astype(np.float32)
+        paths.append(numbers)
         if step + 1 < horizon:
-            known = torch.cat([numbers, numbers.new_zeros(len(numbers), source.size - width)], dim=1)
-            following, state = model.stream(known[None], state)
+            no_gaps = numbers[:, :0] if not source.scaling.has_gaps else np.zeros_like(numbers)
+            known = [torch.from_numpy(np.concatenate([numbers, no_gaps], axis=1)).to(device)]
+            following, state = model.stream(
+                torch.cat([*known, *([drawn_outputs] if source.difference else [])], 1)[None], state
+            )
             last = following[0]
     drawn = np.stack(paths, axis=1).reshape(len(inputs), NUM_PATHS, horizon, width)
     results = []

@@ -17,7 +17,7 @@ from unrolled.errors import DataError, UsageError
 from unrolled.tables.cell_values import MISSING_IN_NUMBERS, Cell, is_missing, parse_text, to_number
 from unrolled.tables.source_columns import split_source
 from unrolled.tables.step_arrays import StepArray, StepTexts, number_or_gap
-from unrolled.tables.step_times import time_keys
+from unrolled.tables.step_times import follows_clock, time_keys
 from unrolled.tables.table_files import Table
 from unrolled.tables.table_format import NumberedRows
 
@@ -47,8 +47,9 @@ class LongFormat:
 
 @dataclass
 class _Series:
-    """The rows of one series: line numbers, times, and the values of each column."""
+    """The rows of one series: its name, line numbers, times, and the values of each column."""
 
+    name: str
     lines: list[int]
     times: list[Any]
     columns: list[list[Any]]
@@ -113,7 +114,7 @@ def _read_series(
         num_unnamed += bool(group_by) and is_missing(values[0]) and bool(last_key)
         last_key = key
         time = values[1 if group_by else 0] if order_by else None
-        group = series.setdefault(key, _Series([], [], [[] for _ in columns]))
+        group = series.setdefault(key, _Series(key, [], [], [[] for _ in columns]))
         group.lines.append(line)
         group.times.append(time)
         for column, value in zip(group.columns, values[len(wanted) - len(columns) :], strict=True):
@@ -137,16 +138,25 @@ def _sort(table: Table, series: Sequence[_Series], order_by: str) -> list[str]:
             "ISO dates, such as 2024-03-31 or 2024-03-31T18:00, or all dates such as 31.03.2024 or 3/31/2024 6:00 PM, one of "
             "them after the 12th, which tells days from months. If the rows are in order, leave --order-by out."
         )
-    num_moved = num_repeated = 0
+    num_moved = num_repeated = num_clock = 0
     left = iter(keys)
     for group in series:
         own: list[Any] = list(itertools.islice(left, len(group.times)))
-        order, num_repeated = sorted(range(len(own)), key=own.__getitem__), num_repeated + len(own) - len(set(own))
+        repeated = len(own) - len(set(own))
+        if repeated and follows_clock(own):
+            num_clock += repeated
+            continue
+        order, num_repeated = sorted(range(len(own)), key=own.__getitem__), num_repeated + repeated
         if moved := sum(i != place for place, i in enumerate(order)):
             num_moved += moved
             group.lines, group.times = [group.lines[i] for i in order], [group.times[i] for i in order]
             group.columns = [[column[i] for i in order] for column in group.columns]
     notes = [f"{num_moved:,} rows were not in the order of '{order_by}', and were sorted"] if num_moved else []
+    if num_clock:
+        notes.append(
+            f"{num_clock:,} rows have the same '{order_by}' as another row, as where clocks are set back by an hour: they stay "
+            "in the order of the file"
+        )
     if num_repeated:
         notes.append(
             f"{num_repeated:,} rows have the same '{order_by}' as another row of their series, and are steps of their own: if "
@@ -176,13 +186,20 @@ def _cell_value(table: Table, group: _Series, flat: list[str], part: list[str], 
     places = [flat.index(column) for column in part]
     if not all(kinds[place] for place in places):
         if len(part) > 1:
-            text = next(flat[place] for place in places if not kinds[place])
-            raise DataError(f"'{','.join(part)}' are read side by side as numbers, and '{text}' has texts: leave it out.")
+            place = next(place for place in places if not kinds[place])
+            values = (v for v in group.columns[place] if not is_missing(v, MISSING_IN_NUMBERS))
+            example = next(
+                (v for v in values if not isinstance(v, str) or to_number(v, table.allows_decimal_commas) is None), ""
+            )
+            raise DataError(
+                f"'{','.join(part)}' are read side by side as numbers, and '{flat[place]}' has texts, such as {example!r:.40}: "
+                "write numbers without units and without groups of digits, or leave it out."
+            )
         texts = StepTexts("" if is_missing(v) else parse_text(Cell(v, table.name)) for v in group.columns[places[0]])
         texts.lines, texts.times = group.lines, group.times
         return texts
     columns = [_numbers(table, group, flat[place], group.columns[place]) for place in places]
-    return StepArray.make(np.stack(columns, axis=1), group.lines, group.times)
+    return StepArray.make(np.stack(columns, axis=1), group.lines, group.times, group.name)
 
 
 def _numbers(table: Table, group: _Series, name: str, values: list[Any]) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 import warnings
@@ -37,6 +38,8 @@ class NumbersColumn(Column):
         loss: Of a target: `mse`, `mae`, `quantiles` or `gaussian`.
         quantiles: Levels to predict.
         horizon: Steps of a forecast; 0: none.
+        difference: Whether a forecast predicts changes: the difference of the next number and the last known one, and reads
+            them too. A trend then has no end at the numbers of the training steps.
     """
 
     kind, tensor_kind, is_sequence, output = "numbers", "floats", True, "aligned"
@@ -53,17 +56,22 @@ class NumbersColumn(Column):
         loss: str = "mse",
         quantiles: Sequence[float] = (0.1, 0.5, 0.9),
         horizon: int = 0,
+        difference: bool = False,
     ) -> None:
         super().__init__(name)
         self.columns, self.scaling, self.rate = tuple(columns), scaling, rate
         self.center, self.scale, self.loss, self.quantiles, self.horizon = center, scale, loss, tuple(quantiles), horizon
+        self.difference = difference
+        self.change = Scaling.fit(np.zeros((1, len(self.columns))))
+        """Scaling of the changes, if they are predicted."""
+
         self.residual: Array | None = None
         """Deviation of the errors on validation steps `(D,)`, scaled: the spread of draws where the loss has none."""
 
     @property
     def size(self) -> int:  # type: ignore[override]
-        """Numbers of an input step: with gaps, each number has a second one: 1 where it is missing."""
-        return len(self.columns) * (2 if self.scaling.has_gaps else 1)
+        """Numbers of an input step: with gaps, each number has a second one, 1 where it is missing; and another, its change."""
+        return len(self.columns) * (1 + self.scaling.has_gaps + self.difference)
 
     @property
     def outputs_per_number(self) -> int:
@@ -86,15 +94,20 @@ class NumbersColumn(Column):
         columns = [name] if width == 1 else [part.strip() for part in next(csv.reader([name], skipinitialspace=True))]
         columns = columns if len(columns) == width else [f"{name}_{number}" for number in range(1, width + 1)]
         scaling = Scaling.fit(np.concatenate([part for part in parts if part.shape[1] == width]))
-        options = {key: config[key] for key in ("center", "scale", "loss", "quantiles", "horizon") if key in config}
+        names = ("center", "scale", "loss", "quantiles", "horizon", "difference")
+        options = {key: config[key] for key in names if key in config}
         return cls(name, columns, scaling, rate, **options)
 
     def fit_training(self, rows: Iterable[Array]) -> None:
         """Scale by the training rows `(T, D)` alone. Raises `DataError` if they have no number."""
-        values = np.concatenate([self._centered(row, len(row))[0] for row in rows])
+        centered = [self._centered(row, len(row))[0] for row in rows]
+        values = np.concatenate(centered)
         if np.isnan(values).all():
             raise DataError(f"'{self.name}' has no number in the training rows: name another column, or give it numbers.")
         self.scaling = Scaling.fit(values)
+        if self.difference:
+            changes = np.concatenate([_changes(self.scaling.apply(row)) for row in centered])
+            self.change = dataclasses.replace(Scaling.fit(changes), has_gaps=False)
 
     def encode(self, cell: Cell) -> Array:
         values, rate = parse_steps(cell)
@@ -133,18 +146,21 @@ class NumbersColumn(Column):
         A gap has the last number before it; if there were gaps in training, a second number per column is 1 at gaps.
         """
         scaled = self.scaling.apply(self._centered(values, len(values) if known is None else known)[0])
-        is_gap = np.isnan(scaled)
-        if is_gap.any():
-            last = np.maximum.accumulate(np.where(is_gap, -1, np.arange(len(scaled))[:, None]), axis=0)
-            scaled = np.where(last >= 0, np.take_along_axis(scaled, np.maximum(last, 0), axis=0), 0.0)
+        parts = [np.nan_to_num(_filled(scaled))]
         if self.scaling.has_gaps:
-            scaled = np.concatenate([scaled, is_gap], axis=1)
-        return scaled.astype(np.float32)
+            parts.append(np.isnan(scaled))
+        if self.difference:
+            parts.append(np.nan_to_num(self.change.apply(_changes(scaled))))
+        return np.concatenate(parts, axis=1).astype(np.float32)
 
     def to_targets(self, values: Array, known: int | None = None) -> Array:
-        """Return encoded numbers as the loss takes them, float32 `(T, D)`, NaN for gaps."""
+        """Return encoded numbers as the loss takes them, float32 `(T, D)`, NaN for gaps; or their changes."""
         scaled = self.scaling.apply(self._centered(values, len(values) if known is None else known)[0])
-        return scaled.astype(np.float32)
+        return (self.change.apply(_changes(scaled)) if self.difference else scaled).astype(np.float32)
+
+    def after(self, predicted: Array, level: Array) -> Array:
+        """Return the scaled numbers that outputs stand for, given the last scaled ones before them: these plus the changes."""
+        return level + self.change.invert(predicted) if self.difference else predicted
 
     def unscale(self, values: Array, history: Array | None = None) -> Array:
         """Return scaled numbers `(..., D)` in the unit of the data; `history` are the known numbers of the series."""
@@ -159,6 +175,13 @@ class NumbersColumn(Column):
         centered = self._centered(values, len(values))[0]
         found: Array = np.flatnonzero(((centered < self.scaling.low) | (centered > self.scaling.high)).any(axis=1))
         return found
+
+    def without_spikes(self, values: Array) -> Array:
+        """Return encoded numbers with spikes clipped, so that they do not decide the baselines either."""
+        if self.center != "none" or self.scale != "all":  # the limits are those of other numbers
+            return np.asarray(values)
+        clipped: Array = np.clip(np.asarray(values), self.scaling.low, self.scaling.high)
+        return clipped
 
     def describe_spikes(self, places: list[str], total: int) -> str:
         """Return a sentence about the numbers that were clipped."""
@@ -185,8 +208,10 @@ class NumbersColumn(Column):
     def baseline_stats(
         self, source: Column, sources: RaggedArray, targets: RaggedArray, index: npt.NDArray[np.int64]
     ) -> dict[str, Any]:
-        rows = [(np.asarray(sources[int(i)]), np.asarray(targets[int(i)])) for i in index.tolist()]
-        return series_baselines(rows if source.kind == self.kind else [], self.horizon)
+        if not isinstance(source, NumbersColumn):
+            return {}
+        rows = [(source.without_spikes(sources[int(i)]), self.without_spikes(targets[int(i)])) for i in index.tolist()]
+        return series_baselines(rows, self.horizon)
 
     def metric_report(self, rows: EvalRows, train_stats: dict[str, Any]) -> MetricReport:
         sources = [rows.source.encode(cell) for cell in rows.source_cells]
@@ -199,12 +224,12 @@ class NumbersColumn(Column):
             "columns": list(self.columns), "scaling": self.scaling.to_json(), "rate": self.rate, "center": self.center,
             "scale": self.scale, "loss": self.loss, "quantiles": list(self.quantiles), "horizon": self.horizon,
             "residual": None if self.residual is None else self.residual.tolist(),
+            **({"change": self.change.to_json()} if self.difference else {}),
         }  # fmt: skip
 
     @classmethod
     def from_dict(cls, name: str, value: dict[str, Any]) -> NumbersColumn:
-        names = ("center", "scale", "loss")
-        options = {key: str(value[key]) for key in names}
+        options: dict[str, Any] = {key: str(value[key]) for key in ("center", "scale", "loss")}
         levels, horizon, rate = [float(level) for level in value["quantiles"]], int(value["horizon"]), value["rate"]
         columns = [str(column) for column in value["columns"]]
         scaling = Scaling.from_json(value["scaling"])
@@ -213,6 +238,10 @@ class NumbersColumn(Column):
         if options["loss"] not in ("mse", "mae", "quantiles", "gaussian"):
             raise ValueError(f"there is no loss {options['loss']!r}")
         column = cls(name, columns, scaling, None if rate is None else int(rate), **options, quantiles=levels, horizon=horizon)
+        if value.get("change") is not None:
+            column.difference, column.change = True, Scaling.from_json(value["change"])
+            if len(column.change.center) != len(columns) or not horizon:
+                raise ValueError("the changes of a column of numbers are not valid")
         column.residual = None if value.get("residual") is None else np.array(value["residual"], dtype=np.float64)
         return column
 
@@ -220,6 +249,23 @@ class NumbersColumn(Column):
         rate = f" at {self.rate:,} a second" if self.rate else ""
         width = "" if len(self.columns) == 1 else f" of {len(self.columns)} columns"
         return f"{self.name}: numbers{width}{rate}"
+
+
+def _filled(values: Array) -> Array:
+    """Return numbers `(T, D)` with the last one before it in each gap, NaN before the first."""
+    is_gap = np.isnan(values)
+    if not is_gap.any():
+        return values
+    last = np.maximum.accumulate(np.where(is_gap, -1, np.arange(len(values))[:, None]), axis=0)
+    filled: Array = np.where(last >= 0, np.take_along_axis(values, np.maximum(last, 0), axis=0), np.nan)
+    return filled
+
+
+def _changes(values: Array) -> Array:
+    """Return the change of each of the numbers `(T, D)` from the last known one before it, NaN where one is not known."""
+    before = _filled(values)
+    changes: Array = values - np.concatenate([np.full_like(before[:1], np.nan), before[:-1]])
+    return changes
 
 
 def _rounded(numbers: list[float]) -> list[float | None]:

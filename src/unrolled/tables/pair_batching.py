@@ -27,6 +27,7 @@ from unrolled.tables.ragged import RaggedArray
 from unrolled.tables.row_tally import UnreadableRows, imputed_messages, left_out_messages, missing_by_column
 from unrolled.tables.source_columns import EncodedSource
 from unrolled.tables.spec import TableSpec
+from unrolled.tables.step_arrays import SeriesName
 from unrolled.tables.table_files import Table
 from unrolled.text.batching import IGNORE_INDEX, MAX_ROW_LENGTH, WindowCursor
 
@@ -77,7 +78,7 @@ class PairDataset:
     column; `missing_names` are `NA` and the like that such rows have. Of rows that are too long, `cut_rows` are cut and
     `left_out_rows` are left out. For each other row, `source_keys` and `target_keys` have a hash of what was encoded,
     `folded_keys` one of a text without regard to case and blanks (else 0), `read_rows` its place among the `num_read` rows
-    that were read, and `pieces_per_row` how many encoded rows it is.
+    that were read, and `pieces_per_row` how many encoded rows it is. `series` are the names and times of rows that are series.
     """
 
     def __init__(self, spec: TableSpec) -> None:
@@ -92,8 +93,8 @@ class PairDataset:
         self.left_out_rows: list[int] = []
         self.label_weights: Array | None = None
         self.missing_names: set[str] = set()
-        self.unreadable = UnreadableRows()
-        self.num_read = 0
+        self.series, self.unreadable = list[SeriesName](), UnreadableRows()
+        self.num_read = self.num_examples = 0
         self._row_values = array("Q"), array("Q"), array("q"), array("q"), array("Q")
 
     def add(self, line: int, source: Cell, target: Cell) -> None:
@@ -120,6 +121,8 @@ class PairDataset:
             self.imputed.update(missing)
             inputs = _without_medians(self.spec, inputs, missing)
         self._append(inputs, targets, self._folded_key(source))
+        if self.spec.is_stream:
+            self.series.append(SeriesName.of(source))
 
     def _folded_key(self, source: Cell) -> int:
         """Return a hash of a text without regard to case and blanks, or 0 for other sources."""

@@ -15,6 +15,7 @@ from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.pair_batching import PairBatch, PairDataset, pad_arrays
 from unrolled.tables.row_splits import split_rows
 from unrolled.tables.spec import TableSpec
+from unrolled.tables.step_arrays import SeriesName
 from unrolled.text.batching import IGNORE_INDEX, WindowCursor
 from unrolled.text.splitting import MIN_TABLE_ROWS, HeldOutFractions
 
@@ -161,8 +162,12 @@ class SeriesRows:
             target = self.pairs.target[part.row][part.start : part.stop]
             labels = self.spec.target.labels
             truth = target if not labels else [labels[i] if i < len(labels) else "" for i in target.tolist()]
-            if (isinstance(truth, list) and any(truth)) or (not isinstance(truth, list) and not np.isnan(truth).all()):
-                cells.append((Cell(self.pairs.source[part.row][first : part.stop], name), Cell(truth, name)))
+            series = self.pairs.series[part.row]
+            source = Cell(series.part(self.pairs.source[part.row], first, part.stop), name)
+            if isinstance(truth, list):
+                cells += [(source, Cell(truth, name))] if any(truth) else []
+            elif not np.isnan(truth).all():
+                cells.append((source, Cell(series.part(self.pairs.target[part.row], part.start, part.stop), name)))
         return cells
 
     def _forecast_cells(self, parts: list[Part], name: str) -> list[tuple[Cell, Cell]]:
@@ -176,10 +181,16 @@ class SeriesRows:
         cells = []
         for part, origin in origins:
             raw = self.pairs.source[part.row]
-            truth = raw[origin : min(part.stop, origin + horizon)]
-            if origin > 0 and not np.isnan(truth).all():
-                cells.append((Cell(raw[max(0, origin - HISTORY_STEPS) : origin], name), Cell(truth, name)))
+            stop = min(part.stop, origin + horizon)
+            if origin > 0 and not np.isnan(raw[origin:stop]).all():
+                cells.append(forecast_cells(self.pairs.series[part.row], raw, origin, stop, name))
         return cells
+
+
+def forecast_cells(series: SeriesName, values: Array, origin: int, stop: int, name: str) -> tuple[Cell, Cell]:
+    """Return the steps of a series before `origin`, as many as are read, and those from it to before `stop`."""
+    history = series.part(values, max(0, origin - HISTORY_STEPS), origin)
+    return Cell(history, name), Cell(series.part(values, origin, stop), name)
 
 
 def count_targets(targets: Array) -> int:

@@ -75,8 +75,10 @@ def group_table(table: Table, spec: TableSpec) -> Table:
     return as_target(group_steps(table, spec.long, names), spec.target.name, spec.target.kind)
 
 
-def group_sources(table: Table, spec: TableSpec) -> Table:
-    """Return a table with its sources only, which needs no target."""
+def group_sources(table: Table, spec: TableSpec, with_target: bool = False) -> Table:
+    """Return a table with its sources, which needs no target; `with_target` with that, too, if it has one."""
+    if with_target and all(map(table.matching_columns, split_source(spec.target.name, table))):
+        return group_table(table, spec)
     return table if spec.long is None else group_steps(table, spec.long, (spec.source.name,))
 
 
@@ -163,7 +165,7 @@ def _fit(table: Table, name: str, kind: str, options: SeriesOptions, config: dic
         horizon = options.horizon or 0
         loss = options.loss if options.loss != "auto" else "gaussian" if horizon else "mse"
         config = {**config, "center": options.center, "scale": options.scale, "horizon": horizon, "loss": loss}
-        config["quantiles"] = options.levels
+        config |= {"quantiles": options.levels, "difference": options.difference == "on"}
     return COLUMN_TYPES[kind].fit(name, cells, config)
 
 
@@ -191,6 +193,8 @@ def check_series(spec: TableSpec, options: SeriesOptions) -> None:
         raise UsageError(
             f"--center and --scale are for a source of numbers, and '{source.name}' is {source.kind}: leave them out."
         )
+    if options.difference != "auto" and not options.horizon:
+        raise UsageError("--difference is for forecasts: add --horizon, or leave it out.")
     if not isinstance(target, NumbersColumn) and (options.loss != "auto" or options.quantiles != SeriesOptions.quantiles):
         raise UsageError(
             f"--loss and --quantiles are for a target of numbers at every step, and '{target.name}' is {target.kind}: "

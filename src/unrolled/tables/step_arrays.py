@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,16 +32,19 @@ def names_file(value: Any) -> bool:
 
 
 class StepArray(np.ndarray[Any, Any]):
-    """Values of the steps of one series `(T, D)` or `(T,)`, with the `lines` of the table they come from."""
+    """Values of the steps of one series `(T, D)` or `(T,)`, with the `lines` of the table they come from, their `times`, the
+    name of the `series`, and the place in it of the `first` of them."""
 
     lines: Sequence[int] = ()
     times: Sequence[Any] = ()
+    series: str = ""
+    first: int = 0
 
     @staticmethod
-    def make(values: Any, lines: Sequence[int], times: Sequence[Any]) -> StepArray:
-        """Return values, an array or a list of texts, with their lines and times."""
+    def make(values: Any, lines: Sequence[int], times: Sequence[Any], series: str = "", first: int = 0) -> StepArray:
+        """Return an array of values with what is known about their steps."""
         array = np.asarray(values).view(StepArray)
-        array.lines, array.times = lines, times
+        array.lines, array.times, array.series, array.first = lines, times, series, first
         return array
 
 
@@ -50,6 +53,25 @@ class StepTexts(list[str]):
 
     lines: Sequence[int] = ()
     times: Sequence[Any] = ()
+
+
+class SeriesName(NamedTuple):
+    """The name of a series, which may be empty, and the times of its steps, if there are any."""
+
+    name: str
+    times: Sequence[Any]
+
+    @staticmethod
+    def of(cell: Cell) -> SeriesName:
+        """Return the name and the times of the series in a cell; where each row is a series, its file or its line."""
+        value = cell.value
+        if isinstance(value, StepArray):
+            return SeriesName(value.series, value.times)
+        return SeriesName(value if names_file(value) else f"line {cell.line:,}" if cell.line else "", ())
+
+    def part(self, values: Array, start: int, stop: int) -> StepArray:
+        """Return the steps `start` to before `stop` of the values of this series."""
+        return StepArray.make(values[start:stop], (), self.times[start:stop], self.name, start)
 
 
 def step_location(cell: Cell, step: int) -> str:

@@ -25,6 +25,7 @@ _OTHER_DATE = re.compile(
     rf"(?P<first>\d{{1,2}})(?P<separator>[./-])(?P<second_part>\d{{1,2}})(?P=separator)(?P<year>\d{{4}}){_CLOCK}"
     r"(?: *(?P<half>[AaPp])\.?[Mm]\.?)?"
 )
+_CLOCK_WITH_SECONDS = re.compile(r"[T ]\d{1,2}:\d\d:\d\d")
 _SPACE_BEFORE_ZONE = re.compile(r" (?=[+-]\d\d:?\d\d$|UTC$|Z$)")
 
 
@@ -113,6 +114,39 @@ def _has_zone(key: Key) -> bool:
     return isinstance(key, datetime.datetime) and key.tzinfo is not None
 
 
+def follows_clock(keys: Sequence[Any]) -> bool:
+    """Return whether dates are in order, but for hours that occur twice, as where the clocks are set back at the end of summer.
+
+    Example:
+        >>> follows_clock(time_keys(["2024-10-27 02:00", "2024-10-27 02:30", "2024-10-27 02:00", "2024-10-27 02:30"]))
+        True
+    """
+    if not all(isinstance(key, datetime.datetime) and not key.tzinfo for key in keys):
+        return False
+    steps = [later - earlier for earlier, later in itertools.pairwise(keys)]
+    back = [place for place, step in enumerate(steps) if step <= datetime.timedelta(0)]
+    hour, month = datetime.timedelta(hours=1), datetime.timedelta(days=30)
+    is_rare = all(keys[later] - keys[earlier] > month for earlier, later in itertools.pairwise(back))
+    return bool(back) and is_rare and all(place > 0 and steps[place] == steps[place - 1] - hour for place in back)
+
+
+def time_positions(times: Sequence[Any]) -> tuple[str, list[float]]:
+    """Return what times are, `number`, `date` or `UTC` (dates with an offset from it), and where they are on an axis: numbers,
+    or seconds since 1970; an empty kind and no places if they are no times.
+
+    Example:
+        >>> time_positions(["1970-01-02", "1970-01-03 00:00:30"])
+        ('date', [86400.0, 172830.0])
+    """
+    _, keys = _read_times([_compact_date(time) for time in times])
+    if not times or isinstance(keys, int):
+        return "", []
+    if not isinstance(keys[0], datetime.datetime):
+        return "number", [key for key in keys if isinstance(key, float)]
+    dates = [key if key.tzinfo else key.replace(tzinfo=datetime.UTC) for key in keys if isinstance(key, datetime.datetime)]
+    return "UTC" if _has_zone(keys[0]) else "date", [date.timestamp() for date in dates]
+
+
 def next_times(times: Sequence[Any], count: int) -> list[Any]:
     """Return the times after the last of `times`, written like it; none if the times have no equal distances, also in months.
 
@@ -174,7 +208,8 @@ def _written_like(time: Any, date: datetime.datetime, read: Reader) -> str | int
         return int(f"{date:%Y%m%d}")
     if read is _iso and ":" in text:
         date = date.astimezone(_date_with_zone(text).tzinfo) if date.tzinfo else date
-        return date.isoformat(sep=" " if " " in text else "T")
+        has_seconds = date.second or date.microsecond or _CLOCK_WITH_SECONDS.search(text)
+        return date.isoformat(sep=" " if " " in text else "T", timespec="auto" if has_seconds else "minutes")
     if read is _iso:
         return f"{date:%Y-%m-%d}"[: 7 if len(text) < 8 else 10]
     [found] = _OTHER_DATE.finditer(text)

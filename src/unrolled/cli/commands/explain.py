@@ -4,7 +4,8 @@ The result is one HTML page that works offline: the text colored by any unit,
 the five most likely next characters, what each unit detects, and the effect
 of setting a unit to a constant. With no INPUT, the text is the validation
 split of the run. Of a model of a table, the page shows its answers to the
-rows, errors first, and which words, steps or pixels moved each answer.
+rows, errors first, and which words, steps or pixels moved each answer. Of a
+model of series, it draws the series, the predictions and their errors.
 
 Examples:
   unrolled explain runs/book

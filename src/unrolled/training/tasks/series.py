@@ -14,9 +14,10 @@ from unrolled.display import plural
 from unrolled.errors import DataError, UsageError
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder_decoder import EncoderDecoder, check_table_options
+from unrolled.nn.kernels.select import set_kernel
 from unrolled.option_rules import check_training
-from unrolled.options import TrainingOptions, TrainRequest
-from unrolled.tables.cell_values import Array
+from unrolled.options import PredictOptions, TrainingOptions, TrainRequest
+from unrolled.tables.cell_values import Array, Cell
 from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.pair_batching import PairDataset, balanced_weights
 from unrolled.tables.ragged import RaggedArray
@@ -30,11 +31,15 @@ from unrolled.training.schedule import make_budget
 from unrolled.training.tasks.base import FinalEvaluation
 from unrolled.training.tasks.request_table import open_request_table, resolve_columns
 from unrolled.training.tasks.table import TableTask
+from unrolled.training.train_step import TrainStep
 
 logger = logging.getLogger(__name__)
 
 MAX_EPOCHS = 100.0
 """Passes over the training steps after which more time brings little; the model with the best validation loss is kept."""
+
+PILOT_STEPS, PILOT_FORECASTS = 60, 16
+"""Steps of the short trainings that say whether changes are forecast, and validation forecasts that they are compared on."""
 
 WIDE_STEPS = 20_000
 """Training steps from which the layers have 64 units, else 32."""
@@ -163,6 +168,7 @@ class SeriesTask(TableTask):
                 "--bidirectional reads the future of a series, whose steps are predicted in order: leave it out, or name "
                 f"{self.spec.source.name}:frames as the source."
             )
+        request = self._choose_difference(request, machine)
         training, model = request.training, request.model
         budget = make_budget(training, num_steps)
         counted = plural(round(budget.total), budget.unit.removesuffix("s"))
@@ -178,6 +184,55 @@ class SeriesTask(TableTask):
             f"{self.batches(training).batch_size} columns a batch: {why}"
         )
         return request
+
+    def build_model(self, request: TrainRequest) -> EncoderDecoder:
+        """Return a network with random weights, for numbers or for changes as `request` says; on a resume, as they are."""
+        columns, wanted = (self.spec.source, self.spec.target), request.series.difference
+        changed = [c for c in columns if isinstance(c, NumbersColumn) and wanted != "auto" and c.difference != (wanted == "on")]
+        for column in changed if self.spec.horizon else ():
+            column.difference = wanted == "on"
+        if changed:
+            self._fit_training(self.spec)
+        return super().build_model(request)
+
+    def _choose_difference(self, request: TrainRequest, machine: DeviceConfig) -> TrainRequest:
+        """Let a short training of both say whether a forecast predicts the next number, or its change, which follows trends.
+
+        Without validation steps, it is the change, which was better in all series that were measured (`benchmarks/LOG.md`).
+        """
+        if not self.spec.horizon or request.series.difference != "auto":
+            return request
+        candidates = [
+            dataclasses.replace(request, series=dataclasses.replace(request.series, difference=value))
+            for value in ("off", "on")
+        ]
+        places = np.unique(np.linspace(0, len(self.validation_cells) - 1, PILOT_FORECASTS).astype(int))
+        cells = [self.validation_cells[place] for place in places.tolist()] if self.validation_cells else []
+        errors = [self._pilot_error(candidate, machine, cells) for candidate in candidates] if cells else [1.0, 0.0]
+        chosen = candidates[int(errors[1] < errors[0])]
+        self.build_model(chosen)  # the columns are then as it says
+        self._throughputs.clear()
+        if cells:
+            logger.info(
+                f"forecast of {'changes' if errors[1] < errors[0] else 'numbers'} (--difference {chosen.series.difference}): "
+                f"after a short training, rmse {errors[0]:.4g} of numbers and {errors[1]:.4g} of changes"
+            )
+        return chosen
+
+    def _pilot_error(self, request: TrainRequest, machine: DeviceConfig, cells: list[tuple[Cell, Cell]]) -> float:
+        """Return the root mean squared error of validation forecasts after a short training."""
+        training = request.training
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(training.seed)
+            model = self.build_model(request).to(machine.device)
+        set_kernel(model, request.machine.kernels, machine.dtype)
+        batches = self.batches(training)
+        train_step = TrainStep(model.train(), machine, training, batches.batch_size)
+        steps = min(PILOT_STEPS, training.steps or PILOT_STEPS)
+        for step, batch in zip(range(steps), batches, strict=False):
+            train_step.step(batch, training.lr * (1 - step / steps), step)
+        error = self._predict(model, machine, cells, PredictOptions())[0].metrics["rmse"]
+        return error if np.isfinite(error) else float("inf")
 
     def final_eval(
         self, model: EncoderDecoder, machine: DeviceConfig, limit: int, best_fraction: float, epochs: float

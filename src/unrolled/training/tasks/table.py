@@ -300,7 +300,8 @@ class TableTask:
         rows = self.validation_cells[: SAMPLE_ROWS if model.decoder is not None else 256]
         report, predictions = self._predict(model, machine, rows, PredictOptions(beam=1))
         lines = []
-        for (source, target), prediction in zip(rows[:SAMPLE_ROWS], predictions, strict=False):
+        shown = [] if self.spec.is_stream else rows[:SAMPLE_ROWS]  # the rows of a series are too long for a line
+        for (source, target), prediction in zip(shown, predictions, strict=False):
             asked, predicted, true = map(
                 one_line, (source_text(self.spec.sources, source), prediction.text, display_text(target.value))
             )

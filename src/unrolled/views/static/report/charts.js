@@ -33,7 +33,7 @@ export function createPlot(width, height, { x, y, hideXLabels = false, margin = 
   const plot = {
     root: svgElement("svg", { viewBox: `0 0 ${width} ${height}`, width, height, class: "drawing" }),
     x: createScale(x, [left, right], Math.max(2, Math.floor((right - left) / 64))),
-    y: createScale(y, [bottom, margin.top], Math.max(2, Math.floor((bottom - margin.top) / 38))),
+    y: createScale(y, [bottom, margin.top], Math.max(4, Math.floor((bottom - margin.top) / 38))),
     left, right, top: margin.top, bottom,
   };
   plot.root.append(...yAxis(plot, y), ...xAxis(plot, x, hideXLabels));
@@ -101,6 +101,36 @@ export function line(plot, points, className) {
   const known = points.filter((point) => point.every(isNumber));
   const pixels = known.map(([x, y]) => /** @type {Point} */ ([plot.x(x), plot.y(y)]));
   return svgElement("path", { d: pathOf(pixels.filter((pixel) => pixel.every(isNumber))), class: `line ${className}` });
+}
+
+/**
+ * Return the parts of a line between gaps, and between breaks, the indices before which one ends.
+ * @param {number[]} x
+ * @param {(number | null)[]} values null is a gap
+ * @param {number[]} [breaks]
+ * @returns {Point[][]}
+ */
+export function partsOf(x, values, breaks = []) {
+  const starts = new Set(breaks);
+  /** @type {Point[][]} */
+  const parts = [];
+  for (const [index, value] of values.entries()) {
+    if (!isNumber(value)) continue;
+    if (index === 0 || !isNumber(values[index - 1]) || starts.has(index)) parts.push([]);
+    parts[parts.length - 1].push([x[index], value]);
+  }
+  return parts;
+}
+
+/**
+ * Return parts of a line, with nothing between them; a part of one point is a dot.
+ * @param {Plot} plot
+ * @param {Point[][]} parts
+ * @param {string} className
+ */
+export function brokenLine(plot, parts, className) {
+  const paths = parts.map((points) => pathOf(points.map(([x, y]) => [plot.x(x), plot.y(y)])) + (points.length === 1 ? "h0" : ""));
+  return svgElement("path", { d: paths.join(""), class: `line ${className}` });
 }
 
 /**

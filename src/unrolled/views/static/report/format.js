@@ -41,6 +41,20 @@ export function compact(value) {
   return Number(value.toPrecision(3)).toLocaleString("en", { maximumFractionDigits: 7 }).replace("-", "\u2212");
 }
 
+/**
+ * Return how numbers of an axis are written: with as many digits as tell its ticks apart.
+ * @param {[number, number]} domain
+ */
+export function axisFormat([low, high]) {
+  const [step, size] = [(high - low) / 5 || 1, Math.max(Math.abs(low), Math.abs(high))];
+  if (size >= 1e7 || step < 1e-5) return compact;
+  const digits = Math.max(0, Math.ceil(-Math.log10(step)));
+  return (/** @type {number} */ value) => {
+    const text = value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits, useGrouping: size >= 1e4 });
+    return text.replace("-", "\u2212");
+  };
+}
+
 /** @param {unknown} seconds */
 export function duration(seconds) {
   if (!isNumber(seconds)) return "unknown time";

@@ -17,7 +17,7 @@ import { memorizationSection } from "./memorization.js";
 import { calibrationSection, scatterSection } from "./predictions.js";
 import { resultSection } from "./result.js";
 import { ngramSamplesSection, samplesSection } from "./samples.js";
-import { seriesSection } from "./series.js";
+import { isForecast, seriesSection } from "./series.js";
 import { settingsSection } from "./settings.js";
 import { baselinesSection, errorsSection, metricsSection } from "./tables.js";
 
@@ -80,7 +80,9 @@ function fillSection(id, report) {
  */
 function removeHints(report) {
   /** @type {Record<string, boolean>} */
-  const applies = { references: isFilled(report.curves?.references), texts: !isFilled(report.table) };
+  const applies = {
+    references: isFilled(report.curves?.references), texts: !isFilled(report.table), forecasts: Boolean(report.series?.some(isForecast)),
+  };
   for (const hint of document.querySelectorAll("[data-for]")) {
     if (hint instanceof HTMLElement && !applies[hint.dataset.for ?? ""]) hint.remove();
   }

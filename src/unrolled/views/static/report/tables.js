@@ -4,6 +4,7 @@
 import { element } from "../shared/dom.js";
 import { bar, table } from "./controls.js";
 import { dataText, fixed, isNumber, largest, paragraph, percent, toBits, write } from "./format.js";
+import { numberLines } from "./number_lines.js";
 
 /** @param {unknown} value */
 const metricText = (value) => (isNumber(value) ? String(Number(value.toPrecision(4))).replace("-", "\u2212") : "\u2013");
@@ -33,8 +34,9 @@ export function metricsSection({ headline, metrics = {}, baselines = {}, evaluat
 // ---- errors
 
 /**
- * A cell: a text, or a picture.
- * @typedef {{ name?: string, text?: string, src?: string, width?: number, height?: number }} CellView
+ * A cell: a text, a picture, or lines of numbers from step 1 to `steps`.
+ * @typedef {{ name?: string, text?: string, src?: string, width?: number, height?: number, lines?: (number | null)[][],
+ *   steps?: number }} CellView
  */
 
 /** @typedef {{ source: CellView[], truth: CellView, predicted: CellView, probability: number | null }} AnsweredRow */
@@ -45,7 +47,8 @@ const MIN_PICTURE_SIDE = 64;
 export const errorsSection = (rows) => [element("ol", { className: "errors" }, ...rows.map(errorItem))];
 
 /** @param {CellView} cell */
-function cellContent({ text, src, width = 1, height = 1 }) {
+function cellContent({ name = "", text, src, width = 1, height = 1, lines, steps = 1 }) {
+  if (lines) return numberLines(lines, steps, name);
   if (!src) return dataText(text, { max: 400 });
   const scale = Math.max(1, Math.ceil(MIN_PICTURE_SIDE / Math.max(width, height)));
   return element("img", { className: "cell-picture", src, width: width * scale, height: height * scale, alt: `picture of ${width} by ${height}` });

@@ -3,6 +3,7 @@
 
 import { attentionSection } from "../report/attention.js";
 import { dataText, fixed, isFilled, isNumber, percent } from "../report/format.js";
+import { LINES_MARGIN, numberLines } from "../report/number_lines.js";
 import { byId, element } from "../shared/dom.js";
 import { pageData } from "../shared/page_data.js";
 import { setUpTheme } from "../shared/theme.js";
@@ -13,8 +14,9 @@ const PICTURE_WIDTH = 112;
 const MIN_STRENGTH = 0.04;
 
 /**
- * A cell: a text, or a picture; `effect` is what each of its parts does to the answer, `whole` all of them.
+ * A cell: a text, a picture, or lines of numbers; `effect` is what each of its parts does to the answer, `whole` all of them.
  * @typedef {{ name?: string, kind?: string, text?: string, src?: string, width?: number, height?: number,
+ *   lines?: (number | null)[][], steps?: number,
  *   effect?: (number | null)[], parts?: string[], grid?: [number, number] | null, whole?: number | null }} CellView
  */
 
@@ -55,6 +57,11 @@ function paint(target, effect, scale) {
  */
 function cellContent(cell, scale) {
   if (cell.src) return picture(cell, scale);
+  if (cell.lines) {
+    const strip = effectStrip(cell.effect ?? [], scale);
+    strip.style.margin = `0 ${LINES_MARGIN.right}px 0 ${LINES_MARGIN.left}px`;
+    return element("span", {}, numberLines(cell.lines, cell.steps ?? 1, cell.name ?? ""), strip);
+  }
   if (cell.parts?.length) {
     const spans = cell.parts.map((text, index) => paint(writeText(element("span"), text, { max: 200 }), cell.effect?.[index] ?? null, scale));
     return element("span", { className: "parts code" }, ...spans);
@@ -79,11 +86,20 @@ function picture(cell, scale) {
     overlay.style.gridTemplate = `repeat(${cell.grid[0]}, 1fr) / repeat(${cell.grid[1]}, 1fr)`;
     box.append(overlay);
   } else if (isFrames && cell.effect) {
-    const strip = element("span", { className: "strip" }, ...cell.effect.map((effect) => paint(element("span"), effect, scale)));
-    strip.style.gridTemplateColumns = `repeat(${cell.effect.length}, 1fr)`;
-    box.append(strip);
+    box.append(effectStrip(cell.effect, scale));
   }
   return box;
+}
+
+/**
+ * Return a strip with a field for each part, from left to right.
+ * @param {(number | null)[]} effects
+ * @param {number} scale
+ */
+function effectStrip(effects, scale) {
+  const strip = element("span", { className: "strip" }, ...effects.map((effect) => paint(element("span"), effect, scale)));
+  strip.style.gridTemplateColumns = `repeat(${effects.length}, 1fr)`;
+  return strip;
 }
 
 /** @param {Row} row */
