@@ -71,7 +71,7 @@ class ExplainTableResult(Displayed):
         return {
             "title": self.session.name,
             "subtitle": self.session.description,
-            "unit": "the unit of the answer" if is_number else "nats of the log probability of the answer",
+            "unit": "the unit of the answer" if is_number else "nats of the log odds of the answer",
             "is_number": is_number,
             "neurons": neurons,
             "rows": [row_json(self.session, row) for row in self.rows],

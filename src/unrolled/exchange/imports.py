@@ -118,12 +118,14 @@ def import_file(path: Path, options: ImportOptions) -> ImportedModel:
             fits another convention than that of its format clearly better.
         UsageError: A vocabulary is needed, or an option cannot be used.
     """
-    if is_numbers_model(path, _head(path)):
+    kind = _format_of(path)
+    if kind is None:
         with _named_damage(path, NUMBERS):
             return _import_numbers(path, options)
     vocabulary_file = None if options.vocabulary is None else VocabularyFile.read(Path(options.vocabulary))
     text = None if options.text is None else _read_text(Path(options.text))
-    source = _read(path, vocabulary_file)
+    with _named_damage(path, kind.description):
+        source = kind.read(path, vocabulary_file)
     model_file = source.to_model_file()
     name = options.text
     if vocabulary_file is not None and vocabulary_file.text is not None:
@@ -139,8 +141,9 @@ def import_file(path: Path, options: ImportOptions) -> ImportedModel:
 def output_path(path: Path, options: ImportOptions) -> Path:
     """Return the model file to write, `runs/NAME/model.safetensors` by default.
 
-    Raises `UsageError` if it exists, without `force`.
+    Raises `UsageError` if it exists, without `force`, but first `ModelError` for a file that is no model.
     """
+    _format_of(path)
     check_outputs(options, (path, options.vocabulary, options.text, *options.vectors))
     name = path.parent.name if path.name == "manifest.json" else path.stem
     out = Path(options.out) if options.out is not None else Path("runs") / (name or "imported")
@@ -164,12 +167,14 @@ def write_imported(imported: ImportedModel, target: Path) -> None:
         save_model(target, model_file)
 
 
-def _read(path: Path, vocabulary_file: VocabularyFile | None) -> SourceModel:
+def _format_of(path: Path) -> ImportFormat | None:
+    """Return the format of a file, None for a model of audio samples. Raises `ModelError` if it has none of them."""
     head = _head(path)
+    if is_numbers_model(path, head):
+        return None
     for kind in IMPORTS.values():
         if kind.matches(path, head):
-            with _named_damage(path, kind.description):
-                return kind.read(path, vocabulary_file)
+            return kind
     known = ", ".join([*(kind.description for kind in IMPORTS.values()), NUMBERS.partition(" (")[2].rstrip(")")])
     raise ModelError(f"{path} is no model of a known format. Formats: {known}.")
 
