@@ -218,3 +218,6 @@ def test_a_file_that_is_no_model_is_called_so_wherever_it_would_go(cli: Cli) -> 
         for out in ([], ["--out", "no/such/folder"], ["--out", "page.txt/x"]):
             done = cli("import", name, *out)
             assert (done.code, words in done.err) == (4, True), done.err
+    Path("run/checkpoints").mkdir(parents=True)
+    Path("run/config.json").write_text("{}", "utf-8")
+    assert "run is a run of unrolled already" in cli("import", "run").err

@@ -29,6 +29,7 @@ from unrolled.exchange.torch7 import Table, TorchObject, is_torch7, modules_with
 from unrolled.exchange.torch_rnn import read_torch_rnn
 from unrolled.exchange.vocabulary import TEXT_ORDERS, VocabularyFile, build_vocabulary
 from unrolled.output_paths import check_outputs
+from unrolled.printable import shell_argument
 from unrolled.runtime.text_network import TextModel
 
 MAX_TEXT_BYTES = 1 << 20
@@ -169,6 +170,10 @@ def write_imported(imported: ImportedModel, target: Path) -> None:
 
 def _format_of(path: Path) -> ImportFormat | None:
     """Return the format of a file, None for a model of audio samples. Raises `ModelError` if it has none of them."""
+    if is_run_dir(path) and (path / "checkpoints").is_dir():
+        raise ModelError(
+            f"{path} is a run of unrolled already: use it as RUN, for example unrolled info {shell_argument(path)}"
+        )
     head = _head(path)
     if is_numbers_model(path, head):
         return None
