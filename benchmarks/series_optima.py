@@ -166,7 +166,8 @@ def train_ours(folder: Path, series: Series, seed: int, flags: list[str]) -> flo
 def predict_ours(folder: Path, series: Series) -> Floats:
     """Return our predictions of the targets of a series, each from all inputs up to its step."""
     model = unrolled.load_table(str(folder / "run"))
-    source, target, network = model.spec.source, cast(NumbersColumn, model.spec.target), model.session.saved.model
+    source, target = (cast(NumbersColumn, column) for column in (model.spec.source, model.spec.target))
+    network = model.session.saved.model
     inputs = torch.from_numpy(source.to_inputs(series.inputs[:, None]))[:, None]
     outputs = network.stream(inputs, network.initial_state(1))[0][:, 0, :1].double().numpy()
     level = source.scaling.apply(series.inputs[:, None])

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 @keyword_arguments(DataOptions, ModelOptions, TrainingOptions, MachineOptions, RunOptions)
 def train(
-    *inputs: str | Path | Sequence[str],
+    *inputs: str | Path | Sequence[str | Path],
     text: str | None = None,
     source: str | None = None,
     header: str | None = None,
@@ -57,7 +57,8 @@ def train(
     Ctrl-C saves a checkpoint and returns the model trained so far; `model.result.stop_signal` tells that this happened.
 
     Args:
-        inputs: Files, folders, `-` or `builtin:NAME`; none: a built-in corpus. Or one list of texts, each a document.
+        inputs: Files, folders, `-` or `builtin:NAME`; none: a built-in corpus. Or one list, of paths or of texts, each a
+            document.
         text: The text itself, in place of `inputs`.
         source: A column of tables, to learn to write like its cells; each is a document.
         header: How the columns of these tables are named, see `train_table`.
@@ -144,7 +145,9 @@ def _text_inputs(inputs: tuple[Any, ...], text: str | None, source: str | None) 
         return (keep_text(text),), None
     if len(inputs) == 1 and is_frame(inputs[0]):
         return (keep_frame(inputs[0]),), source
-    if len(inputs) == 1 and isinstance(inputs[0], Iterable) and not isinstance(inputs[0], str | os.PathLike):
+    if len(inputs) == 1 and isinstance(inputs[0], list | tuple):
+        inputs = _files_of_list(inputs[0]) or inputs
+    if len(inputs) == 1 and isinstance(inputs[0], Iterable) and not isinstance(inputs[0], str | os.PathLike | bytes):
         if source is not None:
             raise UsageError("source is a column of a table, and a list of texts is given: leave it out.")
         return (keep_documents(inputs[0]),), "text"
@@ -155,6 +158,21 @@ def _text_inputs(inputs: tuple[Any, ...], text: str | None, source: str | None) 
             shown = f"{name[:40]!r}... ({len(name):,} characters)"
             raise DataError(f"{shown} is not the name of a file: to learn from a text itself, write train(text=...).")
     return tuple(map(str, inputs)), source
+
+
+def _files_of_list(values: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the paths of a list that has nothing else, none for a list of texts.
+
+    Raises `UsageError` for strings that all name files: they may be meant as texts or as files.
+    """
+    if values and all(isinstance(value, os.PathLike) for value in values):
+        return tuple(values)
+    if values and all(isinstance(value, str) and len(value) <= MAX_PATH_CHARS and os.path.isfile(value) for value in values):
+        raise UsageError(
+            f"{values[0]!r} and all other texts of the list are names of files: write train(*names) to learn from "
+            "the files, or train(text=...) to learn from the names."
+        )
+    return ()
 
 
 def _train(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar, cast
 
 from unrolled.errors import UsageError
+from unrolled.option_fields import NAMES_ELSEWHERE
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -56,8 +57,11 @@ def _refuse(function: Function, refused: Mapping[str, str]) -> Function:
 
     @functools.wraps(function)
     def call(*arguments: Any, **options: Any) -> Any:
-        for name in options.keys() & refused.keys():
-            hint = refused[name] or "leave it out"
+        for name in options:
+            own_name = name if name in refused else NAMES_ELSEWHERE.get(name, "")
+            if own_name not in refused:
+                continue
+            hint = refused[own_name] or "leave it out"
             raise UsageError(f"{function.__name__}() has no option '{name}': {hint}.")
         return function(*arguments, **options)
 

@@ -142,6 +142,21 @@ def flag_name(name: str, value: object = None) -> str:
     return KEYWORD_FLAGS.get(name) or ("--no-" if value is False else "--") + name.replace("_", "-")
 
 
+NAMES_ELSEWHERE = {
+    "max_tokens": "length", "max_new_tokens": "length", "max_length": "length", "n": "count", "num_samples": "count",
+    "num_return_sequences": "count", "x": "source", "y": "target", "label": "target", "labels": "target",
+    "hidden_size": "hidden", "units": "hidden", "num_layers": "layers", "batch_size": "batch", "seq_length": "bptt",
+    "seq_len": "bptt", "num_epochs": "epochs", "random_state": "seed",
+}  # fmt: skip
+"""What settings are called in other libraries and interfaces, and here."""
+
+
+def _unknown_setting(origin: str, name: str, names: Collection[str]) -> UsageError:
+    elsewhere = NAMES_ELSEWHERE.get(name.lower())
+    hint = f"; did you mean '{elsewhere}'?" if elsewhere in names else did_you_mean(name, names)
+    return UsageError(f"{origin}: unknown setting '{name}'{hint}")
+
+
 def present_names(values: Mapping[str, Any], option_classes: Iterable[type]) -> dict[str, Any]:
     """Return `values` with underscores for dashes in each name, and with old names replaced by the present ones."""
     if not isinstance(values, Mapping):  # a damaged or hand-written file
@@ -167,7 +182,7 @@ def from_dict(option_class: type[Options], values: Mapping[str, Any], origin: st
     renamed = present_names(values, (option_class,))
     for name, value in renamed.items():
         if name not in fields:
-            raise UsageError(f"{origin}: unknown setting '{name}'{did_you_mean(name, fields)}")
+            raise _unknown_setting(origin, name, fields)
         if isinstance(value, str):
             renamed[name] = fields[name].metadata["old_values"].get(value, value)
         elif isinstance(value, list | tuple) and fields[name].metadata["is_list"]:
@@ -187,6 +202,6 @@ def split_by_class(values: Mapping[str, Any], option_classes: tuple[type, ...], 
     grouped: list[dict[str, Any]] = [{} for _ in option_classes]
     for name, value in present_names(values, option_classes).items():
         if name not in owners:
-            raise UsageError(f"{origin}: unknown setting '{name}'{did_you_mean(name, owners)}")
+            raise _unknown_setting(origin, name, owners)
         grouped[owners[name]][name] = value
     return grouped

@@ -71,6 +71,7 @@ def test_explain_writes_a_page_into_the_run_and_prints_detectors(cli: Cli, runs:
     assert done.out.splitlines()[-1] == f"page: {page}"
     assert re.search(r"^searching for detectors on \d,\d{3} tokens$", done.err, re.M)
     assert re.search(r"^\d+\.\d% of the units are detectors", done.out, re.M)
+    assert ("*: a detector" in done.out) is bool(re.search(r"^ *\d+\.\d+\* ", done.out, re.M))
     html = page.read_text("utf-8")
     assert html.lower().startswith("<!doctype html>")
     assert "book - neuron explorer" in html

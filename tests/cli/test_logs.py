@@ -104,6 +104,21 @@ def test_the_model_masks_all_that_it_is_given(cli: Cli, log_run: Path, new_log: 
     assert top["lines"][0]["masked"].startswith(f"{MASKS['time'].symbol} FATAL [{MASKS['key'].symbol}]")
 
 
+def test_lines_are_shown_as_they_were_written(cli: Cli, log_run: Path, new_log: Path) -> None:
+    shown = cli("score", log_run, new_log, "--top", 20, "--html", "heat.html", "--threads", 1)
+    assert shown.code == 0
+    lines = new_log.read_text().splitlines()
+    page = Path("heat.html").read_text("utf-8")
+    data = json.loads(page.split('<script type="application/json" id="data">')[1].split("</script>")[0])
+    assert ["".join(line["characters"]) for line in data["lines"]] == lines
+    strange = data["topLines"][0]
+    assert "".join(strange["characters"]) == STRANGE
+    assert "2026-03-01 12:00:09.000" in strange["characters"]  # one value, with the bits of its symbol
+    printed = cli("score", log_run, new_log, "--top", 20, "--threads", 1).out.splitlines()[-20:]
+    assert STRANGE in printed[0]
+    assert all(line.split(maxsplit=3)[-1] in lines for line in printed)
+
+
 def test_unknown_tokens_are_those_of_masked_lines(cli: Cli) -> None:
     Path("w.log").write_text("".join(f"user {number * 977} came\n" for number in range(60)))
     tiny = ("--threads", 1, "--steps", 2, "--hidden", 8, "--layers", 1, "--batch", 4, "--sample-length", 0)

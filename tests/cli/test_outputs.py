@@ -81,7 +81,7 @@ def here(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def arguments(command: str, flag: str, value: object) -> list[object]:
     """Return a call of the command that writes to `value`."""
     reads: dict[str, list[object]] = {
-        "import": ["page.txt"],
+        "import": ["run/model.safetensors"],
         "train": ["page.txt", "--steps", 1, "--hidden", 8],
         "score": ["run", "page.txt"],
         "explain": ["run", "page.txt"],

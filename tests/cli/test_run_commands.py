@@ -223,3 +223,10 @@ def test_a_prompt_from_a_file(cli: Cli, folder: Path, tmp_path: Path, monkeypatc
     prompt.write_bytes(b"ab\xff")
     refused = cli("sample", run, "--prompt-file", prompt)
     assert (refused.code, "is not UTF-8 at byte 2" in refused.err) == (3, True)
+
+
+def test_help_of_a_command(cli: Cli) -> None:
+    for name in ("train", "score"):
+        assert cli("help", name).out == cli(name, "--help").out != cli("help").out
+    misspelled = cli("help", "trian")
+    assert (misspelled.code, "did you mean 'train'" in misspelled.err) == (2, True)

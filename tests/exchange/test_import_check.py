@@ -208,3 +208,16 @@ def test_built_in_texts_are_not_used_where_letters_are_unknown(trained: Any, tmp
     assert imported.check is None
     assert run_check.__doc__ is not None
     assert "no check: the model does not know the letters" in cli("import", path).out
+
+
+def test_a_file_that_is_no_model_is_called_so_wherever_it_would_go(cli: Cli) -> None:
+    Path("page.txt").write_text("not a model", "utf-8")
+    Path("runs/page").mkdir(parents=True)
+    Path("runs/page/model.safetensors").write_bytes(b"an older model")
+    for name, words in (("page.txt", "is no model of a known format"), ("nosuch.txt", "There is no file nosuch.txt")):
+        for out in ([], ["--out", "no/such/folder"], ["--out", "page.txt/x"]):
+            done = cli("import", name, *out)
+            assert (done.code, words in done.err) == (4, True), done.err
+    Path("run/checkpoints").mkdir(parents=True)
+    Path("run/config.json").write_text("{}", "utf-8")
+    assert "run is a run of unrolled already" in cli("import", "run").err

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import unrolled
 from support.tables import MODES, write_jsonl
 from unrolled.evaluation.predictor import Prediction
-from unrolled.interpret.occlusion import MAX_PARTS, _merge, _words, answer_scores, occlude
+from unrolled.interpret.occlusion import MAX_LOG_ODDS, MAX_PARTS, _log_odds, _merge, _words, answer_scores, occlude
 from unrolled.options import PredictOptions
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.source_columns import EncodedSource
@@ -51,7 +52,7 @@ def test_every_part_has_an_effect(mode: str) -> None:
             assert column.effect.shape == (rows * columns,)
 
 
-def test_an_effect_is_the_change_of_the_log_probability() -> None:
+def test_an_effect_is_the_change_of_the_log_odds() -> None:
     model, _ = model_of("many-to-one", 60, lr=0.02)
     predictor = model.session.predictor(PredictOptions())
     prediction = model.predictions("the red dog sleeps")[0]
@@ -60,9 +61,39 @@ def test_an_effect_is_the_change_of_the_log_probability() -> None:
     without = model.predictions("the dog sleeps")[0].probabilities
     assert prediction.probability is not None
     assert without is not None
-    expected = np.log(prediction.probability) - np.log(without[int(prediction.values[0])])
+    expected = log_odds(prediction.probability) - log_odds(without[int(prediction.values[0])])
     assert column.effect[1] == pytest.approx(expected, abs=1e-4)
     assert column.effect.argmax() == 1  # the colour decides
+
+
+def log_odds(probability: float) -> float:
+    return float(np.log(probability) - np.log1p(-probability))
+
+
+def test_an_answer_that_is_sure_still_has_parts_that_moved_it() -> None:
+    model, cells = model_of("many-to-one")
+    model.network.temperature.fill_(0.02)
+    predictor = model.session.predictor(PredictOptions())
+    explained = [(predictor.predict_with_attention(cell)[0], cell) for cell in cells]
+    prediction, cell = max(explained, key=lambda item: item[0].probability or 0)
+    assert (prediction.probability or 0) > 1 - 1e-9
+    (column,) = occlude(predictor, cell, prediction)
+    assert np.abs(column.effect).max() > 0.5  # nats; the probability itself differs by less than a float32 tells
+
+
+def test_the_log_odds_of_an_answer_of_several_tokens() -> None:
+    model, cells = model_of("many-to-many")
+    predictor = model.session.predictor(PredictOptions(beam=1))
+    prediction = Prediction("a", np.array([0]))
+    batch = predictor.collate([predictor.encode(cells[0])])
+    with torch.inference_mode():
+        loss = predictor.model.loss_per_target({**batch, "target": torch.tensor([[0]])}).sum()
+    (score,) = answer_scores(predictor, [predictor.encode(cells[0])], prediction)
+    assert score == pytest.approx(log_odds(float(torch.exp(-loss))), abs=1e-4)
+    sure = torch.tensor([[[30.0, 0.0, 0.0]], [[0.0, 40.0, 0.0]]])  # of float32, the probabilities are 1
+    odds = _log_odds(sure, torch.tensor([[0], [1]]))
+    assert odds.flatten().tolist() == pytest.approx([30 - np.log(2), 40 - np.log(2)])
+    assert _log_odds(torch.zeros(1, 1, 1), torch.tensor([[0]])).item() == MAX_LOG_ODDS  # the only label
 
 
 def test_the_effect_on_a_number_is_in_its_unit() -> None:

@@ -63,6 +63,33 @@ def test_unknown_options_name_the_nearest(book: Path) -> None:
     model = unrolled.train(str(book), steps=3, **SMALL)
     with pytest.raises(UsageError, match="unknown setting 'temprature'"):
         model.sample(temprature=3)  # type: ignore[call-arg]  # that is the test
+    with pytest.raises(UsageError, match="unknown setting 'max_tokens'; did you mean 'length'"):
+        model.sample(max_tokens=3)  # type: ignore[call-arg]  # the name in other interfaces
+    with pytest.raises(UsageError, match=r"sample\(\) has no option 'num_samples': samples\(count=\.\.\.\)"):
+        model.sample(num_samples=3)  # type: ignore[call-arg]  # the name in other interfaces
+
+
+def test_a_list_of_paths_is_files_and_names_of_files_are_not_texts(book: Path) -> None:
+    one = unrolled.train([book], steps=2, out="one", **SMALL)
+    other = unrolled.train(book, steps=2, out="other", **SMALL)
+    assert one.sample(length=20) == other.sample(length=20)
+    with pytest.raises(UsageError, match=r"are names of files: write train\(\*names\)"):
+        unrolled.train([str(book), str(book)], steps=2, **SMALL)
+    with pytest.raises(UsageError, match="a bytes is given"):
+        unrolled.train(b"abc" * 100, steps=2, **SMALL)  # type: ignore[arg-type]  # that is the test
+    texts = unrolled.train([str(book), "a text"] * 20, steps=2, out="texts", **SMALL)
+    assert set(texts.tokenizer.token_strings()) >= set(str(book) + "a text")
+
+
+def test_a_text_itself_is_evaluated_and_explained(book: Path) -> None:
+    model = unrolled.train(book, steps=2, out="r", **SMALL)
+    text = book.read_text("utf-8")
+    assert model.evaluate(text=text).nats == model.evaluate(book).nats
+    assert model.explain(text=text, length=100, probe_length=200).to_json()["page"]
+    with pytest.raises(UsageError, match="give one of them"):
+        model.explain(book, text=text)
+    with pytest.raises(UsageError, match="text is int"):
+        model.evaluate(text=3)  # type: ignore[arg-type]  # that is the test
 
 
 def test_all_is_what_can_be_had_and_sorted() -> None:

@@ -166,6 +166,8 @@ def test_a_table_without_column_options_is_a_text_with_a_note(cli: Cli) -> None:
     for name in (path, "t.csv.gz"):
         done = cli("train", name, *TINY, "--steps", 2, "--out", f"r-{name}")
         assert f"to learn one of them from another: unrolled train {name} --source text --target label" in done.err
+    Path("d.csv").write_text("kind,text,day\n" + "".join(f"{'ab'[i % 2]},some longer text {i},{i}\n" for i in range(60)))
+    assert "unrolled train d.csv --source text --target kind" in cli("train", "d.csv", *TINY, "--steps", 1, "--out", "d").err
     assert (
         "A table is read again when a training is resumed, and standard input is not"
         in cli("train", "-", "--source", source, "--target", target).err

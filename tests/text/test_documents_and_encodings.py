@@ -31,6 +31,16 @@ def no_copies_are_left() -> bool:
     return not list(cache_folder().glob("unrolled-*"))
 
 
+def test_of_many_files_that_are_no_text_some_are_named(cli: Cli) -> None:
+    folder = Path("code")
+    folder.mkdir()
+    (folder / "a.py").write_text("print('hello')\n" * 40, "utf-8")
+    for number in range(12):
+        (folder / f"{number:02}.pyc").write_bytes(b"\0\1")
+    done = cli("train", folder, *TINY)
+    assert "code: 12 files left out that are empty or no text: 00.pyc, 01.pyc, 02.pyc, 03.pyc, 04.pyc and 7 more\n" in done.err
+
+
 def test_what_a_folder_has_that_is_no_text_is_named(cli: Cli) -> None:
     folder = Path("my notes")
     folder.mkdir()

@@ -13,7 +13,7 @@ from unrolled.errors import DataError, UsageError
 from unrolled.options import DataOptions
 from unrolled.text import line_format, session_files
 from unrolled.text.corpus import open_corpus
-from unrolled.text.line_format import MASKS, KeyFinder, LineFormat, compile_key, split_lines
+from unrolled.text.line_format import MASK_SYMBOLS, MASKS, KeyFinder, LineFormat, compile_key, split_lines
 
 ALL = ",".join(name for name in MASKS if name != "key")
 N, H, A, U, P, T, K = (MASKS[name].symbol for name in ("numbers", "hex", "ip", "uuid", "path", "time", "key"))
@@ -46,6 +46,16 @@ ABC = "0123abcd-89ab-cdef-0123-456789abcdef"
 def test_masks(line: str, masked: str) -> None:
     assert LineFormat.parse(ALL).apply(line) == masked
     assert LineFormat.parse(ALL).apply(f"{line}\n{line}\n") == f"{masked}\n{masked}\n"
+
+
+@pytest.mark.parametrize("mask", [ALL, "numbers", "key", "key,numbers"])
+def test_what_the_symbols_of_a_line_stand_for(mask: str) -> None:
+    format = LineFormat.parse(mask, KEY_PATTERN if "key" in mask else None)
+    finder = KeyFinder(format) if "key" in mask else None
+    for line in [*(entry.text for entry in service_log(200)), f"10.0.0.1 {N} [{K}] said {T}", f"id {ABC}: /var/x, 7", ""]:
+        masked = format.apply(line if finder is None else finder.find([line])[0][0])
+        parts, values = MASK_SYMBOLS.split(masked), format.masked_values(line)
+        assert "".join(text + value for text, value in zip(parts, [*values, ""], strict=True)) == line
 
 
 def test_only_what_is_asked_for_is_masked_and_all_is_counted() -> None:

@@ -84,7 +84,7 @@ class ExplainTableResult(Displayed):
         if self.session.spec.is_stream:
             return head | {"note": self.note, "series": list(self.series)}
         return head | {
-            "unit": "the unit of the answer" if is_number else "nats of the log probability of the answer",
+            "unit": "the unit of the answer" if is_number else "nats of the log odds of the answer",
             "is_number": is_number,
             "rows": [row_json(self.session, row) for row in self.rows],
         }

@@ -129,6 +129,11 @@ class ExplainResult(Displayed):
             lines += [f"{'unit':>7}  {'score':>6} {'':11}  follows"]
             followed = [item for item in self.probe_report.best_units if item.p_value <= MAX_P_VALUE and not item.trivial]
             lines += [_detector_line(item) for item in followed]
+            lines += (
+                ["        *: a detector: its score is high, and chance does not explain it"]
+                if any(item.is_detector for item in followed)
+                else []
+            )
             lines += [f"{self.probe_report.detector_fraction:.1%} of the units are detectors of a feature that needs memory"]
         lines += [_effect_line(item) for item in self.effects]
         return "\n".join([*lines, f"page: {self.page_path}"])

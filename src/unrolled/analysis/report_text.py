@@ -242,7 +242,11 @@ class TextReportBuilder:
 def _detector_headline(probe_report: ProbeReport | None, num_tokens: int) -> dict[str, str]:
     if probe_report is None:
         return {"name": "detectors", "value": "not known", "note": too_short_to_probe(num_tokens)}
-    return {"name": "detectors", "value": f"{probe_report.detector_fraction:.0%}", "note": "of the neurons follow a feature"}
+    return {
+        "name": "detectors",
+        "value": f"{probe_report.detector_fraction:.0%}",
+        "note": "of the neurons follow a feature that needs memory",
+    }
 
 
 def _detector(one: Probe) -> dict[str, Any]:

@@ -113,6 +113,8 @@ def _exit_on_interrupt() -> Iterator[None]:
 def _run_command(argv: list[str]) -> int:
     if sys.stdout is None:
         raise StorageError("The result cannot be written: standard output is closed.")
+    if argv[0:1] == ["help"] and len(argv) > 1:
+        argv = [argv[1], "--help"]
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(overview({name: _summary(name) for name in COMMANDS}), end="")
         return 0 if argv else 2

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.evaluation.surprisal import Bits, CodePoints, ScoredBlock, SurprisalScorer, TextBlock, score_blocks
+from unrolled.text.line_format import MASK_SYMBOLS
 from unrolled.text.tokenizer import LINE_FEED, RECORD_SEPARATOR, ByteTokenizer, Tokenizer
 
 LINE_ENDS = (LINE_FEED, RECORD_SEPARATOR)
@@ -69,6 +70,14 @@ class ScoredLine:
         if remainder := decoder.finish():
             characters, char_bits = [*characters, remainder], [*char_bits, pending_bits]
         return characters, np.array(char_bits)
+
+    def source_and_bits(self) -> tuple[list[str], Bits]:
+        """Return the same of the line before it was masked: a value that was masked has the bits of its symbol."""
+        texts, bits = self.chars_and_bits()
+        if self.source is None:
+            return texts, bits
+        values = iter(self.tokenizer.line_format.masked_values(self.source))
+        return [MASK_SYMBOLS.sub(lambda symbol: next(values, symbol.group()), text) for text in texts], bits
 
 
 @dataclass

@@ -29,6 +29,7 @@ from unrolled.exchange.torch7 import Table, TorchObject, is_torch7, modules_with
 from unrolled.exchange.torch_rnn import read_torch_rnn
 from unrolled.exchange.vocabulary import TEXT_ORDERS, VocabularyFile, build_vocabulary
 from unrolled.output_paths import check_outputs
+from unrolled.printable import shell_argument
 from unrolled.runtime.text_network import TextModel
 
 MAX_TEXT_BYTES = 1 << 20
@@ -118,12 +119,15 @@ def import_file(path: Path, options: ImportOptions) -> ImportedModel:
             fits another convention than that of its format clearly better.
         UsageError: A vocabulary is needed, or an option cannot be used.
     """
-    if is_numbers_model(path, _head(path)):
+    kind = _format_of(path)
+    if kind is None:
         with _named_damage(path, NUMBERS):
             return _import_numbers(path, options)
     vocabulary_file = None if options.vocabulary is None else VocabularyFile.read(Path(options.vocabulary))
     text = None if options.text is None else _read_text(Path(options.text))
-    source = _read(path, vocabulary_file)
+    with _named_damage(path, kind.description):
+        source = kind.read(path, vocabulary_file)
+        source.check()
     model_file = source.to_model_file()
     name = options.text
     if vocabulary_file is not None and vocabulary_file.text is not None:
@@ -139,8 +143,9 @@ def import_file(path: Path, options: ImportOptions) -> ImportedModel:
 def output_path(path: Path, options: ImportOptions) -> Path:
     """Return the model file to write, `runs/NAME/model.safetensors` by default.
 
-    Raises `UsageError` if it exists, without `force`.
+    Raises `UsageError` if it exists, without `force`, but first `ModelError` for a file that is no model.
     """
+    _format_of(path)
     check_outputs(options, (path, options.vocabulary, options.text, *options.vectors))
     name = path.parent.name if path.name == "manifest.json" else path.stem
     out = Path(options.out) if options.out is not None else Path("runs") / (name or "imported")
@@ -164,14 +169,18 @@ def write_imported(imported: ImportedModel, target: Path) -> None:
         save_model(target, model_file)
 
 
-def _read(path: Path, vocabulary_file: VocabularyFile | None) -> SourceModel:
+def _format_of(path: Path) -> ImportFormat | None:
+    """Return the format of a file, None for a model of audio samples. Raises `ModelError` if it has none of them."""
+    if is_run_dir(path) and (path / "checkpoints").is_dir():
+        raise ModelError(
+            f"{path} is a run of unrolled already: use it as RUN, for example unrolled info {shell_argument(path)}"
+        )
     head = _head(path)
+    if is_numbers_model(path, head):
+        return None
     for kind in IMPORTS.values():
         if kind.matches(path, head):
-            with _named_damage(path, kind.description):
-                source = kind.read(path, vocabulary_file)
-                source.check()
-                return source
+            return kind
     known = ", ".join([*(kind.description for kind in IMPORTS.values()), NUMBERS.partition(" (")[2].rstrip(")")])
     raise ModelError(f"{path} is no model of a known format. Formats: {known}.")
 

@@ -7,12 +7,14 @@ where a step has a label of its own they become the unknown token. Frames and pa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from unrolled.evaluation.predictor import Prediction, Predictor
@@ -30,12 +32,16 @@ GRID = 7
 
 BATCH_ROWS = 64
 
+MAX_LOG_ODDS = 100.0
+"""Those of the only label there is, instead of infinity."""
+
 
 @dataclass(frozen=True)
 class ColumnParts:
     """The parts of one source column: their texts (empty but for tokens), and the `effect` of each on the answer.
 
-    An effect is the log probability of the answer minus that without the part, in nats: above 0, the part supports the answer.
+    An effect is the log odds of the answer, log p / (1 - p), minus those without the part, in nats: above 0, the part supports
+    the answer. They differ where the probability itself is next to 1 with and without the part.
     Of a number, it is the answer minus that without the part, in the unit of the target. For an image, the parts are
     patches, row by row, of a grid of `grid` rows and columns. `whole` is the effect of all parts together, if there are several
     and other columns are left: two words that say the same have no effect one by one.
@@ -80,7 +86,7 @@ def occlude(predictor: Predictor, cell: Cell, prediction: Prediction) -> list[Co
 
 @torch.inference_mode()
 def answer_scores(predictor: Predictor, rows: Sequence[EncodedSource], prediction: Prediction) -> Array:
-    """Return for each source the log probability of one answer, or, if it is numbers, the first of them."""
+    """Return for each source the log odds of one answer (of a label per step, their mean), or of numbers the first of them."""
     parts = [
         _batch_scores(predictor, list(rows[start : start + BATCH_ROWS]), prediction)
         for start in range(0, len(rows), BATCH_ROWS)
@@ -98,12 +104,19 @@ def _batch_scores(predictor: Predictor, rows: list[EncodedSource], prediction: P
     ids = torch.as_tensor(np.asarray(prediction.values, dtype=np.int64), device=model.device)
     targets = ids[:, None].expand(-1, len(rows)).contiguous()
     if model.decoder is not None:
-        scores: Tensor = -model.loss_per_target({**batch, "target": targets}).sum(0)
+        log_p = F.logsigmoid(_log_odds(*model.logits_and_targets({**batch, "target": targets}))).sum(0)
+        scores = log_p - torch.log(-torch.expm1(log_p))
     else:
-        known = model.logits(batch).float()[: len(ids), :, :-1]
-        scores = known.log_softmax(-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1).mean(0)
+        scores = _log_odds(model.logits(batch)[: len(ids), :, :-1], targets).mean(0)
     result: Array = scores.float().cpu().numpy()
     return result
+
+
+def _log_odds(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the log odds `(M, B)` of targets `(M, B)` with logits `(M, B, V)`, precise for probabilities next to 1."""
+    logits, indices = logits.float(), targets.unsqueeze(-1)
+    others = logits.scatter(-1, indices, -math.inf).logsumexp(-1)
+    return (logits.gather(-1, indices).squeeze(-1) - others).double().clamp(-MAX_LOG_ODDS, MAX_LOG_ODDS)
 
 
 def _parts(column: Column, cell: Cell, steps: Array) -> tuple[list[tuple[int, int]], tuple[str, ...]]:

@@ -236,11 +236,12 @@ class Model(ScoringModel):
         return encode_prompt(self.tokenizer, require_text(prompt))[1]
 
     @keyword_arguments(EvaluateOptions, exclude=dict.fromkeys(("baselines", "order"), "the method baselines() has it"))
-    def evaluate(self, *inputs: str | Path, **options: Unpack[EvaluateKwargs]) -> Evaluation:
+    def evaluate(self, *inputs: str | Path, text: str | None = None, **options: Unpack[EvaluateKwargs]) -> Evaluation:
         """Return the loss on a text.
 
         Args:
             inputs: Files, folders or `builtin:NAME`; none: the run's own text.
+            text: The text itself, in place of `inputs`.
 
         Returns:
             An Evaluation: `nats` and `bits` per character, `standard_error` of the nats, `num_tokens`, `num_chars`,
@@ -257,6 +258,7 @@ class Model(ScoringModel):
         """
         from unrolled.analysis.evaluate_text import evaluate_text
 
+        inputs = inputs if text is None else (_kept_text(text, *inputs),)
         return evaluate_text(self.session, tuple(map(file_name, inputs)), from_dict(EvaluateOptions, options, "evaluate"))
 
     @keyword_arguments(EvaluateOptions, exclude={"baselines": "", "window": "evaluate() has it", "adapt": "evaluate() has it"})
@@ -338,11 +340,14 @@ class Model(ScoringModel):
         return NotebookActivations(**vars(result))
 
     @keyword_arguments(ExplainOptions)
-    def explain(self, name: str | Path | None = None, **options: Unpack[ExplainKwargs]) -> ExplainResult:
+    def explain(
+        self, name: str | Path | None = None, text: str | None = None, **options: Unpack[ExplainKwargs]
+    ) -> ExplainResult:
         """Record the hidden units while the model reads a text, and write the neuron explorer, an HTML page.
 
         Args:
             name: A file or `-`; None: the validation split of the run.
+            text: The text itself, in place of `name`.
 
         Returns:
             An ExplainResult: `page_path`, `activations`, `probe_report` (what units detect) and `effects` (of clamping).
@@ -356,9 +361,21 @@ class Model(ScoringModel):
         """
         from unrolled.analysis.explain_text import explain_text
 
+        name = name if text is None else _kept_text(text, name)
         return explain_text(self.session, file_name_or_none(name), from_dict(ExplainOptions, options, "explain"))
 
     def _build_report(self, settings: ReportOptions) -> dict[str, Any]:
         from unrolled.analysis.report_text import TextReportBuilder
 
         return TextReportBuilder(self.session, settings).build()
+
+
+def _kept_text(text: object, *inputs: object) -> str:
+    """Return a copy of a text in the cache. Raises `UsageError` for anything else, and if there are inputs as well."""
+    from unrolled.tables.frames import keep_text
+
+    if any(name is not None for name in inputs):
+        raise UsageError("A text is given, and the name of a file too: give one of them.")
+    if not isinstance(text, str):
+        raise UsageError(f"text is {type(text).__name__}, and a string is expected.")
+    return keep_text(text)

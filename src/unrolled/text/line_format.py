@@ -63,6 +63,9 @@ MASKS: Mapping[str, Mask] = {
 """What can be masked, in the order in which it is looked for. The symbols are letters in black circles (U+1F150 to U+1F169):
 N number, H hex, I address, U UUID, P path, T time, K key of the session. No normal form of Unicode changes them."""
 
+MASK_SYMBOLS = re.compile(f"[{''.join(mask.symbol for mask in MASKS.values())}]")
+"""Any of their symbols."""
+
 MAX_SEARCH_SECONDS = 2.0
 """Most seconds that one batch of lines may take in a search for keys: a pattern that backtracks is stopped then."""
 
@@ -133,6 +136,21 @@ class LineFormat:
             for name in names:
                 counts[name] += masked.count(MASKS[name].symbol) - text.count(MASKS[name].symbol)
         return masked
+
+    def masked_values(self, line: str) -> list[str]:
+        """Return what the symbols in a masked line stand for, in order; a symbol that is in the line itself stands for itself.
+
+        Example:
+            >>> LineFormat.parse("numbers, ip").masked_values("10.0.0.7 sent 512 bytes")
+            ['10.0.0.7', '512']
+        """
+        span = KeyFinder(self).key(line[:MAX_LINE])[1] if "key" in self.mask else None
+        key = ""
+        if span is not None:
+            key, line = line[slice(*span)], line[: span[0]] + MASKS["key"].symbol + line[span[1] :]
+        names = tuple(name for name in self.mask if name != "key")
+        pattern = "|".join([*([_pattern(names).pattern] if names else []), MASK_SYMBOLS.pattern])
+        return [key if span is not None and match.start() == span[0] else match.group() for match in re.finditer(pattern, line)]
 
 
 PLAIN_LINES = LineFormat()
@@ -238,14 +256,14 @@ class KeyFinder:
                     self.num_lines += 1
                     self.num_cut += len(line) > MAX_LINE
                     line = line[:MAX_LINE]
-                    key, span = self._key(line)
+                    key, span = self.key(line)
                     found.append(line[: span[0]] + MASKS["key"].symbol + line[span[1] :] if span else line)
                     keys.append(key)
         self.num_without_key += sum(key is None for key in keys)
         return found, keys
 
-    def _key(self, line: str) -> tuple[str | None, tuple[int, int] | None]:
-        """Return the key of a line, and where its symbol belongs; None for either."""
+    def key(self, line: str) -> tuple[str | None, tuple[int, int] | None]:
+        """Return the key of a line, and where its symbol belongs if it is masked; None for either."""
         match = self._search(line)
         if match is None:
             return None, None

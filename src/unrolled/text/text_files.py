@@ -32,7 +32,6 @@ from unrolled.text.encoding_guess import encoded_twice
 from unrolled.text.encodings import (
     BUFFER_PREFIX,
     COPY_PREFIX,
-    MAX_LISTED_FILES,
     SIGNATURE_BYTES,
     EncodingError,
     conversion_hint,
@@ -54,6 +53,9 @@ HTML_NOTE = "files of HTML, read with the tags"
 HTML_BYTES = 64
 TWICE_NOTE = "files with UTF-8 that was read as Windows-1252 and written again, as \u00c3\u00a9 for \u00e9"
 MIN_TWICE = 3
+
+MAX_LEFT_OUT_NAMES = 5
+"""Files of a folder that are no text and are named; a folder of code has hundreds of compiled ones."""
 
 
 def resolve_inputs(
@@ -118,8 +120,8 @@ def _text_files_in(folder: Path, pattern: str, accepts: Callable[[bytes], bool])
     texts = [path for path in files if accepts(_head(path))]
     if texts and (left_out := sorted(set(files) - set(texts))):
         number, kind = len(left_out), "empty or no text" if accepts is is_text_head else "of another kind"
-        names = ", ".join(str(path.relative_to(folder)) for path in left_out[:MAX_LISTED_FILES])
-        more = f" and {number - MAX_LISTED_FILES:,} more" if number > MAX_LISTED_FILES else ""
+        names = ", ".join(str(path.relative_to(folder)) for path in left_out[:MAX_LEFT_OUT_NAMES])
+        more = f" and {number - MAX_LEFT_OUT_NAMES:,} more" if number > MAX_LEFT_OUT_NAMES else ""
         logger.info(f"{folder}: {plural(number, 'file')} left out that {agree(number, 'are')} {kind}: {names}{more}")
     if not texts:
         kind = "text file" if accepts is is_text_head else "file of the kind that --tokens reads"

@@ -79,7 +79,8 @@ def print_lines(model_names: Sequence[str], lines: Sequence[ScoredLine], use_col
     for line in lines:
         means = " ".join(f"{bits / max(1, line.num_tokens):7.2f}" for bits in line.bits)
         prefix = f"{line.number:>9} {line.excess_surprisal:7.2f} {means}  "
-        body = color_text(*line.chars_and_bits(), surprisal_color) if use_color else Text(printable(line.text))
+        texts, bits = line.source_and_bits()
+        body = color_text(texts, bits, surprisal_color) if use_color else Text(printable("".join(texts)))
         if not line.text:
             body.append(EMPTY_LINE, style="dim")
         if line.is_truncated:

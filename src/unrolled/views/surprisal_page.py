@@ -46,7 +46,7 @@ def surprisal_page(
 
 def _line_dict(line: ScoredLine) -> dict[str, Any]:
     """Return a line as JSON values; the bits of characters are in hundredths, -1 for a character without context."""
-    chars, bits = line.chars_and_bits()
+    chars, bits = line.source_and_bits()
     return {
         "number": line.number,
         "characters": chars,

@@ -318,18 +318,23 @@ def _check_options(request: TrainRequest) -> None:
 
 
 def _table_hint(name: str) -> str:
-    """Return what to type to learn a table as a table: its columns, and the command, from the longest texts to the last one."""
+    """Return what to type to learn a table as a table: its columns, and a command: the longest cells to the fewest values."""
     columns: tuple[str, ...] = ()
     lengths: Counter[str] = Counter()
+    values: dict[str, set[str]] = {}
     with contextlib.suppress(UnrolledError):
         table = open_table(name)
         columns = table.columns
         with contextlib.closing(table.rows()) as rows:
             for _, row in itertools.islice(rows, MAX_HINT_ROWS):
-                lengths.update({column: len(str(row.get(column, ""))) for column in columns[:-1]})
+                for column in columns:
+                    lengths[column] += len(str(row.get(column, "")))
+                    values.setdefault(column, set()).add(str(row.get(column, "")))
     if len(columns) < 2:
         return "learned as a text; to learn one of its columns from another: --source COLUMN --target COLUMN"
     shown = ", ".join(columns[:MAX_SHOWN_COLUMNS]) + (", ..." if len(columns) > MAX_SHOWN_COLUMNS else "")
-    typed, source, target = (shell_argument(word) for word in (name, max(columns[:-1], key=lengths.__getitem__), columns[-1]))
+    target = min(reversed(columns), key=lambda column: len(values.get(column, ())))
+    source = max((column for column in columns if column != target), key=lengths.__getitem__)
+    typed, source, target = (shell_argument(word) for word in (name, source, target))
     command = f"unrolled train {typed} --source {source} --target {target}"
     return f"learned as a text; the columns of {PurePath(name).name} are {shown}; to learn one of them from another: {command}"

@@ -105,7 +105,7 @@ function effectStrip(effects, scale) {
 /** @param {Row} row */
 function rowItem(row) {
   const effects = row.columns.flatMap((column) => [...column.effect ?? [], column.whole]).filter(isNumber);
-  const scale = Math.max(0.05, ...effects.map(Math.abs));
+  const scale = Math.max(data.is_number ? Number.MIN_VALUE : 0.05, ...effects.map(Math.abs));
   const entry = (/** @type {string} */ name, /** @type {Node} */ content, /** @type {number | null} */ whole = null) =>
     element("div", {}, element("dt", {}, paint(writeText(element("span"), name), whole, scale)), element("dd", {}, content));
   const columns = row.columns.map((column) => entry(column.name ?? "source", cellContent(column, scale), column.whole ?? null));
