@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -202,7 +203,9 @@ class Model(ScoringModel):
         return self.session.adapted_to(settings.prompt) if settings.adapt else self.session
 
     def _sample_options(self, prompt: str, options: Mapping[str, Any]) -> SampleOptions:
-        settings = from_dict(SampleOptions, {**self.generation_defaults, "prompt": prompt, **options}, "sample")
+        settings = from_dict(SampleOptions, {"prompt": prompt, **options}, "sample")
+        own = {name: value for name, value in self.generation_defaults.items() if name not in options}
+        settings = dataclasses.replace(settings, **own)
         if settings.unknown == "refuse":
             tally = UnknownTokens(self.tokenizer)
             tally.add(self.tokenizer.normalize(prompt))

@@ -290,10 +290,11 @@ def _unify_labels(name: str, spellings: dict[str, str]) -> list[str]:
 
 def _look_alike(labels: Sequence[str]) -> tuple[str, str] | None:
     """Return the first two words that look the same but are not; differences of single letters are usually meant."""
-    seen: dict[str, str] = {}
+    seen: dict[tuple[bool, str], str] = {}
     for label in labels:
-        look = _look(label) if len(label) > 1 else unicodedata.normalize("NFKC", label)
-        if (first := seen.setdefault(look, label)) != label and len(first) == len(label):
+        is_letter = len(label) == 1
+        look = unicodedata.normalize("NFKC", label) if is_letter else _look(label)
+        if (first := seen.setdefault((is_letter, look), label)) != label:
             return first, label
     return None
 
