@@ -122,7 +122,9 @@ def test_lines_are_shown_as_they_were_written(cli: Cli, log_run: Path, new_log: 
 def test_unknown_tokens_are_those_of_masked_lines(cli: Cli) -> None:
     Path("w.log").write_text("".join(f"user {number * 977} came\n" for number in range(60)))
     tiny = ("--threads", 1, "--steps", 2, "--hidden", 8, "--layers", 1, "--batch", 4, "--sample-length", 0)
-    cli("train", "w.log", "--tokens", "words", "--mask", "numbers", "--out", "r", *tiny)
+    assert (
+        "next: unrolled score r\n" in cli("train", "w.log", "--tokens", "words", "--mask", "numbers", "--out", "r", *tiny).err
+    )
     assert "not in the vocabulary" not in cli("score", "r", "w.log").err
     Path("x.log").write_text("user 31337 zoomed off\nuser 5 came\n")
     assert "2 tokens are not in the vocabulary of the model (spelled in characters): ' zoomed', ' off'" in (

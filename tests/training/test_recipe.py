@@ -202,6 +202,8 @@ def test_pace_counts_symbols_and_leaves_the_random_numbers_alone() -> None:
         ((0.632, 0.657), 0.9 - 1e-9, 0.7, "Underfit"),  # not overfit before one pass
         ((0.173, 0.172), 0.8, 5.0, "As good as this text allows"),
         ((0.173, 0.172), 1.0, 50.0, "As good as this text allows"),  # twice the time would bring 0.00
+        ((0.3, 0.31), 1.0, 3.9, "As good as this text allows"),  # twice the time would bring 0.01
+        ((0.6, 0.61), 1.0, 3.9, "Underfit"),
         ((1.0, 1.4), 1.0, 9.0, "Limited by the text"),
         ((1.35, 1.4), 1.0, 9.0, "Limited by time or size"),
         ((1.35, 1.4), 1.0, 3.0, "Underfit"),

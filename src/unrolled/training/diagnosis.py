@@ -24,6 +24,9 @@ MIN_OVERFIT_GAP = 0.02
 MIN_GAIN_NATS = 0.005
 """A gain that would be printed as 0.00 is none."""
 
+MIN_UNDERFIT_GAIN = 0.015
+"""Nats that twice the time must bring for a network to be called underfit: less would be printed as 0.01."""
+
 MIN_COPY_TOKENS = 60
 """A copied substring of this length leads to advice against memorization. It is longer than the threshold of `--novel-only`,
 so that common phrases do not lead to advice."""
@@ -108,6 +111,8 @@ def diagnose(train: float, val: float | None, best_fraction: float, epochs: floa
         return f"{TEXT_LIMITED}: {losses}; {reads}. {gain_note}; more text would bring more."
     if gain < MIN_GAIN_NATS:
         return f"{AT_FLOOR}: {losses}; {reads}. Twice the time would bring nothing."
+    if gain < MIN_UNDERFIT_GAIN and epochs <= MAX_UNDERFIT_EPOCHS:
+        return f"{AT_FLOOR}: {losses}; {reads}. {gain_note}."
     if epochs > MAX_UNDERFIT_EPOCHS:
         return (
             f"{SIZE_LIMITED}: {losses}; {reads}. {gain_note}; it is not the text that limits it, so a larger --hidden may help."

@@ -106,7 +106,8 @@ def _run_training(
         print(message, file=sys.stderr)
     run = shell_argument(result.run)
     if result.stop_signal is None:
-        verb = "sample" if result.loss_unit == "character" else "eval"
+        is_log = training_run.request.data.mask is not None
+        verb = "eval" if result.loss_unit != "character" else "score" if is_log else "sample"
         song = " --midi new.mid" if training_run.request.data.tokens.startswith("midi") else ""
         print(f"next: {program_name()} {verb} {run}{song}", file=sys.stderr)
         return 0
