@@ -170,7 +170,8 @@ def predict_ours(folder: Path, series: Series) -> Floats:
     network = model.session.saved.model
     inputs = torch.from_numpy(source.to_inputs(series.inputs[:, None]))[:, None]
     outputs = network.stream(inputs, network.initial_state(1))[0][:, 0, :1].double().numpy()
-    level = source.scaling.apply(series.inputs[:, None])
+    level, lag = source.scaling.apply(series.inputs[:, None]), max(1, target.difference)
+    level = np.concatenate([level[: lag - 1], level])[: len(level)]  # of the step after each, the number `lag` steps before it
     predicted: Floats = target.unscale(target.after(outputs, level) if target.horizon else outputs)[:, 0]
     return predicted
 

@@ -234,7 +234,7 @@ class BenchOptions:
     seeds: int = option(1, "Seeds of `cells` and `languages`; the medians are reported.", ge=1, le=1000)
     cells: str | None = option(None, "Cells of `cells` and `languages`, separated by commas (default: all).")
     languages: str | None = option(None, "Languages of `languages`, separated by commas (default: all).")
-    quick: bool = option(False, "A quarter of the training time of `cells` and `languages`, and no strings of 1,000 symbols.")
+    quick: bool = option(False, "An eighth of the training time of `cells` and `languages`, and no strings of 1,000 symbols.")
     svg: str | None = option(
         None,
         "Write loss against seconds (of languages: accuracy against length) to this SVG file.",

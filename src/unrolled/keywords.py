@@ -104,7 +104,7 @@ class SeriesKwargs(TypedDict, total=False):
     horizon: int | None
     loss: Literal["auto", "mse", "mae", "quantiles", "gaussian"]
     quantiles: str
-    difference: Literal["auto", "on", "off"]
+    difference: Literal["auto", "on", "season", "off"]
     center: Literal["none", "row", "group"]
     scale: Literal["all", "group"]
 

@@ -30,10 +30,10 @@ class SeriesOptions:
         "mse.",
     )
     quantiles: str = option("0.1,0.5,0.9", "Quantiles that are learned (--loss quantiles) and predicted, increasing.")
-    difference: Literal["auto", "on", "off"] = option(
+    difference: Literal["auto", "on", "season", "off"] = option(
         "auto",
-        "Forecast the differences from the last number (on), so that trends go on, or the numbers themselves (off); auto: what "
-        "is better on validation steps after a short training of both.",
+        "Forecast differences: from the last number (on), so that trends go on, or from the number one period before (season); "
+        "or the numbers themselves (off). auto: what is best on validation steps after a short training of each.",
     )
     center: Literal["none", "row", "group"] = option(
         "none",

@@ -545,7 +545,7 @@ def test_gaps_and_spikes_are_reported_with_their_place() -> None:
 def test_changes_are_scaled_and_added_up_again() -> None:
     """A series that grows, with a gap: inputs have the level, the gap and the change; targets are the change from the last."""
     values = np.array([[10.0], [12.0], [np.nan], [15.0], [17.0], [19.0], [21.0], [24.0]])
-    column = NumbersColumn("x", ["x"], Scaling.fit(values), horizon=2, loss="gaussian", difference=True)
+    column = NumbersColumn("x", ["x"], Scaling.fit(values), horizon=2, loss="gaussian", difference=1)
     column.fit_training([values])
     inputs, targets = column.to_inputs(values), column.to_targets(values)
     assert (inputs.shape, column.size) == ((8, 3), 3)
@@ -557,6 +557,45 @@ def test_changes_are_scaled_and_added_up_again() -> None:
     again = NumbersColumn.from_dict("x", json.loads(json.dumps(column.to_dict())))
     assert (again.difference, again.to_inputs(values).tolist()) == (True, inputs.tolist())
     assert "change" not in NumbersColumn("x", ["x"], column.scaling, horizon=2).to_dict()
+
+
+def test_changes_from_one_period_before() -> None:
+    """What is the same in each period is no change; the first period has none, and a model says how long it is."""
+    values = np.tile([10.0, 20.0, 40.0], 5)[:, None] + np.arange(15)[:, None]
+    column = NumbersColumn("x", ["x"], Scaling.fit(values), horizon=4, difference=3)
+    column.fit_training([values])
+    targets, scaled = column.to_targets(values), column.scaling.apply(values)
+    assert np.isnan(targets[:3]).all()
+    assert np.allclose(targets[3:], targets[3])
+    assert column.unscale(column.after(targets[3:], scaled[:-3])) == pytest.approx(values[3:], abs=1e-4)
+    again = NumbersColumn.from_dict("x", json.loads(json.dumps(column.to_dict())))
+    assert (again.difference, again.to_targets(values)[3:].tolist()) == (3, targets[3:].tolist())
+    assert np.isnan(column.to_targets(values[:2])).all(), "a series that is shorter than a period"
+    with pytest.raises(ValueError, match="changes of a column of numbers"):
+        NumbersColumn.from_dict("x", column.to_dict() | {"difference": 0})
+
+
+@pytest.mark.slow
+def test_a_period_goes_on_where_changes_from_it_are_forecast(cli: Cli) -> None:
+    """A shape that no short training learns: it repeats every 12 steps, with a level that wanders."""
+    draw = np.random.default_rng(0)
+    shape, level = np.tile(draw.permutation(12) * 10.0, 40), np.cumsum(draw.normal(0, 0.5, 480))
+    table = write_long("season.csv", {"t": range(480), "x": shape + level})
+    flags = ("--source", "x", "--order-by", "t", "--horizon", 30, *TINY, "--lr", 0.01, "--steps", 40)
+    errors = {}
+    for difference in ("on", "auto"):
+        trained = cli("train", table, *flags, "--difference", difference, "--out", difference)
+        assert trained.code == 0, trained.err
+        errors[difference] = json.loads(cli("eval", difference, "--json").out)["rmse"]
+    assert "forecast of changes from 12 steps before (--difference season): after a short training, rmse " in trained.err
+    assert errors["auto"] < 8 < errors["on"], "of steps of 10; a forecast of 30 goes on from its own first period"
+    told = cli("train", table, *flags, "--difference", "season", "--out", "told")
+    assert told.code == 0, told.err
+    first, second = (unrolled.load_table(name).session.saved for name in ("auto", "told"))
+    assert first.spec.to_json()["target"]["difference"] == second.spec.to_json()["target"]["difference"] == 12
+    walk = write_long("walk.csv", {"t": range(200), "x": np.cumsum(draw.normal(0, 1, 200))})
+    refused = cli("train", walk, *flags, "--difference", "season", "--out", "no")
+    assert (refused.code, "the training steps have no period" in refused.err) == (2, True), refused.err
 
 
 @pytest.mark.slow

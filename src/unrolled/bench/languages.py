@@ -51,7 +51,7 @@ logger = logging.getLogger(__name__)
 TRANSFORMER = "transformer"
 """The model that is no cell, for comparison."""
 
-DEFAULT_SECONDS, QUICK_SHARE = 8.0, 0.25
+DEFAULT_SECONDS, QUICK_SHARE = 8.0, 0.125
 LSTM_UNITS = 32
 NUM_LAYERS = 2
 BATCH_SIZE = 32

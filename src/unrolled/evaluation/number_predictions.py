@@ -97,11 +97,13 @@ def forecast(
     draws = np.stack([np.random.default_rng(seed).standard_normal((NUM_PATHS, horizon, width)) for seed in seeds])
     normals = torch.from_numpy(draws.astype(np.float32)).flatten(0, 1).to(device)
     last, state = outputs[-1].repeat_interleave(NUM_PATHS, 0), map_state(lambda s: s.repeat_interleave(NUM_PATHS, 0), state)
-    numbers = np.repeat(batch[-1, :, :width], NUM_PATHS, axis=0)
-    paths = []
+    lag = max(1, target.difference)
+    known_levels = np.stack([_levels(steps[:, :width], lag) for steps in inputs], axis=1)
+    paths: list[Array] = []
     for step in range(horizon):
         drawn_outputs = draw_step(last, normals[:, step], target).clamp(-MAX_SCALED, MAX_SCALED)
-        numbers = target.after(drawn_outputs.cpu().numpy(), numbers).clip(-MAX_SCALED, MAX_SCALED).astype(np.float32)
+        level = paths[step - lag] if step >= lag else np.repeat(known_levels[step], NUM_PATHS, axis=0)
+        numbers = target.after(drawn_outputs.cpu().numpy(), level).clip(-MAX_SCALED, MAX_SCALED).astype(np.float32)
         paths.append(numbers)
         if step + 1 < horizon:
             no_gaps = numbers[:, :0] if not source.scaling.has_gaps else np.zeros_like(numbers)
@@ -117,3 +119,9 @@ def forecast(
         point = values.mean(0) if target.loss in ("mse", "gaussian") else np.median(values, 0)
         results.append((point, np.quantile(values, target.quantiles, axis=0)))
     return results
+
+
+def _levels(known: Array, lag: int) -> Array:
+    """Return the last `lag` known scaled numbers `(T, D)` of a series; of a shorter one, its last number stands before it."""
+    before = np.repeat(known[-1:], max(0, lag - len(known)), axis=0)
+    return np.concatenate([before, known[-lag:]])

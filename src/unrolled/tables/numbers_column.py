@@ -38,8 +38,9 @@ class NumbersColumn(Column):
         loss: Of a target: `mse`, `mae`, `quantiles` or `gaussian`.
         quantiles: Levels to predict.
         horizon: Steps of a forecast; 0: none.
-        difference: Whether a forecast predicts changes: the difference of the next number and the last known one, and reads
-            them too. A trend then has no end at the numbers of the training steps.
+        difference: If not 0, a forecast predicts changes: the difference of the next number and the known one so many steps
+            before it, and reads them too. Of 1 step, a trend has no end at the numbers of the training steps; of a period,
+            what is the same in each period need not be learned.
     """
 
     kind, tensor_kind, is_sequence, output = "numbers", "floats", True, "aligned"
@@ -56,7 +57,7 @@ class NumbersColumn(Column):
         loss: str = "mse",
         quantiles: Sequence[float] = (0.1, 0.5, 0.9),
         horizon: int = 0,
-        difference: bool = False,
+        difference: int = 0,
     ) -> None:
         super().__init__(name)
         self.columns, self.scaling, self.rate = tuple(columns), scaling, rate
@@ -71,7 +72,7 @@ class NumbersColumn(Column):
     @property
     def size(self) -> int:  # type: ignore[override]
         """Numbers of an input step: with gaps, each number has a second one, 1 where it is missing; and another, its change."""
-        return len(self.columns) * (1 + self.scaling.has_gaps + self.difference)
+        return len(self.columns) * (1 + self.scaling.has_gaps + bool(self.difference))
 
     @property
     def outputs_per_number(self) -> int:
@@ -106,7 +107,7 @@ class NumbersColumn(Column):
             raise DataError(f"'{self.name}' has no number in the training rows: name another column, or give it numbers.")
         self.scaling = Scaling.fit(values)
         if self.difference:
-            changes = np.concatenate([_changes(self.scaling.apply(row)) for row in centered])
+            changes = np.concatenate([_changes(self.scaling.apply(row), self.difference) for row in centered])
             self.change = dataclasses.replace(Scaling.fit(changes), has_gaps=False)
 
     def encode(self, cell: Cell) -> Array:
@@ -150,16 +151,16 @@ class NumbersColumn(Column):
         if self.scaling.has_gaps:
             parts.append(np.isnan(scaled))
         if self.difference:
-            parts.append(np.nan_to_num(self.change.apply(_changes(scaled))))
+            parts.append(np.nan_to_num(self.change.apply(_changes(scaled, self.difference))))
         return np.concatenate(parts, axis=1).astype(np.float32)
 
     def to_targets(self, values: Array, known: int | None = None) -> Array:
         """Return encoded numbers as the loss takes them, float32 `(T, D)`, NaN for gaps; or their changes."""
         scaled = self.scaling.apply(self._centered(values, len(values) if known is None else known)[0])
-        return (self.change.apply(_changes(scaled)) if self.difference else scaled).astype(np.float32)
+        return (self.change.apply(_changes(scaled, self.difference)) if self.difference else scaled).astype(np.float32)
 
     def after(self, predicted: Array, level: Array) -> Array:
-        """Return the scaled numbers that outputs stand for, given the last scaled ones before them: these plus the changes."""
+        """Return the scaled numbers that outputs stand for: `level`, what they are changes from, plus the changes."""
         return level + self.change.invert(predicted) if self.difference else predicted
 
     def unscale(self, values: Array, history: Array | None = None) -> Array:
@@ -224,7 +225,7 @@ class NumbersColumn(Column):
             "columns": list(self.columns), "scaling": self.scaling.to_json(), "rate": self.rate, "center": self.center,
             "scale": self.scale, "loss": self.loss, "quantiles": list(self.quantiles), "horizon": self.horizon,
             "residual": None if self.residual is None else self.residual.tolist(),
-            **({"change": self.change.to_json()} if self.difference else {}),
+            **({"change": self.change.to_json(), "difference": self.difference} if self.difference else {}),
         }  # fmt: skip
 
     @classmethod
@@ -239,8 +240,8 @@ class NumbersColumn(Column):
             raise ValueError(f"there is no loss {options['loss']!r}")
         column = cls(name, columns, scaling, None if rate is None else int(rate), **options, quantiles=levels, horizon=horizon)
         if value.get("change") is not None:
-            column.difference, column.change = True, Scaling.from_json(value["change"])
-            if len(column.change.center) != len(columns) or not horizon:
+            column.difference, column.change = int(value.get("difference", 1)), Scaling.from_json(value["change"])
+            if len(column.change.center) != len(columns) or not horizon or not 1 <= column.difference <= 100_000:
                 raise ValueError("the changes of a column of numbers are not valid")
         column.residual = None if value.get("residual") is None else np.array(value["residual"], dtype=np.float64)
         return column
@@ -261,10 +262,13 @@ def _filled(values: Array) -> Array:
     return filled
 
 
-def _changes(values: Array) -> Array:
-    """Return the change of each of the numbers `(T, D)` from the last known one before it, NaN where one is not known."""
+def _changes(values: Array, lag: int) -> Array:
+    """Return the change of each of the numbers `(T, D)` from the one `lag` steps before it, NaN where one is not known.
+
+    A gap has the last number before it.
+    """
     before = _filled(values)
-    changes: Array = values - np.concatenate([np.full_like(before[:1], np.nan), before[:-1]])
+    changes: Array = values - np.concatenate([np.full_like(before[:lag], np.nan), before[:-lag]])
     return changes
 
 

@@ -165,7 +165,7 @@ def _fit(table: Table, name: str, kind: str, options: SeriesOptions, config: dic
         horizon = options.horizon or 0
         loss = options.loss if options.loss != "auto" else "gaussian" if horizon else "mse"
         config = {**config, "center": options.center, "scale": options.scale, "horizon": horizon, "loss": loss}
-        config |= {"quantiles": options.levels, "difference": options.difference == "on"}
+        config |= {"quantiles": options.levels, "difference": int(options.difference == "on")}
     return COLUMN_TYPES[kind].fit(name, cells, config)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -188,36 +188,46 @@ class SeriesTask(TableTask):
     def build_model(self, request: TrainRequest) -> EncoderDecoder:
         """Return a network with random weights, for numbers or for changes as `request` says; on a resume, as they are."""
         columns, wanted = (self.spec.source, self.spec.target), request.series.difference
-        changed = [c for c in columns if isinstance(c, NumbersColumn) and wanted != "auto" and c.difference != (wanted == "on")]
-        for column in changed if self.spec.horizon else ():
-            column.difference = wanted == "on"
-        if changed:
-            self._fit_training(self.spec)
+        if self.spec.horizon and wanted != "auto":
+            changed = [c for c in columns if isinstance(c, NumbersColumn) and c.difference != self._lag(wanted)]
+            for column in changed:
+                column.difference = self._lag(wanted)
+            if changed:
+                self._fit_training(self.spec)
         return super().build_model(request)
 
+    def _lag(self, difference: str) -> int:
+        """Return how many steps before a number that one is which its change is from; 0: it is no change."""
+        if difference != "season":
+            return int(difference == "on")
+        if (period := self.spec.train_stats.get("period")) is None:
+            raise UsageError("--difference season: the training steps have no period. Use --difference on, or leave it out.")
+        return int(period)
+
     def _choose_difference(self, request: TrainRequest, machine: DeviceConfig) -> TrainRequest:
-        """Let a short training of both say whether a forecast predicts the next number, or its change, which follows trends.
+        """Let a short training of each say whether a forecast predicts the next number, its change, which follows trends, or
+        its change since one period before.
 
         Without validation steps, it is the change, which was better in all series that were measured (`benchmarks/LOG.md`).
         """
         if not self.spec.horizon or request.series.difference != "auto":
             return request
-        candidates = [
-            dataclasses.replace(request, series=dataclasses.replace(request.series, difference=value))
-            for value in ("off", "on")
-        ]
+        names: dict[Literal["auto", "on", "season", "off"], str] = {"off": "numbers", "on": "changes"}
+        if (period := self.spec.train_stats.get("period")) is not None:
+            names["season"] = f"changes from {period:,} steps before"
+        candidates = {
+            name: dataclasses.replace(request, series=dataclasses.replace(request.series, difference=name)) for name in names
+        }
         places = np.unique(np.linspace(0, len(self.validation_cells) - 1, PILOT_FORECASTS).astype(int))
         cells = [self.validation_cells[place] for place in places.tolist()] if self.validation_cells else []
-        errors = [self._pilot_error(candidate, machine, cells) for candidate in candidates] if cells else [1.0, 0.0]
-        chosen = candidates[int(errors[1] < errors[0])]
-        self.build_model(chosen)  # the columns are then as it says
+        errors = {name: self._pilot_error(candidates[name], machine, cells) if cells else 0.0 for name in names}
+        best = min(errors, key=lambda name: errors[name]) if cells else "on"
+        self.build_model(candidates[best])  # the columns are then as it says
         self._throughputs.clear()
         if cells:
-            logger.info(
-                f"forecast of {'changes' if errors[1] < errors[0] else 'numbers'} (--difference {chosen.series.difference}): "
-                f"after a short training, rmse {errors[0]:.4g} of numbers and {errors[1]:.4g} of changes"
-            )
-        return chosen
+            found = ", ".join(f"{error:.4g} of {names[name]}" for name, error in errors.items())
+            logger.info(f"forecast of {names[best]} (--difference {best}): after a short training, rmse {found}")
+        return candidates[best]
 
     def _pilot_error(self, request: TrainRequest, machine: DeviceConfig, cells: list[tuple[Cell, Cell]]) -> float:
         """Return the root mean squared error of validation forecasts after a short training."""
