@@ -106,11 +106,10 @@ def forecast(
         numbers = target.after(drawn_outputs.cpu().numpy(), level).clip(-MAX_SCALED, MAX_SCALED).astype(np.float32)
         paths.append(numbers)
         if step + 1 < horizon:
-            no_gaps = numbers[:, :0] if not source.scaling.has_gaps else np.zeros_like(numbers)
-            known = [torch.from_numpy(np.concatenate([numbers, no_gaps], axis=1)).to(device)]
-            following, state = model.stream(
-                torch.cat([*known, *([drawn_outputs] if source.difference else [])], 1)[None], state
-            )
+            no_gaps = np.zeros_like(numbers)[:, : width * source.scaling.has_gaps]
+            known = torch.from_numpy(np.concatenate([numbers, no_gaps], axis=1)).to(device)
+            read = torch.cat([known, drawn_outputs[:, : width * bool(source.difference)]], 1)
+            following, state = model.stream(read[None], state)
             last = following[0]
     drawn = np.stack(paths, axis=1).reshape(len(inputs), NUM_PATHS, horizon, width)
     results = []
