@@ -14,6 +14,7 @@ from unrolled.cli.parser import CommandParser
 from unrolled.errors import DataError, UsageError
 from unrolled.options import PredictOptions
 from unrolled.tables.cell_values import Cell, display_text, parse_text
+from unrolled.tables.label_columns import LabelsColumn
 
 TINY: dict[str, Any] = {
     "steps": 3, "hidden": 8, "layers": 1, "batch": 8, "threads": 1, "sample_length": 0, "progress": False,
@@ -145,3 +146,32 @@ def test_lists_and_objects_are_shown_by_their_values(tmp_path: Path, cli: Cli) -
 def test_a_column_is_not_learned_from_itself() -> None:
     with pytest.raises(UsageError, match="'text' is both the source and the target"):
         unrolled.train_table(ROWS, "text:text", "text:label", out="r", **TINY)
+
+
+def test_a_word_for_a_model_of_lists_of_letters_is_its_letters(cli: Cli, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [{"items": list(word), "label": word[0]} for word in ("anna", "nab", "ban", "bnb") for _ in range(8)]
+    model = unrolled.train_table(rows, "items", "label", out="r", **TINY)
+    source = model.spec.source
+    assert source.encode(Cell("anna", "value")).tolist() == source.encode(Cell(["a", "n", "n", "a"], "value")).tolist()
+    assert list(source.cell_tokens(Cell("anna", "value"))) == ["a", "n", "n", "a"]
+    probabilities = [model.predictions(text)[0].probability for text in ("anna", "a n n a", '["a", "n", "n", "a"]')]
+    assert probabilities[0] == probabilities[1] == probabilities[2]
+    done = cli("predict", "r", "--text", "anna")
+    assert "'items': 'anna' is read as its 4 characters, as 'a n n a' and JSON lists are" in done.err
+    assert "never seen" not in done.err
+    assert "characters" not in cli("predict", "r", "--text", "a n n a", "--unknown", "refuse").err
+    assert source.encode(Cell(["anna"], "value")).tolist() == [source.unk_id]  # a list is what it is
+    done = cli("predict", "r", "--text", "anne")
+    assert "'items': 1 of 1 label was never seen in training" in done.err
+    assert "'anne' is read as one label; for several, write blanks between them, or a JSON list: 'a n n e' or" in done.err
+
+
+def test_labels_with_commas_between_them_are_told_how_to_be_written() -> None:
+    column = LabelsColumn("events", ["close", "open", "read"], "words")
+    assert '\'open read\' or ["open", "read"]' in column.reading_note(Cell("open,read", "value"))
+    for cell in ("open read", "unseen", "read", ["open,read"], ""):
+        assert column.reading_note(Cell(cell, "value")) == ""
+    digits = LabelsColumn("codes", ["1", "2", "3"], "words")
+    assert digits.encode(Cell("12", "value")).tolist() == [digits.unk_id]  # it may be a code of its own
+    assert "'1 2' or" in digits.reading_note(Cell("12", "value"))
+    assert digits.reading_note(Cell(12, "value")) == ""
