@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import unrolled
@@ -14,6 +15,7 @@ from unrolled.cli.parser import CommandParser
 from unrolled.errors import DataError, UsageError
 from unrolled.options import PredictOptions
 from unrolled.tables.cell_values import Cell, display_text, parse_text
+from unrolled.tables.frames import table_of_frame
 from unrolled.tables.label_columns import LabelsColumn
 
 TINY: dict[str, Any] = {
@@ -175,3 +177,52 @@ def test_labels_with_commas_between_them_are_told_how_to_be_written() -> None:
     assert digits.encode(Cell("12", "value")).tolist() == [digits.unk_id]  # it may be a code of its own
     assert "'1 2' or" in digits.reading_note(Cell("12", "value"))
     assert digits.reading_note(Cell(12, "value")) == ""
+
+
+def test_rows_without_names_are_tables() -> None:
+    rows = [(i % 7, "up" if i % 2 else "down", "odd" if i % 2 else "even") for i in range(40)]
+    by_number = unrolled.train_table(rows, ["0", "1"], "2", **TINY)
+    by_name = unrolled.train_table([list(row) for row in rows], "n,way", "parity", header="n,way,parity", **TINY)
+    first = unrolled.train_table([("n", "way", "parity"), *rows], "n,way", "parity", header="first", **TINY)
+    fields = np.array(rows, dtype=[("n", "i8"), ("way", "U4"), ("parity", "U4")])
+    structured = unrolled.train_table(fields, "n,way", "parity", **TINY)
+    table = {"n": [3, 4], "way": ["up", "down"]}
+    expected = [prediction.probability for prediction in by_name.predictions(table)]
+    for model in (by_number, by_name, first, structured):
+        for values in ([(3, "up"), (4, "down")], [[3, "up"], [4, "down"]], np.array([(3, "up"), (4, "down")], object)):
+            assert [prediction.probability for prediction in model.predictions(values)] == expected
+        assert model.predictions((3, "up"))[0].probability == pytest.approx(expected[0])
+    assert by_number.predict(rows) == by_name.predict(fields)
+    assert structured.predict(fields[3]) == structured.predict((3, "up"))
+    assert by_number.evaluate(rows[:6]).num_rows == 6
+    with pytest.raises(DataError, match="Row 2 of the table has 1 values, and the first row has 2"):
+        unrolled.train_table([(1, 2), (1,)], "0", "1", **TINY)
+    with pytest.raises(UsageError, match="3 columns need as many different names: the header has a, b"):
+        unrolled.train_table(rows, "a", "b", header="a,b", **TINY)
+    numbers = np.arange(80.0).reshape(40, 2)
+    assert unrolled.train_table(numbers, "0:number", "1:number", **TINY).spec.columns_text == "0:number -> 1:number"
+
+
+def test_a_row_has_the_order_in_which_the_sources_were_given() -> None:
+    rows = [{"age": 20 + i, "review": f"{'good' if i % 2 else 'bad'} thing number {i}", "y": "ab"[i % 2]} for i in range(40)]
+    model = unrolled.train_table(rows, ["age", "review:text"], "y", out="r", **TINY)
+    assert [column.name for column in model.spec.sources] == ["review", "age"]
+    for loaded in (model, unrolled.load_table("r", threads=1)):
+        assert loaded.predict((20, "good thing")) == loaded.predict({"age": 20, "review": "good thing"})
+        assert loaded.predictions((20, "good thing"))[0].probability == loaded.predictions([(20, "good thing")])[0].probability
+        assert loaded.trace((20, "good thing")).prediction.text in "ab"
+
+
+def test_a_mistyped_column_of_a_frame_names_the_frame_and_its_columns(model: unrolled.TableModel) -> None:
+    for act in (lambda: unrolled.train_table(ROWS, "txet", "language", **TINY), lambda: model.evaluate([{"txet": "a"}])):
+        with pytest.raises(UsageError) as caught:
+            act()
+        assert str(caught.value).startswith("the data frame has no column '")
+        assert "Its columns: " in str(caught.value)
+        assert "jsonl" not in str(caught.value)
+    with pytest.raises(UsageError, match="did you mean 'text'"):
+        unrolled.train_table(ROWS, "txet", "language", **TINY)
+
+
+def test_columns_of_several_levels_are_joined_as_those_of_files() -> None:
+    assert table_of_frame({("price", "mean"): [1], ("day", ""): [2], "x": [3]}).columns == ("price_mean", "day", "x")
