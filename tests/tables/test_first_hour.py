@@ -226,3 +226,12 @@ def test_a_mistyped_column_of_a_frame_names_the_frame_and_its_columns(model: unr
 
 def test_columns_of_several_levels_are_joined_as_those_of_files() -> None:
     assert table_of_frame({("price", "mean"): [1], ("day", ""): [2], "x": [3]}).columns == ("price_mean", "day", "x")
+
+
+def test_explain_prints_equal_rows_once(model: unrolled.TableModel) -> None:
+    rows = [{"text": text, "language": "de"} for text in ("guten tag", "bonne nuit", "guten tag", "guten tag", "tag")]
+    lines = model.explain(rows, length=100, probe_length=100).summary().splitlines()
+    asked = [line.partition(" -> ")[0] for line in lines if " -> " in line and not line.startswith("page")]
+    assert sorted(asked) == ["bonne nuit", "guten tag", "tag"]
+    assert [line.endswith(", 3 equal rows") for line in lines if line.startswith("guten")] == [True]
+    assert any("of 5 answers" in line for line in lines)
