@@ -192,11 +192,16 @@ def test_rows_without_names_are_tables() -> None:
         for values in ([(3, "up"), (4, "down")], [[3, "up"], [4, "down"]], np.array([(3, "up"), (4, "down")], object)):
             assert [prediction.probability for prediction in model.predictions(values)] == expected
         assert model.predictions((3, "up"))[0].probability == pytest.approx(expected[0])
+    assert by_number.predict([3, "up"]) == by_number.predict((3, "up"))
+    with pytest.raises(UsageError, match="2 columns, 0, 1: give a table, or dictionaries or tuples with all of them"):
+        by_number.predict("up")
     assert by_number.predict(rows) == by_name.predict(fields)
     assert structured.predict(fields[3]) == structured.predict((3, "up"))
     assert by_number.evaluate(rows[:6]).num_rows == 6
-    with pytest.raises(DataError, match="Row 2 of the table has 1 values, and the first row has 2"):
+    with pytest.raises(DataError, match="Row 2 of the table has 1 value, and the first row has 2"):
         unrolled.train_table([(1, 2), (1,)], "0", "1", **TINY)
+    with pytest.raises(DataError, match="The table has no rows"):
+        unrolled.train_table(np.zeros((0, 2)), "0", "1", **TINY)
     with pytest.raises(UsageError, match="3 columns need as many different names: the header has a, b"):
         unrolled.train_table(rows, "a", "b", header="a,b", **TINY)
     numbers = np.arange(80.0).reshape(40, 2)

@@ -281,9 +281,10 @@ class TableModel(TrainedModel):
     def _require_one_source(self, value: Any) -> None:
         """Raise `UsageError` for a source value of a model that reads several columns."""
         if self.spec.others:
+            names = ", ".join(column.name for column in self.spec.given_sources)
             raise UsageError(
-                f"The model reads {len(self.spec.sources)} columns, {self.spec.source_name}: give a table or dictionaries with "
-                f"all of them; this is {type(value).__name__}."
+                f"The model reads {len(self.spec.sources)} columns, {names}: give a table, or dictionaries or tuples with all "
+                f"of them; this is {type(value).__name__}."
             )
 
     def _cell(self, value: Any) -> Cell:

@@ -111,17 +111,19 @@ def _numbered_columns(data: Iterable[Any]) -> Iterator[dict[int, Any]]:
             raise DataError(f"Row {number:,} of the table is {type(row).__name__}, and a tuple or list is expected.")
         width = len(row) if width is None else width
         if len(row) != width:
-            raise DataError(f"Row {number:,} of the table has {len(row):,} values, and the first row has {width:,}.")
+            raise DataError(f"Row {number:,} of the table has {plural(len(row), 'value')}, and the first row has {width:,}.")
         yield dict(enumerate(row))
 
 
 def named_rows(data: Any, header: str | None) -> list[Row]:
     """Return rows without names as a frame; `header` is as for files: names with commas, `first`, or `none`, the default.
 
-    Raises `UsageError` if there are not as many names as columns.
+    Raises `UsageError` if there are not as many names as columns, `DataError` if there are no rows.
     """
     rows = list(frame_rows(data))
-    if header in (None, NO_HEADER) or not rows:
+    if not rows:
+        raise DataError("The table has no rows.")
+    if header in (None, NO_HEADER):
         return rows
     first = [str(value) for value in rows[0].values()]
     names = first if header == FIRST_ROW else [name.strip() for name in next(csv.reader([header], skipinitialspace=True))]
@@ -141,8 +143,8 @@ def name_values(values: Any, names: Sequence[str]) -> Any:
     """
     if isinstance(values, np.void) and (fields := field_names(values)):
         return dict(zip(fields, values.tolist(), strict=True))
-    is_row = isinstance(values, tuple | np.ndarray) and len(values) == len(names) and not has_rows(values)
-    if is_row and not is_frame(values):
+    is_row = isinstance(values, list | tuple) or (isinstance(values, np.ndarray) and values.ndim == 1)
+    if is_row and len(values) == len(names) and not is_table(values):
         values = [values]
     if not has_rows(values):
         return values
