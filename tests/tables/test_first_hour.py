@@ -179,6 +179,16 @@ def test_labels_with_commas_between_them_are_told_how_to_be_written() -> None:
     assert digits.reading_note(Cell(12, "value")) == ""
 
 
+class PandasRow:
+    """The attributes of a row of a pandas frame that are used."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values, self.index = values, list(values)
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.values
+
+
 def test_rows_without_names_are_tables() -> None:
     rows = [(i % 7, "up" if i % 2 else "down", "odd" if i % 2 else "even") for i in range(40)]
     by_number = unrolled.train_table(rows, ["0", "1"], "2", **TINY)
@@ -193,6 +203,8 @@ def test_rows_without_names_are_tables() -> None:
             assert [prediction.probability for prediction in model.predictions(values)] == expected
         assert model.predictions((3, "up"))[0].probability == pytest.approx(expected[0])
     assert by_number.predict([3, "up"]) == by_number.predict((3, "up"))
+    assert by_name.predict({"n": np.int64(3), "way": np.str_("up")}) == by_name.predict((3, "up"))
+    assert by_name.predict(PandasRow({"n": 3, "way": "up"})) == by_name.predict((3, "up"))
     with pytest.raises(UsageError, match="2 columns, 0, 1: give a table, or dictionaries or tuples with all of them"):
         by_number.predict("up")
     assert by_number.predict(rows) == by_name.predict(fields)

@@ -60,7 +60,7 @@ def is_table(data: Any) -> bool:
 
 def is_scalar(value: Any) -> bool:
     """Return whether a value of a dictionary is one cell, and not a column."""
-    return value is None or isinstance(value, str | int | float)
+    return value is None or isinstance(value, str | int | float | np.generic)
 
 
 def frame_rows(data: Any) -> Iterator[Row]:
@@ -142,7 +142,9 @@ def name_values(values: Any, names: Sequence[str]) -> Any:
         ([{'n': 3, 'way': 'up'}], {'n': 3})
     """
     if isinstance(values, np.void) and (fields := field_names(values)):
-        return dict(zip(fields, values.tolist(), strict=True))
+        return [dict(zip(fields, values.tolist(), strict=True))]
+    if hasattr(values, "to_dict") and hasattr(values, "index") and not is_frame(values):  # a row of a pandas frame
+        return [values.to_dict()]
     is_row = isinstance(values, list | tuple) or (isinstance(values, np.ndarray) and values.ndim == 1)
     if is_row and len(values) == len(names) and not is_table(values):
         values = [values]
