@@ -104,7 +104,8 @@ def train_table(
 
     Args:
         table: A file (CSV, TSV, JSON lines, CoNLL, Parquet), or `builtin:NAME`, which knows its columns; or a frame of
-            pandas or polars, an Arrow table, a dictionary of columns, or a list of dictionaries.
+            pandas or polars, an Arrow table, a dictionary of columns, a list of dictionaries, or a structured array; or
+            an array `(N, D)` or a list of tuples, whose columns are named 0, 1, 2 ..., or by `header`.
         source: Input column, as NAME or NAME:KIND; or a list of them.
         target: Column to predict, as NAME or NAME:KIND. The kinds determine the sequence mode.
         progress: Whether to print progress on stderr.
@@ -125,13 +126,15 @@ def train_table(
         >>> model.spec.mode.name
         'many-to-one'
     """
-    from unrolled.tables.frames import is_frame, keep_frame
+    from unrolled.tables.frames import has_rows, is_table, keep_frame, named_rows
     from unrolled.tables.table_format import path_of_table
 
     columns = {name: column for name, column in (("source", source), ("target", target)) if column is not None}
-    if is_frame(options.get("validation")):
-        options["validation"] = keep_frame(options["validation"])
-    inputs = () if table is None else (keep_frame(table) if is_frame(table) else path_of_table(table),)
+    header = options.pop("header", None) if has_rows(table) else None
+    table, validation = (named_rows(data, header) if has_rows(data) else data for data in (table, options.get("validation")))
+    if is_table(validation):
+        options["validation"] = keep_frame(validation)
+    inputs = () if table is None else (keep_frame(table) if is_table(table) else path_of_table(table),)
     return _require_table_model(_train(inputs, None, resume, progress, allow_change, {**columns, **options}, expect_table=True))
 
 

@@ -32,7 +32,7 @@ ORDER = {
         "metric_report", "entities", "metrics",
         "series_metrics", "column", "text_column", "label_columns", "wav_files", "step_arrays", "scaling", "numbers_column",
         "numeric_columns",
-        "image_column", "columns", "modes", "column_profile", "type_inference", "table_format", "json_files",
+        "image_column", "columns", "modes", "column_profile", "type_inference", "table_format", "kept_data", "json_files",
         "header_rows", "delimited_layout", "delimited_files",
         "conll_files", "arff_files", "parquet_files", "labelled_files", "table_files", "frames", "step_times", "series",
         "source_columns", "long_table", "model_dims", "spec", "spec_inference", "series_spec", "column_text",

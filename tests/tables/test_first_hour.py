@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import unrolled
@@ -14,6 +15,8 @@ from unrolled.cli.parser import CommandParser
 from unrolled.errors import DataError, UsageError
 from unrolled.options import PredictOptions
 from unrolled.tables.cell_values import Cell, display_text, parse_text
+from unrolled.tables.frames import table_of_frame
+from unrolled.tables.label_columns import LabelsColumn
 
 TINY: dict[str, Any] = {
     "steps": 3, "hidden": 8, "layers": 1, "batch": 8, "threads": 1, "sample_length": 0, "progress": False,
@@ -145,3 +148,107 @@ def test_lists_and_objects_are_shown_by_their_values(tmp_path: Path, cli: Cli) -
 def test_a_column_is_not_learned_from_itself() -> None:
     with pytest.raises(UsageError, match="'text' is both the source and the target"):
         unrolled.train_table(ROWS, "text:text", "text:label", out="r", **TINY)
+
+
+def test_a_word_for_a_model_of_lists_of_letters_is_its_letters(cli: Cli, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [{"items": list(word), "label": word[0]} for word in ("anna", "nab", "ban", "bnb") for _ in range(8)]
+    model = unrolled.train_table(rows, "items", "label", out="r", **TINY)
+    source = model.spec.source
+    assert source.encode(Cell("anna", "value")).tolist() == source.encode(Cell(["a", "n", "n", "a"], "value")).tolist()
+    assert list(source.cell_tokens(Cell("anna", "value"))) == ["a", "n", "n", "a"]
+    probabilities = [model.predictions(text)[0].probability for text in ("anna", "a n n a", '["a", "n", "n", "a"]')]
+    assert probabilities[0] == probabilities[1] == probabilities[2]
+    done = cli("predict", "r", "--text", "anna")
+    assert "'items': 'anna' is read as its 4 characters, as 'a n n a' and JSON lists are" in done.err
+    assert "never seen" not in done.err
+    assert "characters" not in cli("predict", "r", "--text", "a n n a", "--unknown", "refuse").err
+    assert source.encode(Cell(["anna"], "value")).tolist() == [source.unk_id]  # a list is what it is
+    done = cli("predict", "r", "--text", "anne")
+    assert "'items': 1 of 1 label was never seen in training" in done.err
+    assert "'anne' is read as one label; for several, write blanks between them, or a JSON list: 'a n n e' or" in done.err
+
+
+def test_labels_with_commas_between_them_are_told_how_to_be_written() -> None:
+    column = LabelsColumn("events", ["close", "open", "read"], "words")
+    assert '\'open read\' or ["open", "read"]' in column.reading_note(Cell("open,read", "value"))
+    for cell in ("open read", "unseen", "read", ["open,read"], ""):
+        assert column.reading_note(Cell(cell, "value")) == ""
+    digits = LabelsColumn("codes", ["1", "2", "3"], "words")
+    assert digits.encode(Cell("12", "value")).tolist() == [digits.unk_id]  # it may be a code of its own
+    assert "'1 2' or" in digits.reading_note(Cell("12", "value"))
+    assert digits.reading_note(Cell(12, "value")) == ""
+
+
+class PandasRow:
+    """The attributes of a row of a pandas frame that are used."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values, self.index = values, list(values)
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.values
+
+
+def test_rows_without_names_are_tables() -> None:
+    rows = [(i % 7, "up" if i % 2 else "down", "odd" if i % 2 else "even") for i in range(40)]
+    by_number = unrolled.train_table(rows, ["0", "1"], "2", **TINY)
+    by_name = unrolled.train_table([list(row) for row in rows], "n,way", "parity", header="n,way,parity", **TINY)
+    first = unrolled.train_table([("n", "way", "parity"), *rows], "n,way", "parity", header="first", **TINY)
+    fields = np.array(rows, dtype=[("n", "i8"), ("way", "U4"), ("parity", "U4")])
+    structured = unrolled.train_table(fields, "n,way", "parity", **TINY)
+    table = {"n": [3, 4], "way": ["up", "down"]}
+    expected = [prediction.probability for prediction in by_name.predictions(table)]
+    for model in (by_number, by_name, first, structured):
+        for values in ([(3, "up"), (4, "down")], [[3, "up"], [4, "down"]], np.array([(3, "up"), (4, "down")], object)):
+            assert [prediction.probability for prediction in model.predictions(values)] == expected
+        assert model.predictions((3, "up"))[0].probability == pytest.approx(expected[0])
+    assert by_number.predict([3, "up"]) == by_number.predict((3, "up"))
+    assert by_name.predict({"n": np.int64(3), "way": np.str_("up")}) == by_name.predict((3, "up"))
+    assert by_name.predict(PandasRow({"n": 3, "way": "up"})) == by_name.predict((3, "up"))
+    with pytest.raises(UsageError, match="2 columns, 0, 1: give a table, or dictionaries or tuples with all of them"):
+        by_number.predict("up")
+    assert by_number.predict(rows) == by_name.predict(fields)
+    assert structured.predict(fields[3]) == structured.predict((3, "up"))
+    assert by_number.evaluate(rows[:6]).num_rows == 6
+    with pytest.raises(DataError, match="Row 2 of the table has 1 value, and the first row has 2"):
+        unrolled.train_table([(1, 2), (1,)], "0", "1", **TINY)
+    with pytest.raises(DataError, match="The table has no rows"):
+        unrolled.train_table(np.zeros((0, 2)), "0", "1", **TINY)
+    with pytest.raises(UsageError, match="3 columns need as many different names: the header has a, b"):
+        unrolled.train_table(rows, "a", "b", header="a,b", **TINY)
+    numbers = np.arange(80.0).reshape(40, 2)
+    assert unrolled.train_table(numbers, "0:number", "1:number", **TINY).spec.columns_text == "0:number -> 1:number"
+
+
+def test_a_row_has_the_order_in_which_the_sources_were_given() -> None:
+    rows = [{"age": 20 + i, "review": f"{'good' if i % 2 else 'bad'} thing number {i}", "y": "ab"[i % 2]} for i in range(40)]
+    model = unrolled.train_table(rows, ["age", "review:text"], "y", out="r", **TINY)
+    assert [column.name for column in model.spec.sources] == ["review", "age"]
+    for loaded in (model, unrolled.load_table("r", threads=1)):
+        assert loaded.predict((20, "good thing")) == loaded.predict({"age": 20, "review": "good thing"})
+        assert loaded.predictions((20, "good thing"))[0].probability == loaded.predictions([(20, "good thing")])[0].probability
+        assert loaded.trace((20, "good thing")).prediction.text in "ab"
+
+
+def test_a_mistyped_column_of_a_frame_names_the_frame_and_its_columns(model: unrolled.TableModel) -> None:
+    for act in (lambda: unrolled.train_table(ROWS, "txet", "language", **TINY), lambda: model.evaluate([{"txet": "a"}])):
+        with pytest.raises(UsageError) as caught:
+            act()
+        assert str(caught.value).startswith("the data frame has no column '")
+        assert "Its columns: " in str(caught.value)
+        assert "jsonl" not in str(caught.value)
+    with pytest.raises(UsageError, match="did you mean 'text'"):
+        unrolled.train_table(ROWS, "txet", "language", **TINY)
+
+
+def test_columns_of_several_levels_are_joined_as_those_of_files() -> None:
+    assert table_of_frame({("price", "mean"): [1], ("day", ""): [2], "x": [3]}).columns == ("price_mean", "day", "x")
+
+
+def test_explain_prints_equal_rows_once(model: unrolled.TableModel) -> None:
+    rows = [{"text": text, "language": "de"} for text in ("guten tag", "bonne nuit", "guten tag", "guten tag", "tag")]
+    lines = model.explain(rows, length=100, probe_length=100).summary().splitlines()
+    asked = [line.partition(" -> ")[0] for line in lines if " -> " in line and not line.startswith("page")]
+    assert sorted(asked) == ["bonne nuit", "guten tag", "tag"]
+    assert [line.endswith(", 3 equal rows") for line in lines if line.startswith("guten")] == [True]
+    assert any("of 5 answers" in line for line in lines)

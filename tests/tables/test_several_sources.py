@@ -160,7 +160,7 @@ def test_a_missing_column_of_new_rows_is_named(cli: Cli) -> None:
     assert repr(model).startswith("<unrolled.TableModel review:text + age:number -> mood:label")
     with pytest.raises(UsageError, match="has no column 'age'. Its columns: review"):
         model.predict([{"review": "good"}])
-    with pytest.raises(UsageError, match="The model reads 2 columns, review, age: give a table or dictionaries"):
+    with pytest.raises(UsageError, match="The model reads 2 columns, age, review: give a table, or dictionaries or tuples"):
         model.predict(["good"])
     with pytest.raises(DataError, match="'age': value: 'old' is not a number|'age'"):
         model.trace({"age": "old", "review": "good"})

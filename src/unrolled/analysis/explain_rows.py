@@ -14,7 +14,7 @@ from unrolled.analysis.table_session import TableSession
 from unrolled.errors import DataError
 from unrolled.evaluation.predictor import Prediction, Predictor
 from unrolled.interpret.occlusion import ColumnParts, occlude
-from unrolled.tables.cell_values import Array, Cell
+from unrolled.tables.cell_values import Array, Cell, parse_list
 from unrolled.tables.numbers_column import NumbersColumn
 
 logger = logging.getLogger(__name__)
@@ -46,6 +46,13 @@ class ExplainedRow:
         """The order of rows on a page: wrong ones first, the most probable of them at the top."""
         probability = 1.0 if self.prediction.probability is None else self.prediction.probability
         return (0 if self.is_wrong else 1, -probability if self.is_wrong else probability)
+
+    @property
+    def content(self) -> tuple[object, ...]:
+        """The values of the cells, which equal rows share."""
+        cells = (self.source, *self.source.others, *([] if self.truth is None else [self.truth]))
+        values = [parse_list(cell.value) for cell in cells]
+        return tuple((value.shape, value.tobytes()) if isinstance(value, np.ndarray) else repr(value) for value in values)
 
 
 def explain_rows(session: TableSession, predictor: Predictor, rows: Iterator[tuple[Cell, Cell | None]]) -> list[ExplainedRow]:

@@ -105,20 +105,27 @@ class ExplainTableResult(Displayed):
         return neurons | {"neurons_page": neurons.get("page"), "page": str(self.page_path), "rows": rows}
 
     def summary(self) -> str:
-        """Return the first rows, the detectors and the paths of the pages as lines of text."""
+        """Return the first different rows, the detectors and the paths of the pages as lines of text."""
         lines = [chart_line(chart) for chart in self.series[:MAX_PRINTED_ROWS]]
-        for row in self.rows[:MAX_PRINTED_ROWS]:
-            asked, answer = source_text(self.session.spec.sources, row.source), row.prediction
-            is_right = row.truth is None or row.is_wrong is False  # of numbers and texts, both are shown
-            truth = "" if row.truth is None or is_right else f" (truth: {one_line(display_text(row.truth.value))})"
-            probability = "" if answer.probability is None else f", {answer.probability:.0%}"
-            lines.append(f"{one_line(asked)} -> {one_line(answer.text)}{probability}{truth}")
+        groups: dict[tuple[object, ...], list[ExplainedRow]] = {}
+        for row in self.rows:
+            groups.setdefault(row.content, []).append(row)
+        lines += [self._row_line(*rows) for rows in itertools.islice(groups.values(), MAX_PRINTED_ROWS)]
         judged = sum(row.is_wrong is not None for row in self.rows)
         if judged:
             lines.append(f"{self._num_wrong:,} of {plural(judged, 'answer')} {'is' if judged == 1 else 'are'} wrong")
         if self.neurons is not None and self.neurons.page_path != self.page_path:
             lines += [line.replace("page: ", "hidden units: ") for line in self.neurons.summary().split("\n")]
         return "\n".join([*lines, f"page: {self.page_path}"])
+
+    def _row_line(self, row: ExplainedRow, *equal: ExplainedRow) -> str:
+        """Return a row as a line of text, with the number of rows that are equal to it."""
+        asked, answer = source_text(self.session.spec.sources, row.source), row.prediction
+        is_right = row.truth is None or row.is_wrong is False  # of numbers and texts, both are shown
+        truth = "" if row.truth is None or is_right else f" (truth: {one_line(display_text(row.truth.value))})"
+        probability = "" if answer.probability is None else f", {answer.probability:.0%}"
+        count = f", {1 + len(equal):,} equal rows" if equal else ""
+        return f"{one_line(asked)} -> {one_line(answer.text)}{probability}{truth}{count}"
 
     def print_colored(self, neuron: str | None) -> None:
         """Print the text of the rows on the terminal, colored by one unit, as `ExplainResult.print_colored` does."""

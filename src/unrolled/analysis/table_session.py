@@ -20,7 +20,7 @@ from unrolled.nn.device import DeviceConfig
 from unrolled.options import PredictOptions
 from unrolled.printable import shell_argument
 from unrolled.tables.cell_values import Cell
-from unrolled.tables.frames import is_frame, table_of_frame
+from unrolled.tables.frames import is_table, table_of_frame
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.row_tally import RowTally
 from unrolled.tables.series_rows import evaluation_cells
@@ -124,14 +124,14 @@ class TableSession(Displayed):
             if not is_builtin or split == "validation":
                 return _held_out_cells(reopen_table_task(request, origin, self.saved), split)
             table_name, split = request.inputs[0], "test"
-        if not is_frame(table_name):
+        if not is_table(table_name):
             table_name = path_of_table(table_name)
         table = (
             table_of_frame(table_name)
-            if is_frame(table_name)
+            if is_table(table_name)
             else open_table(table_name, "test", self.spec.table_format(header, encoding), stdin=True)
         )
-        if not is_frame(table_name) and (note := self._trained_note(table, table_name)):
+        if not is_table(table_name) and (note := self._trained_note(table, table_name)):
             logger.info(note)
         rows: Sequence[tuple[Cell, Cell]] = self._read_rows(group_table(table, self.spec), unknown)
         if self.spec.is_stream:
@@ -176,9 +176,9 @@ class TableSession(Displayed):
         What was found out about the file is logged.
         """
         format, source = self.spec.table_format(header, encoding), self.spec.source
-        if not is_frame(name):
+        if not is_table(name):
             name = path_of_table(name)
-        if is_frame(name):
+        if is_table(name):
             table = table_of_frame(name)
         elif source.kind == "numbers" and self.spec.long is None and name.lower().endswith(FILE_SUFFIXES):
             existing_file(name)

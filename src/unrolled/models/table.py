@@ -28,7 +28,7 @@ from unrolled.options import (
 )
 from unrolled.output_paths import check_new_file
 from unrolled.tables.cell_values import Cell
-from unrolled.tables.frames import is_frame, is_scalar, table_of_frame
+from unrolled.tables.frames import is_frame, is_scalar, name_values, table_of_frame
 from unrolled.tables.row_tally import RowTally
 from unrolled.tables.source_columns import join_cells
 from unrolled.tables.table_files import has_table_suffix
@@ -113,7 +113,8 @@ class TableModel(TrainedModel):
         Args:
             values: Source values: strings, numbers, lists or arrays, as the source column needs; one string or number is one
                 value. Or a frame with the source columns, as for `train_table`, or the `pathlib.Path` of a table; a dictionary
-                of single values is one row.
+                of single values is one row. Of several source columns, a tuple or array with a value of each, in the order
+                in which they were given, is a row; lists of such and arrays `(N, D)` are rows.
 
         Returns:
             Prediction objects: `text`, `values` (ids or numbers), `probability`, and for labels `probabilities` `(labels,)`.
@@ -126,6 +127,8 @@ class TableModel(TrainedModel):
             >>> len(predictions), predictions[0].probabilities.shape
             (2, (2,))
         """
+        if self.spec.others:
+            values = self._named_sources(values)
         if isinstance(values, Mapping) and any(map(is_scalar, values.values())):
             values = [values]
         if is_frame(values) or isinstance(values, os.PathLike):
@@ -154,9 +157,7 @@ class TableModel(TrainedModel):
         """Predict the target of each source value, as text.
 
         Args:
-            values: Source values: strings, numbers, lists or arrays, as the source column needs; one string or number is one
-                value. Or a frame with the source columns, as for `train_table`, or the `pathlib.Path` of a table; a dictionary
-                of single values is one row.
+            values: Source values, rows or a table, as for `predictions`.
 
         Returns:
             One string per value.
@@ -274,12 +275,16 @@ class TableModel(TrainedModel):
         write_wav(Path(path), np.asarray(values, np.float64).reshape(-1, len(target.columns)), rate)
         return rate
 
+    def _named_sources(self, values: Any) -> Any:
+        return name_values(values, [column.name for column in self.spec.given_sources])
+
     def _require_one_source(self, value: Any) -> None:
         """Raise `UsageError` for a source value of a model that reads several columns."""
         if self.spec.others:
+            names = ", ".join(column.name for column in self.spec.given_sources)
             raise UsageError(
-                f"The model reads {len(self.spec.sources)} columns, {self.spec.source_name}: give a table or dictionaries with "
-                f"all of them; this is {type(value).__name__}."
+                f"The model reads {len(self.spec.sources)} columns, {names}: give a table, or dictionaries or tuples with all "
+                f"of them; this is {type(value).__name__}."
             )
 
     def _cell(self, value: Any) -> Cell:
@@ -287,6 +292,8 @@ class TableModel(TrainedModel):
         folder = Path() if self.session.cell_files else None
         if not self.spec.others:
             return Cell(value, "value", folder=folder)
+        value = self._named_sources(value)
+        value = value[0] if isinstance(value, list) and len(value) == 1 else value
         if not isinstance(value, Mapping):
             self._require_one_source(value)
         table = table_of_frame([value])

@@ -117,6 +117,10 @@ class Column:
         """Return the characters, words or labels of a cell that the model does not know."""
         return []
 
+    def reading_note(self, cell: Cell) -> str:
+        """Return how a cell is read, and how to write it otherwise, if it may be meant otherwise; else an empty text."""
+        return ""
+
     @classmethod
     def fit(cls, name: str, cells: Iterable[Cell], config: dict[str, Any]) -> Column:
         """Build the column from its cells in the training rows; `config` holds the fields of its `InferredType`."""

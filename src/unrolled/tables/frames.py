@@ -1,42 +1,66 @@
-"""Tables that are Python objects: pandas and polars frames, Arrow tables, dictionaries of columns, lists of dictionaries.
+"""Tables that are Python objects: pandas and polars frames, Arrow tables, arrays, dictionaries of columns, lists of rows.
 
 Training data that are objects are kept as JSON lines in the cache, so that a run can be continued and evaluated later.
 """
 
 from __future__ import annotations
 
-import hashlib
+import csv
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unrolled.atomic_io import make_dir, write_atomic
+import numpy as np
+
 from unrolled.datasets.tables import Row
-from unrolled.errors import DataError
+from unrolled.display import plural
+from unrolled.errors import DataError, UsageError
+from unrolled.tables.kept_data import FRAME_NAME, KEPT_TABLE, keep
 from unrolled.tables.table_files import Table
-from unrolled.tables.table_format import NumberedRows, plain_value
-from unrolled.text.corpus import cache_folder
+from unrolled.tables.table_format import FIRST_ROW, NO_HEADER, NumberedRows, plain_value
 
 
 def is_frame(data: Any) -> bool:
-    """Return whether an object is a table: it has columns, or is a list of dictionaries.
+    """Return whether an object is a table with names: it has columns or fields, or is a list of dictionaries.
 
     Example:
         >>> is_frame({"text": ["a", "b"]}), is_frame([{"text": "a"}]), is_frame(["a", "b"])
         (True, True, False)
     """
-    if isinstance(data, Mapping):
+    if isinstance(data, Mapping) or field_names(data):
         return True
     if isinstance(data, Sequence) and not isinstance(data, str | bytes):
         return len(data) > 0 and isinstance(data[0], Mapping)
     return hasattr(data, "columns") or hasattr(data, "column_names")
 
 
+def field_names(data: Any) -> tuple[str, ...]:
+    """Return the names of the fields of a structured array, or of a row of one; none for anything else."""
+    return (data.dtype.names or ()) if isinstance(data, np.ndarray | np.void) else ()
+
+
+def has_rows(data: Any) -> bool:
+    """Return whether an object is rows of values without names: an array `(N, D)`, or a list of tuples, lists or arrays.
+
+    Example:
+        >>> has_rows(np.zeros((2, 3))), has_rows([(1, "a"), (2, "b")]), has_rows(["a", "b"])
+        (True, True, False)
+    """
+    if isinstance(data, np.ndarray):
+        return data.ndim == 2
+    return isinstance(data, list | tuple) and len(data) > 0 and isinstance(data[0], list | tuple | np.ndarray)
+
+
+def is_table(data: Any) -> bool:
+    """Return whether an object is a table where no list of values is expected: a frame, or rows without names."""
+    return is_frame(data) or has_rows(data)
+
+
 def is_scalar(value: Any) -> bool:
     """Return whether a value of a dictionary is one cell, and not a column."""
-    return value is None or isinstance(value, str | int | float)
+    return value is None or isinstance(value, str | int | float | np.generic)
 
 
 def frame_rows(data: Any) -> Iterator[Row]:
@@ -51,6 +75,10 @@ def frame_rows(data: Any) -> Iterator[Row]:
             listed = ", ".join(f"'{name}' has {length:,}" for name, length in lengths.items())
             raise DataError(f"The columns of a table have equally many values, and {listed}.")
         rows = (dict(zip(data, values, strict=True)) for values in zip(*data.values(), strict=True))
+    elif has_rows(data):
+        rows = _numbered_columns(data)
+    elif fields := field_names(data):
+        rows = (dict(zip(fields, record.tolist(), strict=True)) for record in np.ravel(data))
     elif isinstance(data, Sequence):
         rows = data
     elif hasattr(data, "iter_rows"):  # polars
@@ -67,7 +95,62 @@ def frame_rows(data: Any) -> Iterator[Row]:
             raise DataError(
                 f"Row {number:,} of the table is {type(row).__name__}, and a dictionary with its columns is expected."
             )
-        yield {str(name): plain_value(value) for name, value in row.items()}
+        yield {_column_name(name): plain_value(value) for name, value in row.items()}
+
+
+def _column_name(name: Any) -> str:
+    """Return the name of a column as a text; that of several levels, as pandas has them, is joined as in files."""
+    return "_".join(dict.fromkeys(filter(None, map(str, name)))) if isinstance(name, tuple) else str(name)
+
+
+def _numbered_columns(data: Iterable[Any]) -> Iterator[dict[int, Any]]:
+    """Yield rows with their columns named 0, 1, 2 ... Raises `DataError` if they are not equally long."""
+    width = None
+    for number, row in enumerate(data, 1):
+        if not isinstance(row, list | tuple | np.ndarray):
+            raise DataError(f"Row {number:,} of the table is {type(row).__name__}, and a tuple or list is expected.")
+        width = len(row) if width is None else width
+        if len(row) != width:
+            raise DataError(f"Row {number:,} of the table has {plural(len(row), 'value')}, and the first row has {width:,}.")
+        yield dict(enumerate(row))
+
+
+def named_rows(data: Any, header: str | None) -> list[Row]:
+    """Return rows without names as a frame; `header` is as for files: names with commas, `first`, or `none`, the default.
+
+    Raises `UsageError` if there are not as many names as columns, `DataError` if there are no rows.
+    """
+    rows = list(frame_rows(data))
+    if not rows:
+        raise DataError("The table has no rows.")
+    if header in (None, NO_HEADER):
+        return rows
+    first = [str(value) for value in rows[0].values()]
+    names = first if header == FIRST_ROW else [name.strip() for name in next(csv.reader([header], skipinitialspace=True))]
+    if len(names) != len(first) or len(set(names)) < len(names):
+        raise UsageError(f"{plural(len(first), 'column')} need as many different names: the header has {', '.join(names)}.")
+    return [dict(zip(names, row.values(), strict=True)) for row in rows[header == FIRST_ROW :]]
+
+
+def name_values(values: Any, names: Sequence[str]) -> Any:
+    """Return rows of values without names, or a single one, as dictionaries; anything else unchanged.
+
+    As many values as `names` are in their order; of other rows, the columns are named 0, 1, 2 ...
+
+    Example:
+        >>> name_values((3, "up"), ["n", "way"]), name_values({"n": 3}, ["n", "way"])
+        ([{'n': 3, 'way': 'up'}], {'n': 3})
+    """
+    if isinstance(values, np.void) and (fields := field_names(values)):
+        return [dict(zip(fields, values.tolist(), strict=True))]
+    if hasattr(values, "to_dict") and hasattr(values, "index") and not is_frame(values):  # a row of a pandas frame
+        return [values.to_dict()]
+    is_row = isinstance(values, list | tuple) or (isinstance(values, np.ndarray) and values.ndim == 1)
+    if is_row and len(values) == len(names) and not is_table(values):
+        values = [values]
+    if not has_rows(values):
+        return values
+    return [dict(zip(names, row, strict=True)) if len(row) == len(names) else dict(enumerate(row)) for row in values]
 
 
 def table_of_frame(data: Any) -> Table:
@@ -81,7 +164,7 @@ def table_of_frame(data: Any) -> Table:
     def rows() -> NumberedRows:
         yield from ((number, dict.fromkeys(columns) | row) for number, row in enumerate(frame_rows(data), 1))
 
-    return Table("the table", tuple(columns), Path(), rows, lambda: "")
+    return Table(FRAME_NAME, tuple(columns), Path(), rows, lambda: "")
 
 
 def keep_frame(data: Any) -> str:
@@ -89,7 +172,7 @@ def keep_frame(data: Any) -> str:
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in frame_rows(data)]
     if not lines:
         raise DataError("The table has no rows.")
-    return _keep("table.jsonl", "".join(lines))
+    return keep(KEPT_TABLE, "".join(lines))
 
 
 def keep_documents(documents: Iterable[str]) -> str:
@@ -101,18 +184,9 @@ def keep_documents(documents: Iterable[str]) -> str:
         lines.append(json.dumps({"text": document}, ensure_ascii=False) + "\n")
     if not lines:
         raise DataError("There are no documents to learn from.")
-    return _keep("documents.jsonl", "".join(lines))
+    return keep("documents.jsonl", "".join(lines))
 
 
 def keep_text(text: str) -> str:
     """Write a text to the cache; return the path."""
-    return _keep("text.txt", text)
-
-
-def _keep(name: str, content: str) -> str:
-    data = content.encode("utf-8", "replace")
-    folder = cache_folder() / "data" / hashlib.blake2b(data, digest_size=16).hexdigest()
-    if not (folder / name).is_file():
-        make_dir(folder)
-        write_atomic(folder / name, data)
-    return str(folder / name)
+    return keep("text.txt", text)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import math
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +16,17 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.errors import DataError
-from unrolled.tables.cell_values import BLANKS, Array, Cell, parse_label, parse_text, parse_words, readable, to_number
+from unrolled.tables.cell_values import (
+    BLANKS,
+    Array,
+    Cell,
+    parse_label,
+    parse_list,
+    parse_text,
+    parse_words,
+    readable,
+    to_number,
+)
 from unrolled.tables.column import MAX_BASELINE_ROWS, Column, EvalRows, SymbolCounts, normalized_texts, token_names
 from unrolled.tables.metric_report import MetricReport, escape_label
 from unrolled.tables.metrics import StepLabelCounts, classification_report, step_label_report
@@ -25,6 +37,9 @@ from unrolled.text.normalization import count_changes, normalize
 logger = logging.getLogger(__name__)
 
 MAX_LABELS = 10_000
+
+_SEPARATORS = re.compile(r"[,;|/>-]+")
+"""What people may write between labels, for messages; only blanks separate them."""
 
 MIN_RARE_LABELS = 10
 """Labels, at least, for a sentence that most of them occur once."""
@@ -160,6 +175,7 @@ class LabelsColumn(_LabeledColumn):
     def __init__(self, name: str, labels: Sequence[str], split: str) -> None:
         self.split = split
         super().__init__(name, labels)
+        self._has_letters = split == "words" and all(len(label) == 1 for label in labels)
 
     def canonical(self, label: str) -> str:
         label = normalize(label, self.normalization)
@@ -180,20 +196,43 @@ class LabelsColumn(_LabeledColumn):
 
     symbol_noun = "labels were never seen in training"
 
-    def count_symbols(self, cell: Cell) -> SymbolCounts:
+    def _read(self, cell: Cell) -> Sequence[str]:
+        """Return the labels of a cell. If all that there are are letters, an unknown word of such is its letters; a number is
+        one label."""
         labels = _split_labels(cell, self.split, self.normalization)
+        is_joined = self._has_letters and self._is_unknown_word(cell, labels) and not labels[0].isdecimal()
+        letters = normalize(labels[0], self.normalization) if is_joined else ""
+        return letters if letters and all(self.label_id(letter) != self.unk_id for letter in letters) else labels
+
+    def _is_unknown_word(self, cell: Cell, labels: Sequence[str]) -> bool:
+        is_text = isinstance(parse_list(cell.value), str)
+        return is_text and len(labels) == 1 and len(labels[0]) > 1 and self.label_id(labels[0]) == self.unk_id
+
+    def reading_note(self, cell: Cell) -> str:
+        words = _split_labels(cell, self.split, self.normalization)
+        if self.split == "characters" or not self._is_unknown_word(cell, words):
+            return ""
+        parts = self._read(cell)
+        if isinstance(parts, str):
+            return f"{parts!r:.60} is read as its {len(parts):,} characters, as {' '.join(parts)!r:.60} and JSON lists are"
+        parts = parts[0] if self._has_letters else _SEPARATORS.split(parts[0])
+        if not self._has_letters and all(self.label_id(part) == self.unk_id for part in parts):
+            return ""
+        example = f"{' '.join(parts)!r:.60} or {json.dumps(list(parts), ensure_ascii=False):.60}"
+        return f"{words[0]!r:.60} is read as one label; for several, write blanks between them, or a JSON list: {example}"
+
+    def count_symbols(self, cell: Cell) -> SymbolCounts:
+        labels = self._read(cell)
         return SymbolCounts(len(labels), sum(self.label_id(label) == self.unk_id for label in labels), 0)
 
     def unknown_symbols(self, cell: Cell) -> list[str]:
-        labels = _split_labels(cell, self.split, self.normalization)
-        return [label for label in labels if self.label_id(label) == self.unk_id]
+        return [label for label in self._read(cell) if self.label_id(label) == self.unk_id]
 
     def encode(self, cell: Cell) -> Array:
-        labels = _split_labels(cell, self.split, self.normalization)
-        return np.array([self.label_id(label) for label in labels], dtype=np.int64)
+        return np.array([self.label_id(label) for label in self._read(cell)], dtype=np.int64)
 
     def cell_tokens(self, cell: Cell) -> Sequence[str]:
-        return [self.label_name(label) for label in _split_labels(cell, self.split, self.normalization)]
+        return [self.label_name(label) for label in self._read(cell)]
 
     def decode(self, values: Array) -> str:
         return ("" if self.split == "characters" else " ").join(self._label_names(values))

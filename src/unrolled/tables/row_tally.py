@@ -95,6 +95,7 @@ class RowTally:
         self.num_rows = self.num_empty = 0
         self._symbols: dict[str, Counter[str]] = {}
         self._columns: dict[str, Column] = {}
+        self._reading_notes: dict[str, str] = {}
 
     def add_row(self, columns: Sequence[Column], cells: Sequence[Cell]) -> None:
         """Count the cells of a row that could be read, and missing numbers among them."""
@@ -114,6 +115,8 @@ class RowTally:
             )
         counts = column.count_symbols(cell)
         self._columns[column.name] = column
+        if column.name not in self._reading_notes and (note := column.reading_note(cell)):
+            self._reading_notes[column.name] = note
         self._symbols.setdefault(column.name, Counter()).update(counts._asdict())
 
     def messages(self, consequence: str) -> list[str]:
@@ -128,4 +131,4 @@ class RowTally:
             if counts["unknown"]:
                 noun = counted(counts["total"], column.symbol_noun)
                 messages.append(f"'{name}': {counts['unknown']:,} of {counts['total']:,} {agree(counts['unknown'], noun)}")
-        return messages
+        return messages + [f"'{name}': {note}" for name, note in self._reading_notes.items()]

@@ -34,7 +34,7 @@ class TableSpec:
     without one are named (see `TableFormat`); a row has at most `max_length` steps. `medians` are, by the name of the column,
     what a row gets that has no number in one of several source columns; `aligned` are the names of the other source columns
     that have one step for each label of the target. `long` is how a table with one row per step is read; None: each row is a
-    whole series.
+    whole series. `main_position` is that of the main source among the sources in the order in which they were given.
     """
 
     source: Column
@@ -47,11 +47,17 @@ class TableSpec:
     medians: dict[str, float] = field(default_factory=dict)
     aligned: tuple[str, ...] = ()
     long: LongFormat | None = None
+    main_position: int = 0
 
     @property
     def sources(self) -> tuple[Column, ...]:
         """All source columns: the main one, then the others."""
         return (self.source, *self.others)
+
+    @property
+    def given_sources(self) -> tuple[Column, ...]:
+        """All source columns in the order in which they were given."""
+        return (*self.others[: self.main_position], self.source, *self.others[self.main_position :])
 
     @property
     def source_name(self) -> str:
@@ -243,7 +249,8 @@ class TableSpec:
             "source": column_to_json(self.source), "target": column_to_json(self.target), "train_stats": self.train_stats,
             "header": self.header, "max_length": self.max_length, "threshold": self.threshold,
             **({} if self.long is None else {"long": self.long.to_json()}),
-            **({"others": list(map(column_to_json, self.others)), "medians": self.medians, "aligned": self.aligned}
+            **({"others": list(map(column_to_json, self.others)), "medians": self.medians, "aligned": self.aligned,
+                **({"main_position": self.main_position} if self.main_position else {})}
                if self.others else {}),
         }  # fmt: skip
 
@@ -259,6 +266,7 @@ class TableSpec:
             {str(name): float(median) for name, median in dict(value.get("medians", {})).items()},
             tuple(map(str, value.get("aligned", ()))),
             LongFormat.from_json(value.get("long")),
+            int(value.get("main_position", 0)),
         )  # fmt: skip
         _ = spec.mode
         return spec

@@ -111,7 +111,7 @@ def _joined_spec(columns: list[Column], main: int, numbers: Callable[[int], Iter
         for position, column in enumerate(sources)
         if others and isinstance(column, NumberColumn)
     }
-    return TableSpec(sources[main], target, others=others, medians=medians)
+    return TableSpec(sources[main], target, others=others, medians=medians, main_position=main)
 
 
 def parse_column(column_spec: str, role: str) -> tuple[str, str | None]:

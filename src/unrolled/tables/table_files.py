@@ -50,6 +50,7 @@ from unrolled.tables.json_files import (
     rows_note,
     without_comments,
 )
+from unrolled.tables.kept_data import shown_name
 from unrolled.tables.labelled_files import open_archive, open_folder
 from unrolled.tables.parquet_files import is_parquet, parquet_rows
 from unrolled.tables.table_format import FIRST_ROW, MAX_HEADER_ROWS, NO_HEADER, NumberedRows, ReadErrors, Source, TableFormat
@@ -231,7 +232,7 @@ def _open_input(name: str, format: TableFormat, open_path: Callable[[Path, str],
         table = _open_labelled(Path(name), format)
     else:
         path = existing_file(name)
-        table = open_path(path, str(path))
+        table = open_path(path, shown_name(path))
     return table if format.cell_files else table.without_cell_files()
 
 

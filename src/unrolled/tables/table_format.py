@@ -70,7 +70,7 @@ def path_of_table(table: Any) -> str:
     if not isinstance(table, str | os.PathLike):
         raise UsageError(
             f"A table is expected, and a {type(table).__name__} is given: name a file, or give a frame, a dictionary of "
-            "columns, or a list of dictionaries."
+            "columns, a list of dictionaries or tuples, or an array of rows."
         )
     path: str = os.fspath(table)
     return path
