@@ -125,7 +125,7 @@ def test_what_is_no_text_and_no_table_is_refused_in_python(folder: Path) -> None
     with pytest.raises(UsageError, match="Names of files are expected, and a list is given"):
         model.evaluate(["the cat"])  # type: ignore[arg-type]
     for rows in ([("x", 1), ("y", 2)], np.zeros((4, 2))):
-        with pytest.raises(DataError, match="has no column 'a'. Its columns: 0, 1"):
+        with pytest.raises(UsageError, match="has no column 'a'. Its columns: 0, 1"):
             unrolled.train_table(rows, "a", "b")
     for wrong in (["x", "y"], 5):
         with pytest.raises(UsageError, match=f"A table is expected, and a {type(wrong).__name__} is given"):
