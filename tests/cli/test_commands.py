@@ -253,6 +253,10 @@ def test_a_text_that_is_gone_is_named_and_another_can_be_given(cli: Cli, run: st
     assert (done.code, done.out) == (3, "")
     assert "The text of this run is gone" in done.err.splitlines()[-1]
     assert "No such file: gone.txt. Put it back; eval, score and explain also take another text" in done.err
+    if name != "report":
+        Path("another.txt").write_text("the cat sat on the mat\n" * 200, "utf-8")
+        done = cli(name, run, "another.txt")
+        assert done.code == 0, done.err
 
 
 def test_damaged_models_are_refused(cli: Cli, run: str) -> None:

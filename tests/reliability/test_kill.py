@@ -294,7 +294,10 @@ def fail_each_call(tmp_path: Path, save: str, numbers: tuple[int, ...]) -> None:
 @EACH_ERROR
 def test_each_call_that_fails_while_a_run_is_begun_is_reported(tmp_path: Path, number: int) -> None:
     refused = 0
-    begin = functools.partial(Run.create, tmp_path / "run", {"options": {}})
+
+    def begin() -> None:
+        Run.create(tmp_path / "run", {"options": {}}).unlock()
+
     for at in range(1, 1000):
         struck, told = act_on_a_bad_disk(begin, at, number, tmp_path)
         refused += told is not None

@@ -185,14 +185,24 @@ def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:
         model = task.build_model(request)
     model = model.to(machine.device)
     machine, kernels = choose_kernel(model, machine, request.machine, request.training)
-    name = process_group.broadcast_str(
-        lambda: str(
-            Run.create(
-                path or unused_run_dir(request.inputs), run_config(request, task, environment(machine, kernels, task))
-            ).path
-        )
-    )
-    return _build_run(request, task, machine, kernels, model, Run(Path(name)), callback, process_group)
+    run = _create_run(path, request, run_config(request, task, environment(machine, kernels, task)), process_group)
+    try:
+        return _build_run(request, task, machine, kernels, model, run, callback, process_group)
+    except BaseException:
+        run.unlock()
+        raise
+
+
+def _create_run(path: Path | None, request: TrainRequest, config: dict[str, Any], process_group: ProcessGroup) -> Run:
+    """Create the run's folder in the main process, which keeps it locked: two trainings may begin the same one at once."""
+    created: list[Run] = []
+
+    def create() -> str:
+        created.append(Run.create(path or unused_run_dir(request.inputs), config))
+        return str(created[0].path)
+
+    name = process_group.broadcast_str(create)
+    return created[0] if created else Run(Path(name))
 
 
 def resume_run(path: Path, changes: dict[str, Any], callback: ProgressCallback, allow_change: bool = False) -> TrainingRun:
