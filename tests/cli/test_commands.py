@@ -154,6 +154,15 @@ def test_presets_train(cli: Cli, book: Path, preset: str) -> None:
     assert json.loads(done.out)["steps"] == 2
 
 
+def test_a_name_that_begins_with_a_dash_is_a_file_if_it_exists(cli: Cli, book: Path) -> None:
+    Path("-book.txt").write_bytes(book.read_bytes())
+    assert cli("train", "-book.txt", *TINY_RUN, "--steps", 2, "--out", "-run").code == 0
+    for argv in (["-run", "--length", 4], ["--length", 4, "--", "-run"]):
+        done = cli("sample", *argv)
+        assert (done.code, len(done.out.rstrip("\n")) <= 4) == (0, True), done.err
+    assert "Unknown flag -nosuch.txt" in cli("train", "-nosuch.txt").err
+
+
 BAD_FLAGS = [
     (["train", "BOOK", "--lerning-rate", "1"], "Unknown flag --lerning-rate; did you mean '--learning-rate'?"),
     (["train", "BOOK", "--hidden", "0"], "--hidden is 0; expected a finite number of at least 1 and of at most 65,536."),

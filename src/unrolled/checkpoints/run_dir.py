@@ -80,8 +80,12 @@ class Run:
         """
         if self._lock_descriptor is None:
             self._acquire_lock()
-            for folder in (self.path, self.path / "checkpoints"):
-                remove_tmp(folder)
+            try:
+                for folder in (self.path, self.path / "checkpoints"):
+                    remove_tmp(folder)
+            except OSError as error:
+                self.unlock()
+                raise storage_error(error, self.path, "look into") from error
 
     def _acquire_lock(self) -> None:
         try:
@@ -219,9 +223,12 @@ def _sha256(path: Path) -> str:
 
 def require_free(path: Path) -> None:
     """Raise `UsageError` if there is something at `path`, other than a run that never got as far as a checkpoint."""
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    if not path.exists():
         return
-    is_unfinished_run = path.is_dir() and all(part.name == "checkpoints" or TMP_MARK in part.name for part in path.iterdir())
+    try:
+        is_unfinished_run = path.is_dir() and all(name == "checkpoints" or TMP_MARK in name for name in os.listdir(path))
+    except OSError as error:
+        raise storage_error(error, path, "look into") from error
     if not is_run_dir(path) and not is_unfinished_run:
         raise UsageError(f"{path} exists already, and is no run. Choose another --out.")
     if (path / MODEL_FILE_NAME).exists() or Run(path).checkpoints():

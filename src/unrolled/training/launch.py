@@ -171,9 +171,10 @@ def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:
     if process_group.restarts and (started_run := find_started_run(request)) is not None:
         return resume_run(started_run, {}, callback)
     path = None if request.run.out is None else Path(request.run.out)
-    if path is not None and process_group.is_main:
-        check_outputs(request.run, (*request.inputs, request.table.validation))
-        require_free(path)
+    if process_group.is_main:
+        new_path = path or unused_run_dir(request.inputs)
+        check_outputs(dataclasses.replace(request.run, out=str(new_path)), (*request.inputs, request.table.validation))
+        require_free(new_path)
     if request.run.log_to == "tensorboard":
         require_tensorboard()
     machine = select_device(request.machine, process_group.local_rank, process_group.local_world_size)
