@@ -15,6 +15,7 @@ All of them derive from `UnrolledError`. The command line prints the message wit
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 import traceback
 from collections.abc import Iterable
@@ -96,3 +97,9 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Return `"; did you mean 'x'?"` for the choice closest to `word`, or an empty string if none is close."""
     matches = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
     return f"; did you mean '{matches[0]}'?" if matches else ""
+
+
+def did_you_mean_file(name: str, names: Iterable[str]) -> str:
+    """Return `did_you_mean` among names of files whose part before the suffix is close, too: all texts end with `.txt`."""
+    stem = os.path.splitext(name)[0]
+    return did_you_mean(name, (other for other in names if did_you_mean(stem, [os.path.splitext(other)[0]])))

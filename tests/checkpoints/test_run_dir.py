@@ -177,7 +177,11 @@ def test_a_new_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
-    Run.create(tmp_path / "r", {"format": 2, "a": 0})
+    first = Run.create(tmp_path / "r", {"format": 2, "a": 0})
+    with pytest.raises(UsageError, match="being trained by another process"):  # two trainings begin at once
+        Run.create(tmp_path / "r", {"format": 2, "a": 2})
+    assert first.config["a"] == 0
+    first.unlock()
     run = Run.create(tmp_path / "r", {"format": 2, "a": 1})  # nothing was learned in it yet
     run.save_best(small_model())
     with pytest.raises(UsageError, match="exists already"):
@@ -189,6 +193,8 @@ def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
 
 def test_the_last_two_checkpoints_are_kept_and_damage_is_passed_over(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "r", {})
+    with pytest.raises(ModelError, match=r"no checkpoint to go on from: .*Train it again: --out .*r$"):
+        run.load_checkpoint()
     for step in (10, 20, 100):
         run.save_checkpoint(step, small_model(step), {"x": torch.tensor([step])}, {"state": {"step": step}})
     assert [step for step, _ in run.checkpoints()] == [20, 100]

@@ -154,6 +154,15 @@ def test_presets_train(cli: Cli, book: Path, preset: str) -> None:
     assert json.loads(done.out)["steps"] == 2
 
 
+def test_a_name_that_begins_with_a_dash_is_a_file_if_it_exists(cli: Cli, book: Path) -> None:
+    Path("-book.txt").write_bytes(book.read_bytes())
+    assert cli("train", "-book.txt", *TINY_RUN, "--steps", 2, "--out", "-run").code == 0
+    for argv in (["-run", "--length", 4], ["--length", 4, "--", "-run"]):
+        done = cli("sample", *argv)
+        assert (done.code, len(done.out.rstrip("\n")) <= 4) == (0, True), done.err
+    assert "Unknown flag -nosuch.txt" in cli("train", "-nosuch.txt").err
+
+
 BAD_FLAGS = [
     (["train", "BOOK", "--lerning-rate", "1"], "Unknown flag --lerning-rate; did you mean '--learning-rate'?"),
     (["train", "BOOK", "--hidden", "0"], "--hidden is 0; expected a finite number of at least 1 and of at most 65,536."),
@@ -253,6 +262,10 @@ def test_a_text_that_is_gone_is_named_and_another_can_be_given(cli: Cli, run: st
     assert (done.code, done.out) == (3, "")
     assert "The text of this run is gone" in done.err.splitlines()[-1]
     assert "No such file: gone.txt. Put it back; eval, score and explain also take another text" in done.err
+    if name != "report":
+        Path("another.txt").write_text("the cat sat on the mat\n" * 200, "utf-8")
+        done = cli(name, run, "another.txt")
+        assert done.code == 0, done.err
 
 
 def test_damaged_models_are_refused(cli: Cli, run: str) -> None:

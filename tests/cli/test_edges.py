@@ -27,8 +27,9 @@ from unrolled.cli.main import COMMANDS, MEMORY_ADVICE
 from unrolled.errors import ModelError, UnrolledError, UsageError
 from unrolled.options import from_dict
 from unrolled.printable import PrintableStream, printable
+from unrolled.training.callbacks import Progress
 from unrolled.views.colored_text import color_text, surprisal_html
-from unrolled.views.progress import LogProgress, MessageHandler
+from unrolled.views.progress import BarProgress, LogProgress, MessageHandler
 
 CONTROLS = "\x1b[31m\x07\x9b2J\x7f\x00\r\u202e\u2028\ud800"
 """An escape sequence, a bell, the one-character form of an escape sequence, and marks that reorder or break lines."""
@@ -208,6 +209,14 @@ def test_control_characters_are_replaced_everywhere(
     for text in shown:
         assert "\ufffd" in text
         assert harmless(text)
+
+
+@pytest.mark.parametrize(("unit", "rate"), [("character", "1,234 tokens/s"), ("target", "1,234 targets/s")])
+def test_the_bar_names_what_is_counted(capsys: pytest.CaptureFixture[str], unit: str, rate: str) -> None:
+    known: dict[str, Any] = dict.fromkeys((field.name for field in dataclasses.fields(Progress)), 1)
+    with BarProgress() as bar:
+        bar.on_evaluate(Progress(**known | {"tokens_per_second": 1234.0, "loss_unit": unit}), 1.0, "abc")
+    assert rate in capsys.readouterr().err
 
 
 def test_cells_reach_no_terminal_raw(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -231,6 +231,20 @@ def test_a_new_run_in_a_read_only_folder(forks: Forks, place: Path) -> None:
     assert "no permission to write" in one_line(left.err, place / "closed" / "run")
 
 
+def train_inside(folder: Path) -> int:
+    os.chdir(folder)
+    return without_rights(["train", "book.txt", "--steps", "2", "--glob", str(folder)], [])
+
+
+def test_a_run_without_a_name_in_a_read_only_folder_is_refused_before_the_text_is_read(forks: Forks, place: Path) -> None:
+    (place / "closed").mkdir()
+    (place / "closed" / "book.txt").write_text("the cat sat on the mat\n" * 400, "utf-8")
+    left = forks.call(train_inside, place / "closed")
+    assert left.code == 6, left.err
+    assert "no permission to write" in one_line(left.err, Path("runs/book"))
+    assert "tokens" not in left.err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("log", ["metrics.jsonl", "samples.jsonl"])
 def test_a_log_on_a_full_device(forks: Forks, place: Path, log: str) -> None:

@@ -294,12 +294,20 @@ def fail_each_call(tmp_path: Path, save: str, numbers: tuple[int, ...]) -> None:
 @EACH_ERROR
 def test_each_call_that_fails_while_a_run_is_begun_is_reported(tmp_path: Path, number: int) -> None:
     refused = 0
-    begin = functools.partial(Run.create, tmp_path / "run", {"options": {}})
+
+    begun: list[Run] = []
+
+    def begin() -> None:
+        begun.append(Run.create(tmp_path / "run", {"options": {}}))
+
     for at in range(1, 1000):
         struck, told = act_on_a_bad_disk(begin, at, number, tmp_path)
         refused += told is not None
         assert told is None or told.startswith("Cannot "), told
+        for run in begun:
+            run.unlock()
         begin()
+        begun.pop().unlock()
         assert sorted(os.listdir(tmp_path / "run")) == ["checkpoints", "config.json"]
         shutil.rmtree(tmp_path / "run")
         if not struck:

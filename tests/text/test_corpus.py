@@ -183,6 +183,8 @@ def test_a_missing_file_is_named_with_the_nearest() -> None:
         read("texts/bok.txt")
     with pytest.raises(DataError, match=r"No such file: text; did you mean 'texts'\?"):
         read("text")
+    with pytest.raises(DataError, match=r"No such file: texts/words\.txt\.$"):  # the same suffix is not a similar name
+        read("texts/words.txt")
     with pytest.raises(DataError, match=r"No such file: none/at/all\.$"):
         read("none/at/all")
 

@@ -208,7 +208,10 @@ def _probe_units(session: TextSession, shown_activations: Activations, options: 
     """Compare units with features: on the run's validation text or, without a run, on the displayed text if long enough."""
     activations = shown_activations
     if session.run is not None:
-        activations = record_activations(session.model, session.held_out_text(options.probe_length))
+        try:
+            activations = record_activations(session.model, session.held_out_text(options.probe_length))
+        except DataError as error:  # the text that was named is read nevertheless
+            logger.warning(f"{error} Detectors are searched for on the text that is shown.")
     if reason := too_short_to_probe(len(activations.tokenized)):
         logger.info(reason)
         return None

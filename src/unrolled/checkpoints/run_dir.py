@@ -37,6 +37,8 @@ MODEL_FILE_NAME, TRAINING_FILE_NAME = "model.safetensors", "training.safetensors
 _ESCAPED_CHARACTERS = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
 
 MAX_MANIFEST_BYTES = 1 << 16
+NO_CHECKPOINT = "it stopped before its first checkpoint. Train it again"
+
 MAX_CHECKPOINTS = 2
 """Checkpoints kept: if the last is damaged, there is the one before."""
 
@@ -56,13 +58,19 @@ class Run:
 
     @staticmethod
     def create(path: Path, config: dict[str, Any]) -> Run:
-        """Make a new run folder. One that exists already, and is not empty, is never overwritten."""
+        """Make a new run folder, locked. One that has a checkpoint, or that another process trains, is never overwritten."""
         require_free(path)
         make_dir(path / "checkpoints")
         run = Run(path)
-        for log in (run.metrics, run.samples):
-            log.clear()
-        run.write_config(config)
+        run.lock()
+        try:
+            require_free(path)  # again: another process may have trained it until now
+            for log in (run.metrics, run.samples):
+                log.clear()
+            run.write_config(config)
+        except BaseException:
+            run.unlock()
+            raise
         return run
 
     def lock(self) -> None:
@@ -72,8 +80,12 @@ class Run:
         """
         if self._lock_descriptor is None:
             self._acquire_lock()
-            for folder in (self.path, self.path / "checkpoints"):
-                remove_tmp(folder)
+            try:
+                for folder in (self.path, self.path / "checkpoints"):
+                    remove_tmp(folder)
+            except OSError as error:
+                self.unlock()
+                raise storage_error(error, self.path, "look into") from error
 
     def _acquire_lock(self) -> None:
         try:
@@ -168,7 +180,8 @@ class Run:
             except ModelError as error:
                 skipped.append(f"Passed over a damaged checkpoint: {error}")
         reasons = "".join(f" {reason}" for reason in skipped)
-        raise ModelError(f"{self.path} has no checkpoint to go on from: start a new run with another --out.{reasons}")
+        way_out = "start a new run with another --out." if skipped else f"{NO_CHECKPOINT}: --out {shell_argument(self.path)}"
+        raise ModelError(f"{self.path} has no checkpoint to go on from: {way_out}{reasons}")
 
 
 def is_run_dir(path: Path) -> bool:
@@ -210,9 +223,12 @@ def _sha256(path: Path) -> str:
 
 def require_free(path: Path) -> None:
     """Raise `UsageError` if there is something at `path`, other than a run that never got as far as a checkpoint."""
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    if not path.exists():
         return
-    is_unfinished_run = path.is_dir() and all(part.name == "checkpoints" or TMP_MARK in part.name for part in path.iterdir())
+    try:
+        is_unfinished_run = path.is_dir() and all(name == "checkpoints" or TMP_MARK in name for name in os.listdir(path))
+    except OSError as error:
+        raise storage_error(error, path, "look into") from error
     if not is_run_dir(path) and not is_unfinished_run:
         raise UsageError(f"{path} exists already, and is no run. Choose another --out.")
     if (path / MODEL_FILE_NAME).exists() or Run(path).checkpoints():
@@ -228,8 +244,7 @@ def find_model(path: Path) -> Path:
     if os.path.isfile(path / MODEL_FILE_NAME):
         return path / MODEL_FILE_NAME
     if is_run_dir(path):
-        again = f"Train it again: --out {shell_argument(path)}"
-        raise ModelError(f"{path} has no model yet: it stopped before its first checkpoint. {again}")
+        raise ModelError(f"{path} has no model yet: {NO_CHECKPOINT}: --out {shell_argument(path)}")
     raise ModelError(f"{path} is no run folder and no model file{_suggest_runs(path)}")
 
 

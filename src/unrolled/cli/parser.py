@@ -151,6 +151,10 @@ class CommandParser(argparse.ArgumentParser):
             message = re.sub(pattern, replacement, message)
         raise UsageError(f"{message[:1].upper()}{message[1:]}. See {self.prog} --help")
 
+    def _is_file(self, argument: str) -> bool:
+        """Return whether an argument that looks like a flag, and is none, is a file or folder, such as `-x.txt`."""
+        return argument[:1] == "-" and argument not in ("-", "--", *self._option_string_actions) and os.path.lexists(argument)
+
     def _normalize(self, argv: list[str]) -> list[str]:
         """Return the arguments with dashes, present names and present values; each value is joined to its flag by "=".
 
@@ -161,7 +165,7 @@ class CommandParser(argparse.ArgumentParser):
         for index in indices:
             name, equals, value = argv[index].partition("=")
             if not name.startswith("--") or name == "--":
-                result.append(argv[index])
+                result.append(f"./{argv[index]}" if self._is_file(argv[index]) else argv[index])
                 continue
             name = name.replace("_", "-")
             name = self._old_names.get(name, name)

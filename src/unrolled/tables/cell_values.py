@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.errors import DataError, did_you_mean, first_line
+from unrolled.errors import DataError, did_you_mean_file, first_line
 from unrolled.tables.digit_groups import with_ascii_digits, without_blanks
 from unrolled.tables.printed_lists import printed_list
 
@@ -335,7 +335,7 @@ def resolve_path(cell: Cell) -> Path:
                 return path
     folder = (cell.folder / cell.value).parent
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    raise DataError(f"{cell.location}: there is no file {cell.value}{did_you_mean(Path(cell.value).name, names) or '.'}")
+    raise DataError(f"{cell.location}: there is no file {cell.value}{did_you_mean_file(Path(cell.value).name, names) or '.'}")
 
 
 def _short_repr(value: Any) -> str:

@@ -26,7 +26,7 @@ from unrolled.atomic_io import make_dir, storage_error
 from unrolled.datasets.builtin import builtin_corpus
 from unrolled.datasets.stdlib import PREFIX
 from unrolled.display import agree, plural
-from unrolled.errors import DataError, StorageError, did_you_mean
+from unrolled.errors import DataError, StorageError, did_you_mean_file
 from unrolled.text.compressed_files import CHUNK_BYTES, DECOMPRESSION_ERRORS, open_bytes, read_bytes
 from unrolled.text.encoding_guess import encoded_twice
 from unrolled.text.encodings import (
@@ -95,7 +95,7 @@ def existing_file(name: str) -> Path:
         with contextlib.suppress(OSError):
             is_text = " " in name and (len(path.suffix) < 2 or " " in path.suffix)  # not "my book.txt"
             way_out = ": the name of a file is expected, not a text." if is_text else "."
-            raise DataError(f"No such file: {name or repr(name)}{did_you_mean(path.name, os.listdir(folder)) or way_out}")
+            raise DataError(f"No such file: {name or repr(name)}{did_you_mean_file(path.name, os.listdir(folder)) or way_out}")
         raise DataError(f"No such file: {name or repr(name)}.")
     if not os.access(path, os.R_OK):
         raise StorageError(f"Cannot read {path}: permission denied.")

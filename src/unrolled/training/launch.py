@@ -171,9 +171,10 @@ def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:
     if process_group.restarts and (started_run := find_started_run(request)) is not None:
         return resume_run(started_run, {}, callback)
     path = None if request.run.out is None else Path(request.run.out)
-    if path is not None and process_group.is_main:
-        check_outputs(request.run, (*request.inputs, request.table.validation))
-        require_free(path)
+    if process_group.is_main:
+        new_path = path or unused_run_dir(request.inputs)
+        check_outputs(dataclasses.replace(request.run, out=str(new_path)), (*request.inputs, request.table.validation))
+        require_free(new_path)
     if request.run.log_to == "tensorboard":
         require_tensorboard()
     machine = select_device(request.machine, process_group.local_rank, process_group.local_world_size)
@@ -185,14 +186,24 @@ def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:
         model = task.build_model(request)
     model = model.to(machine.device)
     machine, kernels = choose_kernel(model, machine, request.machine, request.training)
-    name = process_group.broadcast_str(
-        lambda: str(
-            Run.create(
-                path or unused_run_dir(request.inputs), run_config(request, task, environment(machine, kernels, task))
-            ).path
-        )
-    )
-    return _build_run(request, task, machine, kernels, model, Run(Path(name)), callback, process_group)
+    run = _create_run(path, request, run_config(request, task, environment(machine, kernels, task)), process_group)
+    try:
+        return _build_run(request, task, machine, kernels, model, run, callback, process_group)
+    except BaseException:
+        run.unlock()
+        raise
+
+
+def _create_run(path: Path | None, request: TrainRequest, config: dict[str, Any], process_group: ProcessGroup) -> Run:
+    """Create the run's folder in the main process, which keeps it locked: two trainings may begin the same one at once."""
+    created: list[Run] = []
+
+    def create() -> str:
+        created.append(Run.create(path or unused_run_dir(request.inputs), config))
+        return str(created[0].path)
+
+    name = process_group.broadcast_str(create)
+    return created[0] if created else Run(Path(name))
 
 
 def resume_run(path: Path, changes: dict[str, Any], callback: ProgressCallback, allow_change: bool = False) -> TrainingRun:

@@ -172,10 +172,8 @@ class BarProgress(MessageProgress):
         )
         unit = status.loss_unit
         losses = f"train {format_loss(status.train_nats, unit)}  validation {format_loss(self._val_nats, unit)}"
-        numbers = (
-            f"{loss_name(unit)}: {losses}  "
-            f"{status.tokens_per_second:,.0f} tokens/s  step {status.step:,}  epoch {status.epochs:.2f}"
-        )
+        rate = f"{status.tokens_per_second:,.0f} {'tokens' if unit == 'character' else 'targets'}/s"
+        numbers = f"{loss_name(unit)}: {losses}  {rate}  step {status.step:,}  epoch {status.epochs:.2f}"
         max_lines = max(3, self._console.height - 6)
         lines = printable(self._sample).splitlines()[:max_lines]
         sample = Panel(Text("\n".join(lines)), title="latest sample", title_align="left", border_style="dim")
