@@ -172,9 +172,9 @@ def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:
         return resume_run(started_run, {}, callback)
     path = None if request.run.out is None else Path(request.run.out)
     if process_group.is_main:
-        new_path = path or unused_run_dir(request.inputs)
-        check_outputs(dataclasses.replace(request.run, out=str(new_path)), (*request.inputs, request.table.validation))
-        require_free(new_path)
+        out = str(unused_run_dir(request.inputs)) if request.run.out is None else request.run.out
+        check_outputs(dataclasses.replace(request.run, out=out), (*request.inputs, request.table.validation))
+        require_free(Path(out))
     if request.run.log_to == "tensorboard":
         require_tensorboard()
     machine = select_device(request.machine, process_group.local_rank, process_group.local_world_size)
