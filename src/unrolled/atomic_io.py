@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -239,3 +240,11 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+class TemporaryFolder:
+    """A folder that is removed with this object, or at the end of the program."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="unrolled-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)

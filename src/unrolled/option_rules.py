@@ -18,6 +18,18 @@ TABLE_OPTIONS = (
 """Settings of `train` that only tables have; a text refuses them, whatever their value."""
 
 
+NOT_IN_PYTHON = {
+    "probabilities": "predictions() returns them",
+    "image_dir": "the pixels are in the values of predictions()",
+    "wav": "save_wav() writes the values of predictions()",
+    "force": "nothing is written",
+}
+"""Settings of `unrolled predict` that no method has, and what to use instead."""
+
+NOT_FOR_ROWS = NOT_IN_PYTHON | {"min_probability": "predict() and predictions() leave answers empty"}
+"""Settings that methods do not have whose answers are all needed, and what to use instead."""
+
+
 def refuse_unused(options: Any, given: Collection[str], reasons: Mapping[str, str]) -> None:
     """Raise `UsageError` for the first setting of `reasons` that is `given`, unless `options` has its default value.
 

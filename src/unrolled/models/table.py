@@ -16,7 +16,7 @@ from unrolled.errors import UsageError
 from unrolled.keyword_docs import keyword_arguments
 from unrolled.keywords import ExplainKwargs, PredictKwargs
 from unrolled.models.base import MAX_PATH_CHARS, TrainedModel
-from unrolled.option_rules import check_prediction
+from unrolled.option_rules import NOT_FOR_ROWS, NOT_IN_PYTHON, check_prediction
 from unrolled.options import (
     ExplainOptions,
     MachineOptions,
@@ -31,7 +31,7 @@ from unrolled.tables.cell_values import Cell
 from unrolled.tables.frames import is_frame, is_scalar, name_values, table_of_frame
 from unrolled.tables.row_tally import RowTally
 from unrolled.tables.source_columns import join_cells
-from unrolled.tables.table_files import has_table_suffix
+from unrolled.tables.table_format import has_table_suffix
 
 logger = logging.getLogger(__name__)
 
@@ -46,17 +46,6 @@ if TYPE_CHECKING:
     from unrolled.nn.encoder_decoder import EncoderDecoder
     from unrolled.tables.metric_report import MetricReport
     from unrolled.tables.table_files import Table
-
-NOT_IN_PYTHON = {
-    "probabilities": "predictions() returns them",
-    "image_dir": "the pixels are in the values of predictions()",
-    "wav": "save_wav() writes the values of predictions()",
-    "force": "nothing is written",
-}
-"""Settings of `unrolled predict` that no method has, and what to use instead."""
-
-NOT_FOR_ROWS = NOT_IN_PYTHON | {"min_probability": "predict() and predictions() leave answers empty"}
-"""Settings that methods do not have whose answers are all needed, and what to use instead."""
 
 
 class TableModel(TrainedModel):
@@ -292,8 +281,8 @@ class TableModel(TrainedModel):
         folder = Path() if self.session.cell_files else None
         if not self.spec.others:
             return Cell(value, "value", folder=folder)
-        value = self._named_sources(value)
-        value = value[0] if isinstance(value, list) and len(value) == 1 else value
+        named = self._named_sources(value)
+        value = named[0] if isinstance(named, list) and len(named) == 1 else named
         if not isinstance(value, Mapping):
             self._require_one_source(value)
         table = table_of_frame([value])

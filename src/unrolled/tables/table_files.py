@@ -13,9 +13,6 @@ import functools
 import hashlib
 import itertools
 import re
-import shutil
-import tempfile
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from unrolled.atomic_io import TemporaryFolder
 from unrolled.datasets.builtin import SPLITS, no_such_dataset
 from unrolled.datasets.stdlib import PREFIX
 from unrolled.datasets.tables import TABLES, BuiltinTable, Row
@@ -53,7 +51,18 @@ from unrolled.tables.json_files import (
 from unrolled.tables.kept_data import shown_name
 from unrolled.tables.labelled_files import open_archive, open_folder
 from unrolled.tables.parquet_files import is_parquet, parquet_rows
-from unrolled.tables.table_format import FIRST_ROW, MAX_HEADER_ROWS, NO_HEADER, NumberedRows, ReadErrors, Source, TableFormat
+from unrolled.tables.table_format import (
+    FIRST_ROW,
+    MAX_HEADER_ROWS,
+    NO_HEADER,
+    NumberedRows,
+    ReadErrors,
+    Source,
+    TableFormat,
+    has_table_suffix,
+    suffix_kind,
+    table_suffix,
+)
 from unrolled.text.archives import contents, documentation_note, is_archive_of_several
 from unrolled.text.compressed_files import is_compressed
 from unrolled.text.encodings import SIGNATURE_BYTES, check_encoding, display_name
@@ -77,22 +86,8 @@ TABLE_READERS: dict[str, Callable[[Source], NumberedRows]] = {
 """The readers of formats in which each value has the name of its column. CSV, TSV and CoNLL, which may have no header, are
 opened in `_open_file`."""
 
-TABLE_SUFFIXES = {
-    ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
-    ".arff": "arff", ".conll": "conll", ".conllu": "conll", ".conllup": "conll",
-}  # fmt: skip
-"""The formats of files by their suffix; files with another one are recognized by their first lines (`_guess_kind`)."""
-
 MAX_PROBED_ROWS = 200
 """Rows that are compared with the first one, to see whether that one has the names of the columns."""
-
-
-class _TemporaryFolder:
-    """A folder that is removed with this object, or at the end of the program."""
-
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="unrolled-"))
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -225,7 +220,7 @@ def _open_input(name: str, format: TableFormat, open_path: Callable[[Path, str],
     A folder, or a zip archive of several files that are no tables, is a table of its own (see `LabelledFiles`).
     """
     if name == "-":
-        copy = _TemporaryFolder()
+        copy = TemporaryFolder()
         table = open_path(buffer_stdin(copy.path), "standard input")
         table = dataclasses.replace(table, folder=Path().absolute(), owned=copy)
     elif _has_labelled_files(Path(name)):
@@ -280,7 +275,7 @@ def open_table_or_lines(name: str, column: str, format: TableFormat, learning: b
 
 def _open_table_or_lines(path: Path, name: str, column: str, format: TableFormat, learning: bool) -> Table:
     _reject_archives(path)
-    if _suffix(path) in TABLE_SUFFIXES or not _is_lines(path, column, format):
+    if suffix_kind(path) is not None or not _is_lines(path, column, format):
         table = _open_file(path, format, name)
         return _with_data_in_first_row(table, (column,), format, lambda new: _open_file(path, new, name)) if learning else table
     source = Source.open(path, format.encoding)
@@ -303,7 +298,7 @@ def _open_file(path: Path, format: TableFormat, name: str) -> Table:
     header: str | None = None
     notes, has_commas = list[str](), False
     rows: Callable[[], NumberedRows]
-    kind = "parquet" if is_parquet(path) else TABLE_SUFFIXES.get(_suffix(path))
+    kind = "parquet" if is_parquet(path) else suffix_kind(path)
     source = Source.open(path, format.encoding) if kind != "parquet" else Source(path, "")
     is_json = kind in ("csv", "tsv") and JSON_START.match(source.head())
     kind = _guess_kind(source) if kind in (None, "jsonl") or is_json else kind
@@ -371,25 +366,6 @@ def _open_builtin(name: str, split: str) -> Table:
     return Table(f"{PREFIX}{base_name}:{split}", table.columns, Path(), rows, digest, table)
 
 
-def has_table_suffix(name: str) -> bool:
-    """Return whether the suffix of a file, which may be compressed, is that of a table.
-
-    Example:
-        >>> has_table_suffix("words.csv.gz"), has_table_suffix("words.txt")
-        (True, False)
-    """
-    return _suffix(Path(name)) in TABLE_SUFFIXES
-
-
-def _suffix(path: Path) -> str:
-    """Return the suffix of a file without that of its compression; of an archive, that of the file in it."""
-    inner = path.with_suffix("") if is_compressed(path) else path
-    suffix = inner.suffix.lower()
-    if path.suffix.lower() == ".zip" and suffix not in TABLE_SUFFIXES and path.is_file():
-        return next((_suffix(Path(name)) for name in contents(path)), suffix)
-    return suffix
-
-
 def _guess_kind(source: Source) -> str:
     """Return the kind of a file with an unknown suffix, by its first lines."""
     head = source.head().lstrip("\ufeff\x1e")
@@ -397,9 +373,9 @@ def _guess_kind(source: Source) -> str:
     first_line = head.split("\n", 1)[0]
     if json_head.startswith("{"):
         return "columns" if has_json_columns(source) else "jsonl"
-    if re.match(r"\[\s*\{", json_head) or (json_head.startswith("[") and _suffix(source.path) == ".json"):
+    if re.match(r"\[\s*\{", json_head) or (json_head.startswith("[") and table_suffix(source.path) == ".json"):
         return "json"
-    if TABLE_SUFFIXES.get(_suffix(source.path)) == "jsonl" and json_head.startswith("["):
+    if suffix_kind(source.path) == "jsonl" and json_head.startswith("["):
         return "jsonl"
     if looks_like_arff(head):
         return "arff"

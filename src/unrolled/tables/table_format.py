@@ -17,7 +17,8 @@ import numpy as np
 
 from unrolled.datasets.tables import Row
 from unrolled.errors import DataError, UsageError
-from unrolled.text.compressed_files import DECOMPRESSION_ERRORS, open_bytes, read_error
+from unrolled.text.archives import contents
+from unrolled.text.compressed_files import DECOMPRESSION_ERRORS, inner_suffix, open_bytes, read_error
 from unrolled.text.encodings import (
     EncodingError,
     conversion_hint,
@@ -31,6 +32,12 @@ from unrolled.text.file_signatures import marked_encoding
 NumberedRows = Generator[tuple[int, Row], None, None]
 """Rows with their line numbers. Close the generator if it is not read to the end."""
 
+TABLE_SUFFIXES = {
+    ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
+    ".arff": "arff", ".conll": "conll", ".conllu": "conll", ".conllup": "conll",
+}  # fmt: skip
+"""The formats of files by their suffix; files with another one are recognized by their first lines (`table_files`)."""
+
 HEAD_BYTES = 1 << 16
 MARKUP = (b"<!doctype html", b"<html", b"<?xml", b"<table", b"<head", b"<meta")
 """How files begin that are often taken for tables."""
@@ -43,6 +50,29 @@ MAX_CHARS = 1 << 23
 
 FIRST_ROW, NO_HEADER = "first", "none"
 """Values of `--header`: the first row has the names of the columns; or it is data, and columns are named 0, 1, 2 ..."""
+
+
+def table_suffix(path: Path) -> str:
+    """Return the suffix of a file without that of its compression; of an archive, that of the file in it."""
+    suffix = inner_suffix(path)
+    if path.suffix.lower() == ".zip" and suffix not in TABLE_SUFFIXES and path.is_file():
+        return next((table_suffix(Path(name)) for name in contents(path)), suffix)
+    return suffix
+
+
+def suffix_kind(path: Path) -> str | None:
+    """Return the format that the suffix of a file tells, a value of `TABLE_SUFFIXES`, or None."""
+    return TABLE_SUFFIXES.get(table_suffix(path))
+
+
+def has_table_suffix(name: str) -> bool:
+    """Return whether the suffix of a file, which may be compressed, is that of a table.
+
+    Example:
+        >>> has_table_suffix("words.csv.gz"), has_table_suffix("words.txt")
+        (True, False)
+    """
+    return suffix_kind(Path(name)) is not None
 
 
 def plain_value(value: Any) -> Any:

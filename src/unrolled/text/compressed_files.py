@@ -11,7 +11,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import IO, Any, cast
 
 import zstandard
@@ -33,7 +33,7 @@ _STREAMS: dict[str, Callable[[Any], Any]] = {
 _OPENERS: dict[str, Callable[[Path], Any]] = {**_STREAMS, ".zip": lambda path: _open_zip(path)}
 _DOCUMENTATION = re.compile(
     r"(readme|read[_ -]me|licen[cs]es?|copying|copyright|citation|changelog|notice|authors|metadata|datapackage|codebook|index)"
-    r"([^a-z.].*)?(\.(txt|md|rst|html?|pdf|docx?|rtf|json|bib))?|.*\.(md|names|pdf|html?|url|md5|sha256)",
+    r"([^a-z.][^.]*)?(\.(txt|md|rst|html?|pdf|docx?|rtf|json|bib))?|.*\.(md|names|pdf|html?|url|md5|sha256)",
     re.IGNORECASE,
 )
 """Names of files that describe those beside them in an archive."""
@@ -45,6 +45,16 @@ DECOMPRESSION_ERRORS = (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.err
 def is_compressed(path: Path) -> bool:
     """Return whether the suffix of a file is that of a compressed one."""
     return path.suffix.lower() in _OPENERS
+
+
+def inner_suffix(path: PurePath) -> str:
+    """Return the suffix of a file in small letters, without that of its compression.
+
+    Example:
+        >>> inner_suffix(Path("words.CSV.gz")), inner_suffix(Path("words.txt"))
+        ('.csv', '.txt')
+    """
+    return (path.with_suffix("") if path.suffix.lower() in _OPENERS else path).suffix.lower()
 
 
 def open_bytes(path: Path) -> IO[bytes]:
@@ -70,6 +80,8 @@ def without_documentation(names: list[str]) -> list[str]:
     Example:
         >>> without_documentation(["LICENSE", "data/train.csv", "data/readme.txt"]), without_documentation(["README"])
         (['data/train.csv'], ['README'])
+        >>> without_documentation(["authors_2020.csv", "books.csv"])
+        ['authors_2020.csv', 'books.csv']
     """
     return [name for name in names if _DOCUMENTATION.fullmatch(PurePosixPath(name).name) is None] or names
 

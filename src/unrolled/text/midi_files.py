@@ -17,7 +17,7 @@ from typing import Any
 from unrolled.display import counted, plural
 from unrolled.errors import DataError
 from unrolled.text.archives import archive_names
-from unrolled.text.compressed_files import is_compressed, is_hidden, open_bytes, read_bytes
+from unrolled.text.compressed_files import inner_suffix, is_hidden, open_bytes, read_bytes
 from unrolled.text.midi_text import MAX_BEATS, MAX_TEMPO, MIN_TEMPO, Note, Song, bar_steps
 
 MAGIC = b"MThd"
@@ -66,8 +66,7 @@ def _are_mostly_midi(names: list[str]) -> bool:
 
 
 def _has_midi_suffix(name: str | os.PathLike[str]) -> bool:
-    path = PurePath(name)
-    return (path.with_suffix("") if is_compressed(Path(path)) else path).suffix.lower() in SUFFIXES
+    return inner_suffix(PurePath(name)) in SUFFIXES
 
 
 def read_songs(path: Path, name: str, grid: int, counts: Counter[str]) -> list[Song]:

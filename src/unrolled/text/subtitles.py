@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from unrolled.errors import DataError
-from unrolled.text.compressed_files import is_compressed
+from unrolled.text.compressed_files import inner_suffix
 from unrolled.text.encodings import display_name
 
 SUFFIXES = (".srt", ".vtt")
@@ -28,11 +28,7 @@ _SPEAKER = re.compile(r"\s*[-\u2010-\u2015]")
 
 def is_subtitles(path: Path) -> bool:
     """Return whether the suffix of a file, which may be compressed, is that of subtitles."""
-    return _suffix(path) in SUFFIXES
-
-
-def _suffix(path: Path) -> str:
-    return (path.with_suffix("") if is_compressed(path) else path).suffix.lower()
+    return inner_suffix(path) in SUFFIXES
 
 
 def subtitle_text(path: Path, suffix_of: Path, lines: Iterable[str], counts: Counter[str]) -> Iterator[str]:
@@ -47,7 +43,7 @@ def subtitle_text(path: Path, suffix_of: Path, lines: Iterable[str], counts: Cou
     Raises:
         DataError: A line has `-->` and no two times, or there is no cue.
     """
-    is_vtt, num_before = _suffix(suffix_of) == ".vtt", counts["cues"]
+    is_vtt, num_before = inner_suffix(suffix_of) == ".vtt", counts["cues"]
     last = ""
     for cue in _cues(path, lines, is_vtt, counts):
         counts["cues"] += 1

@@ -30,7 +30,8 @@ from unrolled.nn.language_model import RecurrentLM
 from unrolled.option_rules import TABLE_OPTIONS, check_training
 from unrolled.options import DataOptions, SampleOptions, TrainingOptions, TrainRequest, flag_name
 from unrolled.printable import shell_argument
-from unrolled.tables.table_files import has_table_suffix, open_table
+from unrolled.tables.table_files import open_table
+from unrolled.tables.table_format import has_table_suffix
 from unrolled.text.batching import MAX_ROW_LENGTH, BatchSource, DocumentBatches, StreamBatches
 from unrolled.text.corpus import Corpus, is_encoded_jointly
 from unrolled.text.recoding import recode
