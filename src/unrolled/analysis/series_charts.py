@@ -96,8 +96,8 @@ def chart_line(chart: dict[str, Any]) -> str:
         return f"{name}: the true numbers are not known"
     if chart["labels"]:
         return f"{name}: {chart['error']:.1%} of the labels are wrong"
-    beside = f", {chart['baseline_name']} {chart['baseline_error']:.4g}" if chart["baseline_error"] is not None else ""
-    return f"{name}: root mean squared error {chart['error']:.4g}{beside}"
+    baseline = f", {chart['baseline_name']} {chart['baseline_error']:.4g}" if chart["baseline_error"] is not None else ""
+    return f"{name}: root mean squared error {chart['error']:.4g}{baseline}"
 
 
 def _best_baseline(report: MetricReport | None) -> str:

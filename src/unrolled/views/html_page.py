@@ -40,12 +40,18 @@ PAGE_TEMPLATE = """<!doctype html>
 {style}</style>
 </head>
 <body>
+<noscript>
+<p class="message">This page needs JavaScript, which is switched off. It loads nothing from the network.</p>
+</noscript>
 {body}<script type="application/json" id="data">{data}</script>
 <script type="module">
 {script}</script>
 </body>
 </html>
 """
+HEADER_MARK = "  <!-- page_header.html -->\n"
+"""Where the body of a page has the common header: title, subtitle, and the button of the theme."""
+
 SCRIPT_ESCAPES = str.maketrans({character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"})
 SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -67,7 +73,7 @@ def render_page(
         "policy": policy,
         "title": html.escape(SURROGATE.sub("\ufffd", title)),
         "style": "".join(_read(path) for path in styles),
-        "body": _read(body),
+        "body": _read(body).replace(HEADER_MARK, _read("shared/page_header.html")),
         "data": to_script_json(data),
         "script": link(STATIC, script),
     }

@@ -3,7 +3,7 @@
 
 import { byId, element } from "../shared/dom.js";
 import { pageData } from "../shared/page_data.js";
-import { setUpTheme } from "../shared/theme.js";
+import { setUpHeader } from "../shared/page_header.js";
 import { writeText } from "../shared/visible_text.js";
 import { gateSaturationSection, histogramsSection } from "./activations.js";
 import { attentionSection } from "./attention.js";
@@ -121,9 +121,7 @@ function setUpPrint() {
 function start() {
   /** @type {Report} */
   const report = pageData();
-  setUpTheme(byId("theme"));
-  writeText(byId("title"), String(report.title), { max: 200 });
-  if (isFilled(report.subtitle)) writeText(byId("subtitle"), String(report.subtitle), { max: 400 });
+  setUpHeader(report);
   if (isFilled(report.created)) writeText(byId("created"), String(report.created), { max: 300 });
   byId("app").hidden = false;
   for (const id of Object.keys(SECTIONS)) fillSection(id, report);

@@ -2,11 +2,11 @@
 // The page of rows: which rows are shown, and what one row is made of.
 
 import { attentionSection } from "../report/attention.js";
-import { dataText, fixed, isFilled, isNumber, percent } from "../report/format.js";
+import { dataText, fixed, isNumber, percent } from "../report/format.js";
 import { LINES_MARGIN, numberLines } from "../report/number_lines.js";
 import { byId, element } from "../shared/dom.js";
 import { pageData } from "../shared/page_data.js";
-import { setUpTheme } from "../shared/theme.js";
+import { linkNeurons, setUpHeader } from "../shared/page_header.js";
 import { plural, writeText } from "../shared/visible_text.js";
 
 const ROWS_AT_ONCE = 40;
@@ -141,9 +141,7 @@ function show() {
 }
 
 function start() {
-  setUpTheme(byId("theme"));
-  writeText(byId("title"), data.title, { max: 200 });
-  writeText(byId("subtitle"), data.subtitle, { max: 400 });
+  setUpHeader(data);
   byId("explanation").textContent = "Each part of a row is left out, or held at the mean, to see what happens to the answer; " +
     "the color of a column's name is for all of it. " +
     `Point at a part for the change, in ${data.unit}.`;
@@ -160,11 +158,7 @@ function start() {
     }));
   }
   byId("more").addEventListener("click", () => { shown += ROWS_AT_ONCE; show(); });
-  if (isFilled(data.neurons)) {
-    const link = writeText(element("a", { href: encodeURI(String(data.neurons)) }), String(data.neurons));
-    byId("neurons").append("The hidden units while the model reads these rows: ", link);
-    byId("neurons").hidden = false;
-  }
+  linkNeurons(data.neurons, "rows");
   byId("app").hidden = false;
   show();
 }

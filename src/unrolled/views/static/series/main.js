@@ -1,27 +1,20 @@
 // @ts-check
 // The page of series: a figure for each, and a link to the hidden units.
 
-import { isFilled, paragraph, write } from "../report/format.js";
+import { paragraph, write } from "../report/format.js";
 import { isForecast, seriesSection } from "../report/series.js";
-import { byId, element } from "../shared/dom.js";
+import { byId } from "../shared/dom.js";
 import { pageData } from "../shared/page_data.js";
-import { setUpTheme } from "../shared/theme.js";
-import { writeText } from "../shared/visible_text.js";
+import { linkNeurons, setUpHeader } from "../shared/page_header.js";
 
 function start() {
   const data = pageData();
-  setUpTheme(byId("theme"));
-  writeText(byId("title"), String(data.title), { max: 200 });
-  writeText(byId("subtitle"), String(data.subtitle), { max: 400 });
+  setUpHeader(data);
   write(byId("note"), data.note, { max: 400 });
   byId("starts").hidden = !data.series.some(isForecast);
   const figures = seriesSection(data.series);
   byId("series").append(...figures.length ? figures : [paragraph("There is nothing to draw: no step has a number.", "muted")]);
-  if (isFilled(data.neurons)) {
-    const link = writeText(element("a", { href: encodeURI(String(data.neurons)) }), String(data.neurons));
-    byId("neurons").append("The hidden units while the model reads these series: ", link);
-    byId("neurons").hidden = false;
-  }
+  linkNeurons(data.neurons, "series");
   byId("app").hidden = false;
 }
 
