@@ -576,7 +576,7 @@ def test_changes_from_one_period_before() -> None:
 
 
 @pytest.mark.slow
-def test_a_period_goes_on_where_changes_from_it_are_forecast(cli: Cli) -> None:
+def test_a_period_goes_on_where_changes_from_it_are_forecast(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shape that no short training learns: it repeats every 12 steps, with a level that wanders."""
     draw = np.random.default_rng(0)
     shape, level = np.tile(draw.permutation(12) * 10.0, 40), np.cumsum(draw.normal(0, 0.5, 480))
@@ -596,6 +596,9 @@ def test_a_period_goes_on_where_changes_from_it_are_forecast(cli: Cli) -> None:
     walk = write_long("walk.csv", {"t": range(200), "x": np.cumsum(draw.normal(0, 1, 200))})
     refused = cli("train", walk, *flags, "--difference", "season", "--out", "no")
     assert (refused.code, "the training steps have no period" in refused.err) == (2, True), refused.err
+    monkeypatch.setattr("unrolled.training.tasks.series.HISTORY_STEPS", 11)  # a forecast does not see its last period then
+    assert "of at most 11 steps" in cli("train", table, *flags, "--difference", "season", "--out", "long").err
+    assert "--difference season" not in cli("train", table, *flags, "--out", "long").err
 
 
 @pytest.mark.slow

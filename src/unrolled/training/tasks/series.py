@@ -22,7 +22,7 @@ from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.pair_batching import PairDataset, balanced_weights
 from unrolled.tables.ragged import RaggedArray
 from unrolled.tables.row_splits import Indices
-from unrolled.tables.series_rows import SeriesBatches, SeriesRows, blocks, split_in_time, split_series
+from unrolled.tables.series_rows import HISTORY_STEPS, SeriesBatches, SeriesRows, blocks, split_in_time, split_series
 from unrolled.tables.series_spec import check_series, group_table, names_series, series_spec
 from unrolled.tables.spec import TableSpec
 from unrolled.text.splitting import HeldOutFractions
@@ -200,9 +200,16 @@ class SeriesTask(TableTask):
         """Return how many steps before a number that one is which its change is from; 0: it is no change."""
         if difference != "season":
             return int(difference == "on")
-        if (period := self.spec.train_stats.get("period")) is None:
-            raise UsageError("--difference season: the training steps have no period. Use --difference on, or leave it out.")
-        return int(period)
+        if self._period is None:
+            found = f"no period of at most {HISTORY_STEPS:,} steps, which a forecast reads"
+            raise UsageError(f"--difference season: the training steps have {found}. Use --difference on, or leave it out.")
+        return self._period
+
+    @property
+    def _period(self) -> int | None:
+        """The period of the training steps, if a forecast, which reads `HISTORY_STEPS`, can go back by one."""
+        period = self.spec.train_stats.get("period")
+        return int(period) if period is not None and period <= HISTORY_STEPS else None
 
     def _choose_difference(self, request: TrainRequest, machine: DeviceConfig) -> TrainRequest:
         """Let a short training of each say whether a forecast predicts the next number, its change, which follows trends, or
@@ -213,8 +220,8 @@ class SeriesTask(TableTask):
         if not self.spec.horizon or request.series.difference != "auto":
             return request
         names: dict[Literal["auto", "on", "season", "off"], str] = {"off": "numbers", "on": "changes"}
-        if (period := self.spec.train_stats.get("period")) is not None:
-            names["season"] = f"changes from {period:,} steps before"
+        if self._period is not None:
+            names["season"] = f"changes from {self._period:,} steps before"
         candidates = {
             name: dataclasses.replace(request, series=dataclasses.replace(request.series, difference=name)) for name in names
         }
