@@ -29,6 +29,8 @@ from torch import nn
 
 import unrolled
 from unrolled.tables.numbers_column import NumbersColumn
+from unrolled.tables.step_arrays import StepArray
+from unrolled.tables.step_times import time_keys, to_seconds
 
 Floats = npt.NDArray[np.float64]
 SKIPPED = 1000
@@ -50,13 +52,16 @@ class Series(NamedTuple):
     optimum: Floats
     flags: list[str]
     window: int
+    seconds: Floats
 
 
 def forecast_set(values: Floats, optimum: Floats, window: int, columns: dict[str, Any] | None = None) -> Series:
     """Return a set whose numbers are forecast one step ahead; `optimum[t]` is the best guess of `values[t]`."""
     flags = ["--source", "x", "--horizon", "1", "--order-by", "time"]
     columns = {"time": range(len(values)), **(columns or {}), "x": [f"{value:.6g}" for value in values]}
-    return Series(columns, values[:-1], values[1:], optimum[1:], flags, window)
+    keys = time_keys(list(columns["time"]))
+    seconds = to_seconds([] if isinstance(keys, int) else keys)[: len(values) - 1]
+    return Series(columns, values[:-1], values[1:], optimum[1:], flags, window, seconds)
 
 
 def ar2(steps: int, seed: int) -> Series:
@@ -139,7 +144,7 @@ def amplifier(steps: int, seed: int) -> Series:
         low += 0.35 * (np.tanh(5 * (sample - high) + 2 * bias) - low)
         wet[step] = 0.8 * low
     columns = {"time": range(steps), "dry": [f"{v:.6g}" for v in dry], "wet": [f"{v:.6g}" for v in wet]}
-    return Series(columns, dry, wet, wet, ["--source", "dry", "--target", "wet", "--order-by", "time"], 100)
+    return Series(columns, dry, wet, wet, ["--source", "dry", "--target", "wet", "--order-by", "time"], 100, np.zeros(0))
 
 
 SETS: dict[str, Callable[[int, int], Series]] = {"ar2": ar2, "oscillator": oscillator, "load": load, "amplifier": amplifier}
@@ -168,7 +173,8 @@ def predict_ours(folder: Path, series: Series) -> Floats:
     model = unrolled.load_table(str(folder / "run"))
     source, target = (cast(NumbersColumn, column) for column in (model.spec.source, model.spec.target))
     network = model.session.saved.model
-    inputs = torch.from_numpy(source.to_inputs(series.inputs[:, None]))[:, None]
+    steps = StepArray.make(series.inputs[:, None], seconds=series.seconds)
+    inputs = torch.from_numpy(source.to_inputs(steps))[:, None]
     outputs = network.stream(inputs, network.initial_state(1))[0][:, 0, :1].double().numpy()
     level, lag = source.scaling.apply(series.inputs[:, None]), max(1, target.difference)
     level = np.concatenate([level[: lag - 1], level])[: len(level)]  # of the step after each, the number `lag` steps before it

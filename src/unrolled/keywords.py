@@ -105,6 +105,7 @@ class SeriesKwargs(TypedDict, total=False):
     loss: Literal["auto", "mse", "mae", "quantiles", "gaussian"]
     quantiles: str
     difference: Literal["auto", "on", "season", "off"]
+    time_features: Literal["auto", "on", "off"]
     center: Literal["none", "row", "group"]
     scale: Literal["all", "group"]
 

@@ -35,6 +35,11 @@ class SeriesOptions:
         "Forecast differences: from the last number (on), so that trends go on, or from the number one period before (season); "
         "or the numbers themselves (off). auto: what is best on validation steps after a short training of each.",
     )
+    time_features: Literal["auto", "on", "off"] = option(
+        "auto",
+        "Read the time of day, the day of the week and the time of the year of each step beside its numbers, where --order-by "
+        "names dates. auto: for a forecast.",
+    )
     center: Literal["none", "row", "group"] = option(
         "none",
         "Remove drift: subtract from each step the median of its numbers (row), or from each series its median (group).",

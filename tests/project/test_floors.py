@@ -30,11 +30,11 @@ ORDER = {
     "tables": [
         "digit_groups", "printed_lists", "cell_values", "number_units", "number_counts", "ragged", "ngrams", "word_tokenizer",
         "metric_report", "entities", "metrics",
-        "series_metrics", "column", "text_column", "label_columns", "wav_files", "step_arrays", "scaling", "numbers_column",
-        "numeric_columns",
+        "series_metrics", "column", "text_column", "label_columns", "wav_files", "step_arrays", "scaling",
+        "step_times", "time_features", "numbers_column", "numeric_columns",
         "image_column", "columns", "modes", "column_profile", "type_inference", "table_format", "kept_data", "json_files",
         "header_rows", "delimited_layout", "delimited_files",
-        "conll_files", "arff_files", "parquet_files", "labelled_files", "table_files", "frames", "step_times", "series",
+        "conll_files", "arff_files", "parquet_files", "labelled_files", "table_files", "frames", "series",
         "source_columns", "long_table", "model_dims", "spec", "spec_inference", "series_spec", "column_text",
         "row_tally", "pair_batching", "row_splits", "series_rows",
     ],
@@ -62,7 +62,8 @@ ORDER = {
         "gate_saturation", "loss_breakdown",
     ],
     "training": [
-        "distributed", "polar_express", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput", "diagnosis",
+        "distributed", "polar_express", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput",
+        "forecast_choice", "diagnosis",
         "thread_control", "trainer_state", "signals", "run_names", "grown_model", "fine_tuning",
         "table_base", "callbacks", "tasks", "resume",
         "automatic_base", "open_data", "trainer", "launch",
@@ -87,7 +88,7 @@ ORDER = {
         "numbers_import", "imports",
         "export_options", "export_job", "vectors", "c_source", "c_export", "html_export", "onnx_builder",
         "onnx_cells", "onnx_graph", "onnx_table", "onnx_export", "numpy_export", "card_export", "exports", "open_job",
-        "table_export", "table_card",
+        "series_c_export", "table_export", "table_card",
     ],
     "models": ["base", "text_scoring", "text", "table"],
     "server": [

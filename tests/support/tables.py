@@ -1,6 +1,7 @@
 """Small tables, one for each mode, that can be learned in seconds; the tests write them, since no data of others is here."""
 
 import csv
+import io
 import json
 import random
 from pathlib import Path
@@ -93,3 +94,17 @@ def read_mode(tmp_path: Path, mode: str, count: int) -> PairDataset:
     make, source, target = MODES[mode]
     table = open_table(str(write_jsonl(tmp_path / f"{mode}.jsonl", make(count, 3))))
     return read_pairs(table, infer_spec(table, source, target)[0])
+
+
+def write_long(name: str, columns: dict[str, Any]) -> str:
+    """Write columns as CSV."""
+    with open(name, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+    return name
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    """Return printed CSV as rows."""
+    return list(csv.DictReader(io.StringIO(text)))

@@ -29,6 +29,7 @@ from unrolled.output_paths import check_outputs
 from unrolled.tables.cell_values import Cell, display_text
 from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.source_columns import source_text
+from unrolled.tables.step_arrays import SeriesName
 from unrolled.text.tokenized_text import TokenizedText
 from unrolled.views.rows_page import rows_page
 from unrolled.views.series_page import series_page
@@ -181,7 +182,8 @@ def _explain_neurons(session: TableSession, cells: list[Cell], options: ExplainO
         if num_tokens >= options.length:
             break
         if isinstance(source, NumbersColumn):
-            cell = cell._replace(value=source.encode(cell)[: min(options.length - num_tokens, MAX_STREAM_STEPS)])
+            length = min(options.length - num_tokens, MAX_STREAM_STEPS)
+            cell = cell._replace(value=SeriesName.of(cell).part(source.encode(cell), 0, length))
         rows.append(record_row(predictor, cell))
         num_tokens += len(rows[-1].source_tokens)
     if not rows or not rows[0].encoder:

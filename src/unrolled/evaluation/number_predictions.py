@@ -19,6 +19,7 @@ from unrolled.nn.number_loss import deviation, split_outputs
 from unrolled.tables.cell_values import Array
 from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.series_rows import HISTORY_STEPS
+from unrolled.tables.step_arrays import last_steps
 
 NUM_PATHS = 200
 """Paths that are drawn for each forecast: the outer quantiles of 0.1 and 0.9 have 20 paths beyond them."""
@@ -74,14 +75,15 @@ def forecast(
     Args:
         model: A network that predicts the next step at every step.
         source: The column that is read; `target`: the same as it is predicted.
-        histories: The known numbers of each series, `(T, D)`, in the unit of the data, NaN for gaps.
+        histories: The known numbers of each series, `(T, D)`, in the unit of the data, NaN for gaps, as the source encodes
+            them.
         seeds: A seed for the paths of each series.
 
     Returns:
         The forecast `(horizon, D)` of each series and its quantiles `(levels, horizon, D)`, in the unit of the data: of
         the paths the mean, or the median for losses that are of medians.
     """
-    recent = [history[-HISTORY_STEPS:] for history in histories]
+    recent = [last_steps(history, HISTORY_STEPS) for history in histories]
     inputs = [source.to_inputs(history) for history in recent]
     longest = max(map(len, inputs))
     batch = np.zeros((longest, len(inputs), source.size), dtype=np.float32)
@@ -97,7 +99,7 @@ def forecast(
     draws = np.stack([np.random.default_rng(seed).standard_normal((NUM_PATHS, horizon, width)) for seed in seeds])
     normals = torch.from_numpy(draws.astype(np.float32)).flatten(0, 1).to(device)
     last, state = outputs[-1].repeat_interleave(NUM_PATHS, 0), map_state(lambda s: s.repeat_interleave(NUM_PATHS, 0), state)
-    lag = max(1, target.difference)
+    lag, calendar = max(1, target.difference), np.stack([source.calendar_after(history, horizon) for history in recent], axis=1)
     known_levels = np.stack([_levels(steps[:, :width], lag) for steps in inputs], axis=1)
     paths: list[Array] = []
     for step in range(horizon):
@@ -108,11 +110,11 @@ def forecast(
         if step + 1 < horizon:
             no_gaps = np.zeros_like(numbers)[:, : width * source.scaling.has_gaps]
             known = torch.from_numpy(np.concatenate([numbers, no_gaps], axis=1)).to(device)
-            read = torch.cat([known, drawn_outputs[:, : width * bool(source.difference)]], 1)
+            place = torch.from_numpy(calendar[step]).to(device).repeat_interleave(NUM_PATHS, 0)
+            read = torch.cat([known, drawn_outputs[:, : width * bool(source.difference)], place], 1)
             following, state = model.stream(read[None], state)
             last = following[0]
-    drawn = np.stack(paths, axis=1).reshape(len(inputs), NUM_PATHS, horizon, width)
-    results = []
+    drawn, results = np.stack(paths, axis=1).reshape(len(inputs), NUM_PATHS, horizon, width), []
     for row, history in enumerate(recent):
         values = target.unscale(drawn[row], history)
         point = values.mean(0) if target.loss in ("mse", "gaussian") else np.median(values, 0)

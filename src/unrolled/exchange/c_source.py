@@ -33,7 +33,7 @@ SAME_TEXT = ", and for a seed\n   the same text as `unrolled sample --portable` 
 
 
 @dataclass
-class _Tables:
+class Tables:
     """C arrays, and the bytes that they take."""
 
     parts: list[str] = field(default_factory=list)
@@ -74,7 +74,7 @@ def c_source(portable: PortableNetwork, tokenizer: Tokenizer, title: str, file_n
         title: A line about the model.
         file_name: The name of the file; its names in C begin with its stem.
     """
-    tables = _Tables()
+    tables = Tables()
     layers = _add_tables(tables, portable, tokenizer)
     macros = _definitions(portable, tokenizer)
     ram = ram_bytes(macros)
@@ -95,7 +95,7 @@ def c_source(portable: PortableNetwork, tokenizer: Tokenizer, title: str, file_n
         "EXP": _horner(step.EXP, "r"),
         "EXPM1": _horner(step.EXP[1:], "x"),
         "LOG1P": _horner(step.LOG1P, "square"),
-        **{name: _number(getattr(step, name)) for name in ("LOG2_E", "LN2_HIGH", "LN2_LOW")},
+        **{name: number_literal(getattr(step, name)) for name in ("LOG2_E", "LN2_HIGH", "LN2_LOW")},
     }
     source = re.sub("@([A-Z0-9_]+)@", lambda found: values[found[1]], TEMPLATE.read_text("utf-8"))
     return re.sub(r"\brnn_", c_prefix(file_name), source), tables.num_bytes, ram
@@ -107,7 +107,7 @@ def c_prefix(file_name: str) -> str:
     return f"{stem}_" if stem and stem[0].isalpha() else "rnn_"
 
 
-def _add_tables(tables: _Tables, portable: PortableNetwork, tokenizer: Tokenizer) -> str:
+def _add_tables(tables: Tables, portable: PortableNetwork, tokenizer: Tokenizer) -> str:
     """Add all arrays; return the C definitions of matrices and layers."""
     lines = []
     if portable.embedding is not None:
@@ -126,7 +126,7 @@ def _add_tables(tables: _Tables, portable: PortableNetwork, tokenizer: Tokenizer
     return "\n".join([*lines, "static const rnn_layer LAYERS[RNN_LAYERS] = {", *items, "};"])
 
 
-def _layer(tables: _Tables, layer: PortableLayer, index: int, is_one_hot: bool) -> str:
+def _layer(tables: Tables, layer: PortableLayer, index: int, is_one_hot: bool) -> str:
     name = f"LAYER_{index}"
     none = "{0}"
     matrices = [none if is_one_hot else tables.matrix(f"{name}_INPUT", layer.input)]
@@ -193,13 +193,13 @@ def _table_value(portable: PortableNetwork) -> str:
 
 def _vectors(vectors: TestVectors) -> str:
     lists = {"TOKENS": vectors.tokens, "DRAWN": vectors.drawn}
-    arrays = [f"static const int TEST_{name}[] = {{\n{_wrap(map(str, items))}}};" for name, items in lists.items()]
-    hashes = _wrap(f"{item:#010x}u" for item in vectors.hashes)
+    arrays = [f"static const int TEST_{name}[] = {{\n{wrap_lines(map(str, items))}}};" for name, items in lists.items()]
+    hashes = wrap_lines(f"{item:#010x}u" for item in vectors.hashes)
     return "\n".join(
         [
             f"#define TEST_STEPS {len(vectors.tokens)}",
             f"#define TEST_DRAWS {len(vectors.drawn)}",
-            f"#define TEST_TEMPERATURE {_number(np.float32(vectors.temperature))}",
+            f"#define TEST_TEMPERATURE {number_literal(np.float32(vectors.temperature))}",
             f"#define TEST_SEED {vectors.seed}",
             *arrays,
             f"static const uint32_t TEST_HASHES[] = {{\n{hashes}}};",
@@ -211,18 +211,18 @@ def _replaced(replacements: PromptReplacements) -> str:
     """Return the replacements as a C array: characters, 0, their replacement, 0, and so on; those of all others come last."""
     groups = [*replacements.characters.items(), (replacements.other, "")]
     numbers = [str(ord(character)) for text, characters in groups for character in f"{characters}\0{text}\0"]
-    return f"static const uint32_t REPLACED[] = {{\n{_wrap(numbers)}}};"
+    return f"static const uint32_t REPLACED[] = {{\n{wrap_lines(numbers)}}};"
 
 
 def _horner(coefficients: NDArray[np.float32], variable: str) -> str:
     """Return a polynomial as a C expression, in the order of operations of `portable._horner`."""
-    result = _number(coefficients[-1])
+    result = number_literal(coefficients[-1])
     for coefficient in coefficients[-2::-1]:
-        result = f"({result} * {variable} + {_number(coefficient)})"
+        result = f"({result} * {variable} + {number_literal(coefficient)})"
     return result
 
 
-def _number(value: np.float32) -> str:
+def number_literal(value: np.float32) -> str:
     """Return a C literal that reads as exactly this float32."""
     text = f"{value:.9g}"
     return text + ("f" if "." in text or "e" in text else ".0f")
@@ -230,10 +230,10 @@ def _number(value: np.float32) -> str:
 
 def _numbers(array: NDArray[Any]) -> str:
     flat = array.reshape(-1)
-    return _wrap(map(_number, flat) if array.dtype == np.float32 else map(str, flat.tolist()))
+    return wrap_lines(map(number_literal, flat) if array.dtype == np.float32 else map(str, flat.tolist()))
 
 
-def _wrap(items: Iterable[str]) -> str:
+def wrap_lines(items: Iterable[str]) -> str:
     """Return items with commas between them, in lines."""
     lines: list[str] = []
     line: list[str] = []

@@ -1,4 +1,4 @@
-"""Export of a model of a table to ONNX: its graph, what prepares its columns as JSON inside the file, and the comparison."""
+"""Export of a model of a table: to ONNX, its graph, what prepares its columns as JSON in it, and the comparison; or to C."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from unrolled.exchange.exports import data_text, default_out
 from unrolled.exchange.onnx_cells import ONNX_CELLS
 from unrolled.exchange.onnx_export import FLOAT16_TOLERANCE, require_onnx
 from unrolled.exchange.onnx_table import build_table_graph
+from unrolled.exchange.series_c_export import export_series, unsupported_in_c
 from unrolled.output_paths import check_outputs
 
 if TYPE_CHECKING:
@@ -53,17 +54,22 @@ def open_table_job(path: Path, options: ExportOptions) -> TableExportJob:
 
     Raises:
         ModelError: The file is damaged.
-        UsageError: The model has no ONNX form and that is asked for, or a format that models of tables do not have.
+        UsageError: The model has no ONNX or C form and that is asked for, or a format that models of tables do not have.
     """
     from unrolled.checkpoints.model_file import load_table_model
 
     model_path = find_model(path)
-    if options.to not in ("onnx", "card"):
-        raise UsageError(f"{model_path} is a model of a table, which has no form as {options.to}: use --to onnx or --to card.")
     model_file = load_table_model(model_path)
-    reason = unsupported_reason(model_file) if options.to == "onnx" else None
+    is_series = model_file.spec.is_stream
+    form = "c" if is_series else "onnx"
+    if options.to not in (form, "card"):
+        what = "series" if is_series else "table"
+        raise UsageError(
+            f"{model_path} is a model of a {what}, which has no form as {options.to}: use --to {form} or --to card."
+        )
+    reason = {"onnx": unsupported_reason, "c": unsupported_in_c}.get(options.to, lambda _: None)(model_file)
     if reason is not None:
-        raise UsageError(f"{model_path} cannot be exported to ONNX: {reason}. Use unrolled predict.")
+        raise UsageError(f"{model_path} cannot be exported to {options.to}: {reason}. Use unrolled predict.")
     run = run_of_model(model_path)
     check_outputs(options, (model_path,), None if run is None else run.path)
     name = model_name(model_path, run)
@@ -92,8 +98,10 @@ def unsupported_reason(model_file: TableModelFile) -> str | None:
     return None
 
 
-def export_table(job: TableExportJob) -> ExportResult:
-    """Return the ONNX file of a model, checked. Raises `ExportError` if onnxruntime computes something else."""
+def export_table(job: TableExportJob, to: str = "onnx") -> ExportResult:
+    """Return the file of a model in ONNX or C, checked. Raises `ExportError` if it computes something else."""
+    if to == "c":
+        return export_series(job.model_file, job.title, job.out)
     require_onnx()
     import onnx
 

@@ -7,17 +7,17 @@ import functools
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from unrolled.display import plural
 from unrolled.errors import DataError, UsageError
-from unrolled.tables.cell_values import MISSING_IN_NUMBERS, Cell, is_missing, parse_text, to_number
+from unrolled.tables.cell_values import MISSING_IN_NUMBERS, Array, Cell, is_missing, parse_text, to_number
 from unrolled.tables.source_columns import split_source
 from unrolled.tables.step_arrays import StepArray, StepTexts, number_or_gap
-from unrolled.tables.step_times import follows_clock, time_keys
+from unrolled.tables.step_times import follows_clock, time_keys, to_seconds
 from unrolled.tables.table_files import Table
 from unrolled.tables.table_format import NumberedRows
 
@@ -47,12 +47,13 @@ class LongFormat:
 
 @dataclass
 class _Series:
-    """The rows of one series: its name, line numbers, times, and the values of each column."""
+    """The rows of one series: its name, line numbers, times, of dates in seconds too, and the values of each column."""
 
     name: str
     lines: list[int]
     times: list[Any]
     columns: list[list[Any]]
+    seconds: Array = field(default_factory=lambda: np.zeros(0))
 
 
 def column_list(names: str, table: Table) -> list[str]:
@@ -143,10 +144,12 @@ def _sort(table: Table, series: Sequence[_Series], order_by: str) -> list[str]:
     for group in series:
         own: list[Any] = list(itertools.islice(left, len(group.times)))
         repeated = len(own) - len(set(own))
+        group.seconds = to_seconds(own)
         if repeated and follows_clock(own):
             num_clock += repeated
             continue
         order, num_repeated = sorted(range(len(own)), key=own.__getitem__), num_repeated + repeated
+        group.seconds = group.seconds[order] if len(group.seconds) else group.seconds
         if moved := sum(i != place for place, i in enumerate(order)):
             num_moved += moved
             group.lines, group.times = [group.lines[i] for i in order], [group.times[i] for i in order]
@@ -199,11 +202,11 @@ def _cell_value(table: Table, group: _Series, flat: list[str], part: list[str], 
         texts.lines, texts.times = group.lines, group.times
         return texts
     columns = [_numbers(table, group, flat[place], group.columns[place]) for place in places]
-    return StepArray.make(np.stack(columns, axis=1), group.lines, group.times, group.name)
+    return StepArray.make(np.stack(columns, axis=1), group.lines, group.times, group.seconds, group.name)
 
 
 def _numbers(table: Table, group: _Series, name: str, values: list[Any]) -> list[float]:
-    lines = StepArray.make(np.zeros(0), group.lines, ())
+    lines = StepArray.make(np.zeros(0), group.lines)
     cell, comma = Cell(lines, table.name), table.allows_decimal_commas
     try:
         return [number_or_gap(value, cell, step, comma) for step, value in enumerate(values)]

@@ -22,7 +22,8 @@ from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.ragged import RaggedArray
 from unrolled.tables.scaling import Scaling
 from unrolled.tables.series_metrics import series_baselines, series_report
-from unrolled.tables.step_arrays import parse_steps
+from unrolled.tables.step_arrays import SeriesName, parse_steps
+from unrolled.tables.time_features import CYCLES, next_seconds, num_time_features, time_features
 
 
 class NumbersColumn(Column):
@@ -41,6 +42,7 @@ class NumbersColumn(Column):
         difference: If not 0, a forecast predicts changes: the difference of the next number and the known one so many steps
             before it, and reads them too. Of 1 step, a trend has no end at the numbers of the training steps; of a period,
             what is the same in each period need not be learned.
+        cycles: Of a source, the cycles of the calendar, such as `day` and `week`, in which the place of each step is read.
     """
 
     kind, tensor_kind, is_sequence, output = "numbers", "floats", True, "aligned"
@@ -58,11 +60,12 @@ class NumbersColumn(Column):
         quantiles: Sequence[float] = (0.1, 0.5, 0.9),
         horizon: int = 0,
         difference: int = 0,
+        cycles: Sequence[str] = (),
     ) -> None:
         super().__init__(name)
         self.columns, self.scaling, self.rate = tuple(columns), scaling, rate
         self.center, self.scale, self.loss, self.quantiles, self.horizon = center, scale, loss, tuple(quantiles), horizon
-        self.difference = difference
+        self.difference, self.cycles = difference, tuple(cycles)
         self.change = Scaling.fit(np.zeros((1, len(self.columns))))
         """Scaling of the changes, if they are predicted."""
 
@@ -71,8 +74,10 @@ class NumbersColumn(Column):
 
     @property
     def size(self) -> int:  # type: ignore[override]
-        """Numbers of an input step: with gaps, each number has a second one, 1 where it is missing; and another, its change."""
-        return len(self.columns) * (1 + self.scaling.has_gaps + bool(self.difference))
+        """Numbers of an input step: with gaps, each number has a second one, 1 where it is missing; and another, its change.
+        Those of the calendar are the last."""
+        of_numbers = len(self.columns) * (1 + self.scaling.has_gaps + bool(self.difference))
+        return of_numbers + num_time_features(self.cycles)
 
     @property
     def outputs_per_number(self) -> int:
@@ -112,6 +117,12 @@ class NumbersColumn(Column):
 
     def encode(self, cell: Cell) -> Array:
         values, rate = parse_steps(cell)
+        seconds = getattr(cell.value, "seconds", ())
+        if self.cycles and len(seconds) != len(values):
+            raise DataError(
+                f"{cell.location}: the model reads the {' and the '.join(self.cycles)} of each step, and the steps have no "
+                "dates: give a table with the column of dates that it was trained with, which --order-by named."
+            )
         if rate != self.rate and self.rate is not None and not isinstance(cell.value, np.ndarray):  # an array has no rate
             found = "no WAV file" if rate is None else f"{rate:,} samples per second"
             raise DataError(
@@ -122,7 +133,7 @@ class NumbersColumn(Column):
             raise DataError(
                 f"{cell.location}: {plural(values.shape[1], 'number')} per step, and {len(self.columns)} are expected: {names}."
             )
-        return values
+        return SeriesName.of(cell).part(values, 0, len(values)) if len(seconds) else values
 
     def _centered(self, values: Array, known: int) -> tuple[Array, Array, Array]:
         """Return numbers `(T, D)` without their drift, and what was subtracted and divided by, `(1 or T, D)`.
@@ -144,7 +155,8 @@ class NumbersColumn(Column):
     def to_inputs(self, values: Array, known: int | None = None) -> Array:
         """Return encoded numbers as the network reads them, float32 `(T, size)`.
 
-        A gap has the last number before it; if there were gaps in training, a second number per column is 1 at gaps.
+        A gap has the last number before it; if there were gaps in training, a second number per column is 1 at gaps. If the
+        calendar is read, `values` are a `StepArray` with the `seconds` of the steps; a forecast reads the calendar of the next.
         """
         scaled = self.scaling.apply(self._centered(values, len(values) if known is None else known)[0])
         parts = [np.nan_to_num(_filled(scaled))]
@@ -152,7 +164,17 @@ class NumbersColumn(Column):
             parts.append(np.isnan(scaled))
         if self.difference:
             parts.append(np.nan_to_num(self.change.apply(_changes(scaled, self.difference))))
+        if self.cycles:
+            seconds = values.seconds  # type: ignore[attr-defined]
+            predicted = np.append(seconds[1:], next_seconds(seconds, 1)) if self.horizon else seconds
+            parts.append(time_features(predicted, self.cycles))
         return np.concatenate(parts, axis=1).astype(np.float32)
+
+    def calendar_after(self, values: Array, count: int) -> Array:
+        """Return the calendar that a forecast reads with the `count` steps after `values`: that of the next step of each."""
+        if not self.cycles:
+            return np.zeros((count, 0), dtype=np.float32)
+        return time_features(next_seconds(values.seconds, count + 1)[1:], self.cycles)  # type: ignore[attr-defined]
 
     def to_targets(self, values: Array, known: int | None = None) -> Array:
         """Return encoded numbers as the loss takes them, float32 `(T, D)`, NaN for gaps; or their changes."""
@@ -226,6 +248,7 @@ class NumbersColumn(Column):
             "scale": self.scale, "loss": self.loss, "quantiles": list(self.quantiles), "horizon": self.horizon,
             "residual": None if self.residual is None else self.residual.tolist(),
             **({"change": self.change.to_json(), "difference": self.difference} if self.difference else {}),
+            **({"cycles": list(self.cycles)} if self.cycles else {}),
         }  # fmt: skip
 
     @classmethod
@@ -238,7 +261,10 @@ class NumbersColumn(Column):
             raise ValueError("the settings of a column of numbers are not valid")
         if options["loss"] not in ("mse", "mae", "quantiles", "gaussian"):
             raise ValueError(f"there is no loss {options['loss']!r}")
-        column = cls(name, columns, scaling, None if rate is None else int(rate), **options, quantiles=levels, horizon=horizon)
+        options |= {"quantiles": levels, "horizon": horizon, "cycles": value.get("cycles", ())}
+        if not set(options["cycles"]) <= CYCLES.keys():
+            raise ValueError(f"there is no cycle {options['cycles']!r}")
+        column = cls(name, columns, scaling, None if rate is None else int(rate), **options)
         if value.get("change") is not None:
             column.difference, column.change = int(value.get("difference", 1)), Scaling.from_json(value["change"])
             if len(column.change.center) != len(columns) or not horizon or not 1 <= column.difference <= 100_000:

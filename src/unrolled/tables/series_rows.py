@@ -129,7 +129,7 @@ class SeriesRows:
         spec, raw = self.spec, self.pairs.source[part.row]
         first = max(0, part.start - history)
         known = part.known - first if part.known > first else part.stop - first
-        source = raw[first : part.stop]
+        source = self.pairs.series[part.row].part(raw, first, part.stop)
         inputs = spec.source.to_inputs(source, known) if isinstance(spec.source, NumbersColumn) else source
         if isinstance(spec.target, NumbersColumn):
             values = source if spec.horizon else self.pairs.target[part.row][first : part.stop]

@@ -193,6 +193,8 @@ def check_series(spec: TableSpec, options: SeriesOptions) -> None:
         raise UsageError(
             f"--center and --scale are for a source of numbers, and '{source.name}' is {source.kind}: leave them out."
         )
+    if options.time_features == "on" and not spec.is_stream:
+        raise UsageError("--time-features is for what is predicted at every step of a series of numbers: leave it out.")
     if options.difference != "auto" and not options.horizon:
         raise UsageError("--difference is for forecasts: add --horizon, or leave it out.")
     if not isinstance(target, NumbersColumn) and (options.loss != "auto" or options.quantiles != SeriesOptions.quantiles):

@@ -33,19 +33,35 @@ def names_file(value: Any) -> bool:
 
 class StepArray(np.ndarray[Any, Any]):
     """Values of the steps of one series `(T, D)` or `(T,)`, with the `lines` of the table they come from, their `times`, the
-    name of the `series`, and the place in it of the `first` of them."""
+    `seconds` since 1970 of those that are dates, the name of the `series`, and the place in it of the `first` of them."""
 
     lines: Sequence[int] = ()
     times: Sequence[Any] = ()
+    seconds: Array = np.zeros(0)
     series: str = ""
     first: int = 0
 
     @staticmethod
-    def make(values: Any, lines: Sequence[int], times: Sequence[Any], series: str = "", first: int = 0) -> StepArray:
+    def make(
+        values: Any,
+        lines: Sequence[int] = (),
+        times: Sequence[Any] = (),
+        seconds: Array | None = None,
+        series: str = "",
+        first: int = 0,
+    ) -> StepArray:
         """Return an array of values with what is known about their steps."""
         array = np.asarray(values).view(StepArray)
         array.lines, array.times, array.series, array.first = lines, times, series, first
+        array.seconds = np.zeros(0) if seconds is None else seconds
         return array
+
+
+def last_steps(values: Array, count: int) -> Array:
+    """Return the last `count` steps of values, of a `StepArray` with their times."""
+    if not isinstance(values, StepArray):
+        return values[-count:]
+    return SeriesName(values.series, values.times, values.seconds).part(values, max(0, len(values) - count), len(values))
 
 
 class StepTexts(list[str]):
@@ -56,22 +72,24 @@ class StepTexts(list[str]):
 
 
 class SeriesName(NamedTuple):
-    """The name of a series, which may be empty, and the times of its steps, if there are any."""
+    """The name of a series, which may be empty, and the times of its steps, if there are any; of dates, in seconds, too."""
 
     name: str
     times: Sequence[Any]
+    seconds: Array
 
     @staticmethod
     def of(cell: Cell) -> SeriesName:
         """Return the name and the times of the series in a cell; where each row is a series, its file or its line."""
         value = cell.value
         if isinstance(value, StepArray):
-            return SeriesName(value.series, value.times)
-        return SeriesName(value if names_file(value) else f"line {cell.line:,}" if cell.line else "", ())
+            return SeriesName(value.series, value.times, value.seconds)
+        return SeriesName(value if names_file(value) else f"line {cell.line:,}" if cell.line else "", (), np.zeros(0))
 
     def part(self, values: Array, start: int, stop: int) -> StepArray:
         """Return the steps `start` to before `stop` of the values of this series."""
-        return StepArray.make(values[start:stop], (), self.times[start:stop], self.name, start)
+        times, seconds = self.times[start:stop], self.seconds[start:stop]
+        return StepArray.make(values[start:stop], times=times, seconds=seconds, series=self.name, first=start)
 
 
 def step_location(cell: Cell, step: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from unrolled.tables.cell_values import to_number
+from unrolled.tables.cell_values import Array, to_number
 
 Key = float | datetime.datetime
 Reader = Callable[[Any], Key | None]
@@ -114,6 +114,17 @@ def _has_zone(key: Key) -> bool:
     return isinstance(key, datetime.datetime) and key.tzinfo is not None
 
 
+def to_seconds(keys: Sequence[Key]) -> Array:
+    """Return dates in seconds since 1970, those without a zone as if they were of UTC; nothing for numbers.
+
+    Example:
+        >>> to_seconds(time_keys(["1970-01-01 00:01", "1970-01-02"])).tolist()
+        [60.0, 86400.0]
+    """
+    dates = [key if key.tzinfo else key.replace(tzinfo=datetime.UTC) for key in keys if isinstance(key, datetime.datetime)]
+    return np.array([date.timestamp() for date in dates])
+
+
 def follows_clock(keys: Sequence[Any]) -> bool:
     """Return whether dates are in order, but for hours that occur twice, as where the clocks are set back at the end of summer.
 
@@ -143,8 +154,7 @@ def time_positions(times: Sequence[Any]) -> tuple[str, list[float]]:
         return "", []
     if not isinstance(keys[0], datetime.datetime):
         return "number", [key for key in keys if isinstance(key, float)]
-    dates = [key if key.tzinfo else key.replace(tzinfo=datetime.UTC) for key in keys if isinstance(key, datetime.datetime)]
-    return "UTC" if _has_zone(keys[0]) else "date", [date.timestamp() for date in dates]
+    return "UTC" if _has_zone(keys[0]) else "date", to_seconds(keys).tolist()
 
 
 def next_times(times: Sequence[Any], count: int) -> list[Any]:
@@ -161,7 +171,7 @@ def next_times(times: Sequence[Any], count: int) -> list[Any]:
     try:
         if isinstance(recent[-1], datetime.datetime):
             dates = [key for key in recent if isinstance(key, datetime.datetime)]
-            return [_written_like(times[-1], date, read) for date in _next_dates(dates, count)]
+            return [_written_like(times[-1], date, read) for date in next_dates(dates, count)]
     except (OverflowError, ValueError):  # after the year 9999
         return []
     numbers = np.array(recent, dtype=np.float64)
@@ -177,7 +187,7 @@ def _compact_date(time: Any) -> Any:
     return f"{text[:4]}-{text[4:6]}-{text[6:]}" if re.fullmatch(r"(19|20)\d\d(0[1-9]|1[0-2])([0-2]\d|3[01])", text) else time
 
 
-def _next_dates(dates: Sequence[datetime.datetime], count: int) -> list[datetime.datetime]:
+def next_dates(dates: Sequence[datetime.datetime], count: int) -> list[datetime.datetime]:
     """Return the dates after the last one at equal distances, in months or in time; none if they have not."""
     months = [12 * date.year + date.month for date in dates]
     is_end = all(date.day == _days_of(month) for date, month in zip(dates, months, strict=True))

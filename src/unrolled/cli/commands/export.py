@@ -2,7 +2,8 @@
 
 Each format is run and compared with the model before it is written, at
 several lengths, batch sizes and states. What it writes needs no unrolled.
-A model of a table that predicts a label, labels or numbers: --to onnx.
+A model of a table that predicts a label, labels or a number: --to onnx;
+one of a series, numbers at every step: --to c.
 
 Examples:
   unrolled export runs/book --to c --out book.c
@@ -12,6 +13,7 @@ Examples:
   unrolled export runs/book --to numpy
   unrolled export runs/book --to card
   unrolled export runs/reviews --to onnx
+  unrolled export runs/sensor --to c --out sensor.c
 """
 
 from __future__ import annotations
@@ -56,8 +58,11 @@ def _export(path: Path, options: ExportOptions) -> ExportResult:
 
     if is_table_model(path):
         table_job = open_table_job(path, options)
-        export = export_table_card if options.to == "card" else export_table
-        return write_export(table_job.path, table_job.out, lambda: export(table_job), options.force)
+
+        def export() -> ExportResult:
+            return export_table_card(table_job) if options.to == "card" else export_table(table_job, options.to)
+
+        return write_export(table_job.path, table_job.out, export, options.force)
     return export_model(open_job(path, options), options.to, options.force)
 
 

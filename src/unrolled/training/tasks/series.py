@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from unrolled.nn.encoder_decoder import EncoderDecoder, check_table_options
 from unrolled.nn.kernels.select import set_kernel
 from unrolled.option_rules import check_training
 from unrolled.options import PredictOptions, TrainingOptions, TrainRequest
+from unrolled.series_options import SeriesOptions
 from unrolled.tables.cell_values import Array, Cell
 from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.pair_batching import PairDataset, balanced_weights
@@ -25,7 +27,9 @@ from unrolled.tables.row_splits import Indices
 from unrolled.tables.series_rows import HISTORY_STEPS, SeriesBatches, SeriesRows, blocks, split_in_time, split_series
 from unrolled.tables.series_spec import check_series, group_table, names_series, series_spec
 from unrolled.tables.spec import TableSpec
+from unrolled.tables.time_features import find_cycles
 from unrolled.text.splitting import HeldOutFractions
+from unrolled.training.forecast_choice import choose_forecast
 from unrolled.training.recipe import fill_defaults
 from unrolled.training.schedule import make_budget
 from unrolled.training.tasks.base import FinalEvaluation
@@ -168,7 +172,8 @@ class SeriesTask(TableTask):
                 "--bidirectional reads the future of a series, whose steps are predicted in order: leave it out, or name "
                 f"{self.spec.source.name}:frames as the source."
             )
-        request = self._choose_difference(request, machine)
+        if self.spec.horizon:
+            request = self._choose_forecast(request, machine)
         training, model = request.training, request.model
         budget = make_budget(training, num_steps)
         counted = plural(round(budget.total), budget.unit.removesuffix("s"))
@@ -194,7 +199,20 @@ class SeriesTask(TableTask):
                 column.difference = self._lag(wanted)
             if changed:
                 self._fit_training(self.spec)
+        if isinstance(self.spec.source, NumbersColumn) and request.series.time_features != "auto":
+            self.spec.source.cycles = self._cycles if request.series.time_features == "on" else ()
+            if request.series.time_features == "on" and not self._cycles:
+                raise UsageError(
+                    "--time-features on: the steps have no dates, or do not go through a day, a week or a year three times; "
+                    "name a column of dates by --order-by, or leave it out."
+                )
         return super().build_model(request)
+
+    @property
+    def _cycles(self) -> tuple[str, ...]:
+        """The cycles of the calendar that the training steps go through; none where steps have no dates."""
+        series = self.dataset.pairs.series
+        return find_cycles([series[part.row].seconds[part.start : part.stop] for part in self.train_parts])
 
     def _lag(self, difference: str) -> int:
         """Return how many steps before a number that one is which its change is from; 0: it is no change."""
@@ -211,30 +229,20 @@ class SeriesTask(TableTask):
         period = self.spec.train_stats.get("period")
         return int(period) if period is not None and period <= HISTORY_STEPS else None
 
-    def _choose_difference(self, request: TrainRequest, machine: DeviceConfig) -> TrainRequest:
-        """Let a short training of each say whether a forecast predicts the next number, its change, which follows trends, or
-        its change since one period before.
-
-        Without validation steps, it is the change, which was better in all series that were measured (`benchmarks/LOG.md`).
-        """
-        if not self.spec.horizon or request.series.difference != "auto":
-            return request
-        names: dict[Literal["auto", "on", "season", "off"], str] = {"off": "numbers", "on": "changes"}
-        if self._period is not None:
-            names["season"] = f"changes from {self._period:,} steps before"
-        candidates = {
-            name: dataclasses.replace(request, series=dataclasses.replace(request.series, difference=name)) for name in names
-        }
+    def _choose_forecast(self, request: TrainRequest, machine: DeviceConfig) -> TrainRequest:
+        """Let short trainings choose what was left open of a forecast, if there are validation steps to compare them on."""
         places = np.unique(np.linspace(0, len(self.validation_cells) - 1, PILOT_FORECASTS).astype(int))
         cells = [self.validation_cells[place] for place in places.tolist()] if self.validation_cells else []
-        errors = {name: self._pilot_error(candidates[name], machine, cells) if cells else 0.0 for name in names}
-        best = min(errors, key=lambda name: errors[name]) if cells else "on"
-        self.build_model(candidates[best])  # the columns are then as it says
+
+        @functools.cache
+        def error_of(series: SeriesOptions) -> float:
+            return self._pilot_error(dataclasses.replace(request, series=series), machine, cells)
+
+        chosen = choose_forecast(request.series, error_of if cells else None, self._period, self._cycles)
+        request = dataclasses.replace(request, series=chosen)
+        self.build_model(request)  # the columns are then as it says
         self._throughputs.clear()
-        if cells:
-            found = ", ".join(f"{error:.4g} of {names[name]}" for name, error in errors.items())
-            logger.info(f"forecast of {names[best]} (--difference {best}): after a short training, rmse {found}")
-        return candidates[best]
+        return request
 
     def _pilot_error(self, request: TrainRequest, machine: DeviceConfig, cells: list[tuple[Cell, Cell]]) -> float:
         """Return the root mean squared error of validation forecasts after a short training."""

@@ -1,0 +1,158 @@
+"""Models of series as C: every loss, cell and input, compiled and compared; wrong writers and refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+
+from support.cli import Cli
+from support.tables import rows_of, write_long
+from unrolled.checkpoints.model_file import TableModelFile
+from unrolled.exchange import series_c_export
+from unrolled.exchange.c_export import find_compiler, run_c_test
+from unrolled.exchange.export_job import ExportError
+from unrolled.exchange.series_c_export import CELLS, series_source
+from unrolled.nn.encoder_decoder import EncoderDecoder
+from unrolled.options import ModelOptions, PairOptions
+from unrolled.tables.label_columns import LabelsColumn
+from unrolled.tables.numbers_column import NumbersColumn
+from unrolled.tables.scaling import Scaling
+from unrolled.tables.spec import TableSpec
+
+needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")
+
+
+def series_model(
+    cell: Any = "lstm", loss: str = "gaussian", horizon: int = 0, residual: bool = True, labels: bool = False, **source: Any
+) -> TableModelFile:
+    """Return a model of two columns with noisy weights."""
+    values = np.random.default_rng(0).normal([1e4, -3.0], [2.0, 500.0], (400, 2))
+    values[7] = np.nan if source.pop("gaps", False) else values[7]
+    settings: dict[str, Any] = {"loss": loss, "quantiles": (0.05, 0.5, 0.9), "horizon": horizon}
+    settings["difference"] = source.pop("difference", 0)
+    columns = [NumbersColumn("a,b", ["a", "b"], Scaling.fit(values), **settings, **part) for part in (source, {})]
+    for column in columns:
+        column.fit_training([values])
+    target = LabelsColumn("state", ["up", "down", "off"], "words") if labels else columns[1]
+    spec = TableSpec(columns[0], target)
+    torch.manual_seed(0)
+    options = ModelOptions(cell=cell, hidden=13, layers=2, residual=residual, two_biases=cell.startswith("gru"))
+    model = EncoderDecoder(spec.dims, options, PairOptions(bidirectional=False)).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight) * 0.2)
+        model.temperature.fill_(1.3)
+    return TableModelFile(model, spec)
+
+
+MODELS: dict[str, dict[str, Any]] = {
+    **{cell: {"cell": cell} for cell in CELLS},
+    "plain": {"residual": False, "loss": "mse"},
+    "quantiles with gaps": {"loss": "quantiles", "gaps": True},
+    "labels": {"labels": True, "gaps": True},
+    "forecast of changes": {"horizon": 3, "difference": 1, "gaps": True},
+    "forecast from a period before": {"horizon": 3, "difference": 7, "loss": "mae"},
+    "forecast with a lag that no test reaches": {"horizon": 3, "difference": 100},
+    "forecast with the calendar": {"horizon": 3, "difference": 1, "cycles": ("hour", "day", "week", "year"), "gaps": True},
+    "labels with the calendar": {"labels": True, "cycles": ("day",)},
+}
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", MODELS)
+def test_c_computes_what_the_model_computes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    source, flash, ram = series_source(series_model(**MODELS[name]), name, "x.c")
+    said = run_c_test(str(find_compiler()), source, "-O1", "-Wall", "-Werror", "-fsanitize=undefined")
+    assert "outputs of each of 48 steps, in two runs" in said
+    Path("x.c").write_text(source)
+    program = 'int main(void) { printf("%zu", sizeof(x_model)); return 0; }'
+    Path("size.c").write_text(f'#include "x.c"\n#include <stdio.h>\n{program}\n')
+    subprocess.run([str(find_compiler()), "size.c", "-lm", "-o", "size"], check=True)
+    assert ram <= int(subprocess.run(["./size"], capture_output=True, check=True).stdout) <= ram + 8
+    assert 0 < flash < len(source)
+
+
+@needs_compiler
+def test_the_state_that_a_series_starts_from() -> None:
+    model_file = series_model(loss="mse", residual=False)
+    with torch.no_grad():
+        model_file.model.encoder.add_start().normal_()
+    run_c_test(str(find_compiler()), series_source(model_file, "m", "m.c")[0], "-O0")
+
+
+def swapped_gates(layer: Any) -> None:
+    weight = layer.cell.weight_ih
+    weight.copy_(torch.cat([weight[13:26], weight[:13], weight[26:]]))
+
+
+FAULTS: dict[str, Any] = {
+    "two gates are swapped": swapped_gates,
+    "a bias is left out": lambda layer: layer.cell.bias.zero_(),
+    "a norm is left out": lambda layer: layer.norm.weight.fill_(1),
+    "the state is not read": lambda layer: layer.cell.weight_hh.zero_(),
+}
+
+
+@needs_compiler
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_wrong_writer_is_caught(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables are written from a model with the fault, and its test vectors are those of the right one."""
+    right, wrong = series_model(), series_model()
+    with torch.no_grad():
+        FAULTS[fault](cast(Any, wrong.model.encoder.stack).layer_list()[1])
+    add_tables = series_c_export._add_tables
+    monkeypatch.setattr(series_c_export, "_add_tables", lambda tables, _: add_tables(tables, series_c_export._Series.of(wrong)))
+    with pytest.raises(ExportError, match="fails its test"):
+        run_c_test(str(find_compiler()), series_source(right, "m", "m.c")[0])
+
+
+@needs_compiler
+def test_a_wrong_scaling_or_lag_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    model_file = series_model(horizon=3, difference=7)
+    definitions, scaling = series_c_export._definitions, series_c_export._scaling
+    with monkeypatch.context() as patch:
+        patch.setattr(series_c_export, "_definitions", lambda series: definitions(series) | {"LAG": 6})
+        with pytest.raises(ExportError, match="step 5, output 0"):
+            run_c_test(str(find_compiler()), series_source(model_file, "m", "m.c")[0])
+    monkeypatch.setattr(
+        series_c_export, "_scaling", lambda name, of: scaling(name, dataclasses.replace(of, spread=of.spread * 1.01))
+    )
+    with pytest.raises(ExportError, match="fails its test"):
+        run_c_test(str(find_compiler()), series_source(model_file, "m", "m.c")[0])
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_a_trained_series_in_c(cli: Cli) -> None:
+    """The program reads the table's numbers and writes what the model predicts at each step of it."""
+    draw = np.random.default_rng(0)
+    x = np.cumsum(draw.normal(size=300))
+    table = write_long("valve.csv", {"t": range(300), "x": x, "y": np.convolve(x, [0.5, 0.3, 0.2])[:300]})
+    flags = ("--hidden", 8, "--layers", 1, "--steps", 20, "--threads", 1, "--sample-length", 0, "--precision", "float32")
+    assert cli("train", table, "--source", "x", "--target", "y", "--order-by", "t", *flags, "--out", "runs/valve").code == 0
+    done = cli("export", "runs/valve", "--to", "c", "--out", "valve.c")
+    assert done.code == 0, done.err
+    assert "-O0 and -O3: 1 output of each of 48 steps, in two runs" in done.out
+    subprocess.run([str(find_compiler()), "-O2", "-DMAIN", "valve.c", "-lm", "-o", "valve"], check=True)
+    numbers = "".join(f"{value}\n" for value in x)
+    printed = subprocess.run(["./valve"], input=numbers, capture_output=True, text=True, check=True)
+    got = np.array([float(line) for line in printed.stdout.split()])
+    wanted = np.array([float(row["predicted"]) for row in rows_of(cli("predict", "runs/valve", table).out)])
+    assert got == pytest.approx(wanted, rel=1e-3, abs=1e-3)
+    assert "valve_step(valve_model *model" in Path("valve.c").read_text()
+
+
+def test_what_has_no_c_form_is_refused(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    centered = series_model(center="group")
+    assert "--center and --scale need the other numbers" in str(series_c_export.unsupported_in_c(centered))
+    assert "the cell mingru is not in the C file" in str(series_c_export.unsupported_in_c(series_model("mingru")))
+    model_file = series_model()
+    monkeypatch.setattr(series_c_export, "find_compiler", lambda: None)
+    assert "there is no C compiler here" in series_c_export.export_series(model_file, "m", Path("m.c")).checks[0]
