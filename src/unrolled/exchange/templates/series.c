@@ -2,12 +2,12 @@
 
    Written by unrolled @VERSION@. One C99 file, no memory allocation; of math.h: expf, tanhf, sqrtf@MATH@.
 
-     cc -O3 -DTEST @FILE@ -lm && ./a.out                 replays the test vectors below: every output of every step
-     cc -O3 -DMAIN @FILE@ -lm && ./a.out < numbers.csv   a line of numbers for each step@SECONDS_FIRST@; prints the outputs
+     cc -O3 -DTEST @FILE@ -lm && ./a.out    replays the test vectors below: every output of every step
+     cc -O3 -DMAIN @FILE@ -lm && ./a.out < numbers.csv    a line of numbers for each step@SECONDS_FIRST@; prints the outputs
 
-     static rnn_model model;                             @RAM@ bytes of RAM; @FLASH@ bytes of tables
-     rnn_init(&model);                                   before each series
-     rnn_step(&model, numbers, @SECONDS_ARGUMENT@outputs);        one step of the series
+     static rnn_model model;    @RAM@ bytes of RAM; @FLASH@ bytes of tables
+     rnn_init(&model);    before each series
+     rnn_step(&model, numbers, @SECONDS_ARGUMENT@outputs);    one step of the series
 
    numbers: RNN_NUMBERS values in the unit of the data, as in the columns @COLUMNS@; NAN is a gap.
 @SECONDS@   outputs: RNN_OUTPUTS values: @OUTPUTS@. */
