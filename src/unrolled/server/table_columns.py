@@ -38,6 +38,7 @@ def table_columns(entry: ModelEntry) -> list[dict[str, Any]]:
             "name": column.get("name"), "role": role, "kind": column.get("kind"),
             "labels": labels if isinstance(labels, list) else None, "examples": [],
             **{name: column[name] for name in ("shape", "low", "high") if column.get("kind") == "image"},
+            **({"horizon": column["horizon"]} if column.get("horizon") else {}),
         })  # fmt: skip
     for example in _example_rows(entry.path.parent, columns):
         for column, text in zip(columns, example, strict=True):

@@ -4,25 +4,6 @@
 const SEPARATOR_LINE = /^\ufeff?sep=(.)\r?\n/i;
 
 /**
- * Return the text of a file with a table: UTF-8, or UTF-16 with a mark at its beginning. Throws an error with a sentence for a
- * person if it is none.
- * @param {Blob} file
- */
-export async function textOfTable(file) {
-  const bytes = new Uint8Array(await file.arrayBuffer());
-  if (!bytes.length) throw new Error("The file is empty.");
-  const [mark] = [[0xff, 0xfe, "utf-16le"], [0xfe, 0xff, "utf-16be"]].filter(([first, second]) => bytes[0] === first && bytes[1] === second);
-  const encoding = String(mark?.[2] ?? "utf-8");
-  try {
-    const text = new TextDecoder(encoding, { fatal: true }).decode(bytes);
-    if (!text.includes("\0")) return text;
-  } catch {
-    if (!bytes.includes(0)) throw new Error("The file is not UTF-8: save it as UTF-8, or use unrolled predict with --encoding.");
-  }
-  throw new Error("The file is no CSV file: save the table as CSV (in a spreadsheet: Save as), or use unrolled predict, which reads other formats.");
-}
-
-/**
  * Return what separates the cells of a table: what a line `sep=;` names, or a tab or semicolon, if its first line has more of
  * them than commas.
  * @param {string} text

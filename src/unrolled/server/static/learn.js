@@ -1,6 +1,8 @@
 // @ts-check
 // Learn: runs with their losses on one chart, followed live; a training can be started, paused, stopped and resumed.
 
+import { keepDraft } from "./drafts.js";
+import { replaceKeepingFocus } from "./focus.js";
 import { element, byId } from "./shared/dom.js";
 import { fixed, isNumber, multilineText, plainText } from "./report/format.js";
 import { createLossChart } from "./loss_chart.js";
@@ -99,7 +101,7 @@ export function setUpLearn(app) {
     runs.setShown((id) => ids.has(id) || id === chosen, byId("loss-chart").clientWidth);
     const list = byId("runs");
     const wanted = shown.map((run) => rowOf(run.id).row);
-    if (wanted.length !== list.childElementCount || wanted.some((row, index) => row !== list.children[index])) list.replaceChildren(...wanted);
+    if (wanted.length !== list.childElementCount || wanted.some((row, index) => row !== list.children[index])) replaceKeepingFocus(list, wanted);
     for (const run of shown) {
       rowOf(run.id).update(run, { isShown: ids.has(run.id), isChosen: run.id === chosen, className: colorOf(run.id) });
     }
@@ -133,10 +135,11 @@ export function setUpLearn(app) {
     if (id) void showSamples();
   }
 
+  const use = element("a", { className: "small" });
   const baselineText = element("p", { className: "muted small" });
   const command = element("p", { className: "code small" });
   const sampleBox = element("div", { className: "samples-of-run", ariaLive: "polite" });
-  const detail = element("div", { className: "run-detail" }, command, baselineText, element("h2", { textContent: "Newest samples" }), sampleBox);
+  const detail = element("div", { className: "run-detail" }, use, command, baselineText, element("h2", { textContent: "Newest samples" }), sampleBox);
 
   /** Show more of the chosen run, in its row. */
   function showDetail() {
@@ -149,6 +152,9 @@ export function setUpLearn(app) {
     if (detail.parentElement !== row) row.append(detail);
     const baselines = Object.entries(run.baselines ?? {}).map(([name, value]) => `${plainText(name, { max: 30 })} ${fixed(value)}`);
     baselineText.textContent = baselines.length ? `Baselines: ${baselines.join(", ")}` : "";
+    const [part, setting, text] = run.kind === "table" ? ["tables", "table", "Predict with this model"] : ["write", "model", "Write with this model"];
+    use.hidden = !run.has_model;
+    Object.assign(use, { href: `#${part}?${new URLSearchParams({ [setting]: run.id })}`, textContent: text });
     command.textContent = run.command && plainText(run.command, { max: 300 });
   }
 
@@ -181,5 +187,20 @@ export function setUpLearn(app) {
     await runs.refresh();
     choose(id);
   });
-  return { open: runs.open, leave: runs.leave };
+  keepDraft(byId("train-text", HTMLTextAreaElement), "train-text");
+  let isOpen = false;
+  document.addEventListener("visibilitychange", () => { // nobody looks: nothing is asked
+    if (isOpen && document.hidden) runs.leave();
+    else if (isOpen) runs.open();
+  });
+  return {
+    open: () => {
+      isOpen = true;
+      runs.open();
+    },
+    leave: () => {
+      isOpen = false;
+      runs.leave();
+    },
+  };
 }

@@ -1,6 +1,7 @@
 // @ts-check
 // One run in the list: whether it is on the chart, how far it came, and what can be done with it.
 
+import { replaceKeepingFocus } from "./focus.js";
 import { element } from "./shared/dom.js";
 import { duration, fixed, integer, isNumber, plainText } from "./report/format.js";
 
@@ -59,11 +60,12 @@ export function createRunRow(id, { onShown, onChosen, onAction }) {
     shownStatus = run.status;
     status.textContent = run.status;
     status.className = `status ${Object.keys(ACTIONS).includes(run.status) ? run.status : ""}`;
-    buttons.replaceChildren(...(run.kind === null && run.status === "dead" ? [] : ACTIONS[run.status] ?? []).map((action) => {
+    const made = (run.kind === null && run.status === "dead" ? [] : ACTIONS[run.status] ?? []).map((action) => {
       const button = element("button", { type: "button", textContent: NAMES[action], ariaLabel: `${NAMES[action]} ${name}` });
       button.addEventListener("click", () => onAction(action));
       return button;
-    }));
+    });
+    replaceKeepingFocus(buttons, made, () => buttons.querySelector("button") ?? choose);
   }
 
   return {

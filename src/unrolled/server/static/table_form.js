@@ -11,6 +11,7 @@ import { plainText } from "./report/format.js";
  * @property {string} kind
  * @property {string[] | null} labels
  * @property {string[]} examples
+ * @property {number} [horizon] steps of a forecast
  * @property {[number, number, number]} [shape] height, width and channels of an image
  * @property {number} [low] of the values of an image
  * @property {number} [high]

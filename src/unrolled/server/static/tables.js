@@ -3,7 +3,9 @@
 
 import { post } from "./api.js";
 import { showAnswer } from "./answer.js";
-import { parseRows, separatorOf, textOfTable } from "./csv.js";
+import { parseRows, separatorOf } from "./csv.js";
+import { keepDraft } from "./drafts.js";
+import { textOfTable } from "./encoded_text.js";
 import { describeModel, offerModels } from "./models.js";
 import { isNumber, plainText } from "./report/format.js";
 import { byId } from "./shared/dom.js";
@@ -19,6 +21,18 @@ import { examplesOf, fieldOf, fieldOfSeries } from "./table_form.js";
 
 const BATCH_ROWS = 64;
 const MAX_ROWS = 20_000;
+
+/**
+ * Return what a model does, as a sentence.
+ * @param {Column | undefined} target
+ * @param {Column[]} sources
+ * @param {Series | null} series
+ */
+function taskOf(target, sources, series) {
+  const name = plainText(target?.name, { max: 60 });
+  if (target?.horizon) return `It forecasts ${name}: ${target.horizon} steps.`;
+  return `It predicts ${name} (${target?.kind}) from ${sources.map((column) => plainText(column.name, { max: 40 })).join(", ")}${series ? ", step by step" : ""}.`;
+}
 
 /** @param {App} app */
 export function setUpTables(app) {
@@ -57,6 +71,7 @@ export function setUpTables(app) {
     sources = columns.filter((/** @type {Column} */ column) => column.role === "source");
     target = columns.find((/** @type {Column} */ column) => column.role === "target");
     series = steps ?? null;
+    byId("table-about").append(`. ${taskOf(target, sources, series)}`);
     if (series) add("", fieldOfSeries(series, sources));
     else for (const column of sources) add(column.name, fieldOf(column, app.showError));
     byId("table-button", HTMLButtonElement).disabled = false;
@@ -74,7 +89,10 @@ export function setUpTables(app) {
   /** Fill the fields with the next row, or the series, of the table that the model has learned from. */
   function fillExample() {
     const texts = examples[numExamples++ % examples.length];
-    [...fields.values()].forEach((field, at) => { field.value = texts[at] || field.value; });
+    [...fields.values()].forEach((field, at) => {
+      field.value = texts[at] || field.value;
+      field.dispatchEvent(new Event("input"));
+    });
   }
 
   /**
@@ -83,6 +101,7 @@ export function setUpTables(app) {
    */
   function add(name, [field, labels]) {
     fields.set(name, field);
+    keepDraft(field, `table-${shown}-${name}`);
     byId("table-fields").append(...labels);
   }
 
