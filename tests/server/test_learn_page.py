@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 import zipfile
 from pathlib import Path
@@ -117,6 +118,15 @@ def test_many_runs_are_on_one_chart_chosen_by_a_filter(browser: Browser) -> None
         assert names == [["Pause", "Stop"], [], ["Resume", "Stop"], ["Resume"], ["Resume"]]
 
 
+def test_a_run_that_diverges_leaves_the_chart_to_the_others(browser: Browser) -> None:
+    runs = runs_of("finished", "running")
+    diverged = METRICS | {"validation": [[20, 3.0], [40, 900.0]]}
+    with open_served(browser, answers(runs) | {"GET /api/runs/run-1/metrics": diverged}, "#learn") as page:
+        page.wait_for_selector("#loss-chart .line >> nth=1", state="attached")
+        ticks = [float(text) for text in page.locator("#loss-chart text.tick.end").all_text_contents()]
+        assert 5 <= max(ticks) <= 10
+
+
 @pytest.mark.slow
 def test_trainings_are_started_paused_resumed_and_stopped(browser: Browser) -> None:
     runs, sent = runs_of("running"), []
@@ -200,6 +210,7 @@ def test_tables_and_texts_in_files_are_learned(browser: Browser, page_server: Li
         page.click("text=Predict with this model")
         page.wait_for_selector("#table-about:has-text('It predicts mood:now (label) from text.')")
     page_server.running.services.trainings._started["from-a-file"].process.wait(20)
+    shutil.rmtree(page_server.runs / "from-a-file")
 
 
 def test_a_table_that_cannot_be_read_has_no_columns(browser: Browser, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import { replaceKeepingFocus } from "./focus.js";
 import { element, byId } from "./shared/dom.js";
 import { fixed, isNumber, multilineText, plainText } from "./report/format.js";
 import { createLossChart } from "./loss_chart.js";
-import { createRunRow } from "./run_row.js";
+import { createRunRow, statusName } from "./run_row.js";
 import { controlRun, createRuns, samplesOf } from "./runs.js";
 import { setUpTrainForm } from "./train_form.js";
 
@@ -23,7 +23,7 @@ const MAX_ON_CHART = 24;
  * @param {string} filter
  */
 function matches(run, filter) {
-  const text = `${run.id} ${run.status} ${run.command}`.toLowerCase();
+  const text = `${run.id} ${statusName(run)} ${run.command}`.toLowerCase();
   return filter.toLowerCase().split(/\s+/).every((word) => text.includes(word));
 }
 
@@ -120,8 +120,9 @@ export function setUpLearn(app) {
     const reference = drawn.find((run) => run.id === chosen) ?? (drawn.length === 1 ? drawn[0] : null);
     const baselines = Object.entries(reference?.baselines ?? {}).filter(([, value]) => isNumber(value));
     const units = new Set(series.map(({ metrics }) => metrics.unit));
-    byId("loss-chart").hidden = !series.length;
-    byId("chart-legend").textContent = series.length
+    const hasChart = drawn.some((run) => run.kind !== null); // its place is kept while its numbers are read
+    byId("loss-chart").hidden = !hasChart;
+    byId("chart-legend").textContent = hasChart
       ? "Area: smallest to largest training loss. Line: validation loss. Dashed: baselines of the chosen run." : "";
     lossChart.show(series, baselines.map(([name, value]) => ({ name, value })), byId("log-steps", HTMLInputElement).checked, nameOf(units));
   }

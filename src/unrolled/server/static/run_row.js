@@ -13,6 +13,12 @@ const ACTIONS = { starting: ["stop"], running: ["pause", "stop"], paused: ["resu
 const NAMES = { pause: "Pause", resume: "Resume", stop: "Stop" };
 
 /**
+ * Return the status of a run in a word: of one that ended without its end, whether it is known why.
+ * @param {Run} run
+ */
+export const statusName = ({ status, error }) => (status !== "dead" ? status : error ? "failed" : "interrupted");
+
+/**
  * Return what is known of a run, as parts of a line.
  * @param {Run} run
  */
@@ -56,9 +62,9 @@ export function createRunRow(id, { onShown, onChosen, onAction }) {
 
   /** @param {Run} run */
   function showStatus(run) {
-    if (run.status === shownStatus) return;
-    shownStatus = run.status;
-    status.textContent = run.status;
+    const name = statusName(run);
+    if (name === shownStatus) return;
+    status.textContent = shownStatus = name;
     status.className = `status ${Object.keys(ACTIONS).includes(run.status) ? run.status : ""}`;
     const made = (run.kind === null && run.status === "dead" ? [] : ACTIONS[run.status] ?? []).map((action) => {
       const button = element("button", { type: "button", textContent: NAMES[action], ariaLabel: `${NAMES[action]} ${name}` });
