@@ -212,20 +212,37 @@ def test_labels_stand_under_the_steps(browser: Browser) -> None:
 def test_series_are_rows_in_and_rows_out(browser: Browser) -> None:
     sent: list[Any] = []
     columns = ({"name": "load", "role": "source", "kind": "numbers"}, {"name": "load", "role": "target", "kind": "numbers"})
-    series = {"group_by": None, "order_by": "time"}
+    series = {"group_by": None, "order_by": "time", "example": "time,load\n7,8\n"}
 
     def forecast(request: Request) -> dict[str, Any]:
         sent.append(json.loads(request.post_data or "")["rows"])
-        return {"answers": [{"time": None, "step": step, "predicted": step / 2} for step in (1, 2)]}
+        answers = [{"time": None, "step": step, "predicted": step / 2} for step in (1, 2)]
+        chart = {
+            "series": "", "column": "load <b>", "time": "number", "time_name": "time", "horizon": 2, "x": [1, 2, 3, 4],
+            "starts": [2], "truth": [2.5, 3, None, None], "predicted": [None, None, 0.5, 1], "levels": [0.1, 0.9],
+            "low": [None, None, 0.25, 0.5], "high": [None, None, 0.75, 2], "error": None, "labels": [],
+        }  # fmt: skip
+        return {"answers": answers, "charts": [chart], "note": ""}
 
     with open_served(browser, form_of(*columns, series=series) | {"POST /api/predict": forecast}, "#tables") as page:
         assert str(page.get_attribute("#table-fields textarea", "placeholder")).startswith("time,load")
+        assert page.is_visible("#table-hint")
+        page.click("#table-example")
+        assert page.input_value("#table-fields textarea") == "time,load\n7,8\n"
         page.fill("#table-fields textarea", "time;load\n1;2,5\n2;3\n")
         page.click("#table-button")
         page.wait_for_selector("#answers tbody tr >> nth=1")
         assert sent == [[{"time": "1", "load": "2,5"}, {"time": "2", "load": "3"}]]
         assert page.locator("#answers th").all_inner_texts() == ["time", "step", "predicted"]
         assert page.locator("#answers tbody tr:last-child td").all_inner_texts() == ["", "2", "1"]
+        assert not page.is_visible("#table-hint")
+        page.wait_for_selector("#answer .drawing .band", state="attached")
+        assert page.inner_text("#answer h3") == "load <b>"
+        assert page.locator("#answer .drawing .reference").count() == 1  # where the forecast starts
+        page.focus("#answer .panels")
+        page.keyboard.press("End")
+        shown = " ".join(page.inner_text("#answer .readout").split())
+        assert shown == "time 4 true \u2013 forecast 1 80% within 0.5 to 2"
         page.fill("#table-fields textarea", "time;load\n")
         page.click("#table-button")
         page.wait_for_selector("#error:has-text('There is no row')")

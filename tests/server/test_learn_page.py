@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +118,15 @@ def test_many_runs_are_on_one_chart_chosen_by_a_filter(browser: Browser) -> None
         assert names == [["Pause", "Stop"], [], ["Resume", "Stop"], ["Resume"], ["Resume"]]
 
 
+def test_a_run_that_diverges_leaves_the_chart_to_the_others(browser: Browser) -> None:
+    runs = runs_of("finished", "running")
+    diverged = METRICS | {"validation": [[20, 3.0], [40, 900.0]]}
+    with open_served(browser, answers(runs) | {"GET /api/runs/run-1/metrics": diverged}, "#learn") as page:
+        page.wait_for_selector("#loss-chart .line >> nth=1", state="attached")
+        ticks = [float(text) for text in page.locator("#loss-chart text.tick.end").all_text_contents()]
+        assert 5 <= max(ticks) <= 10
+
+
 @pytest.mark.slow
 def test_trainings_are_started_paused_resumed_and_stopped(browser: Browser) -> None:
     runs, sent = runs_of("running"), []
@@ -133,7 +144,7 @@ def test_trainings_are_started_paused_resumed_and_stopped(browser: Browser) -> N
 
     def upload(request: Request) -> dict[str, Any]:
         sent.append((request.url.rsplit("/", 1)[1], request.post_data))
-        return {"upload": "up1", "bytes": 3}
+        return {"upload": "up1", "bytes": 3, "columns": ["word", "a;b", "c:d"]}
 
     more = {f"POST /api/runs/run-0/{action}": control for action in ("pause", "resume", "stop")}
     more |= {"POST /api/train": train, "POST /api/uploads": upload}
@@ -154,12 +165,67 @@ def test_trainings_are_started_paused_resumed_and_stopped(browser: Browser) -> N
         assert page.input_value("#train-target") == "a;b"
         page.click("#train-button")
         page.wait_for_selector("#train-button:not([disabled])")
+        page.select_option("#train-source", "c:d")  # a name that would be read as one with a kind
+        page.click("#train-columns summary")
+        page.select_option("#train-time", "word")
+        page.select_option("#train-series", "a;b")
+        page.fill("#train-horizon", "12")
+        assert page.is_disabled("#train-target")
+        page.click("#train-button")
+        page.wait_for_selector("#train-button:not([disabled])")
     common = {"minutes": 3, "hidden": 32}  # no layers and no cell: they are left to the recipe
     assert sent == [
         "pause", "resume", "stop", {"text": "a text to learn", "name": "mine", "options": common},
-        ("uploads?name=pasted.csv", 'word;"a;b"\nx;y\n'),
+        ("uploads?name=pasted.csv&columns=1", 'word;"a;b"\nx;y\n'),
         {"upload": "up1", "name": "mine", "options": common | {"source": "word", "target": "a;b"}},
+        {"upload": "up1", "name": "mine", "options": common | {
+            "source": "2", "horizon": 12, "order_by": "word", "group_by": "a;b",
+        }},
     ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_tables_and_texts_in_files_are_learned(browser: Browser, page_server: LiveServer, tmp_path: Path) -> None:
+    """Whatever their format, which the server reads."""
+    rows = "text;mood:now\n" + "good film;yes\nbad film;no\n" * 30
+    (tmp_path / "utf16.csv").write_text(rows, "utf-16")
+    with zipfile.ZipFile(tmp_path / "one.csv.zip", "w") as archive:
+        archive.writestr("data.csv", rows)
+    (tmp_path / "rows.jsonl").write_text('{"q": "who", "a": "x"}\n{"q": "what", "a": "y"}\n' * 30, "utf-8")
+    with open_live(browser, page_server, "#learn") as page:
+        for name, columns in (
+            ("utf16.csv", ["text", "mood:now"]),
+            ("one.csv.zip", ["text", "mood:now"]),
+            ("rows.jsonl", ["q", "a"]),
+        ):
+            page.set_input_files("#train-file", tmp_path / name)
+            page.wait_for_selector(f"#train-source option:text-is('{columns[0]}')", state="attached")
+            assert page.locator("#train-target option").all_inner_texts() == columns
+        page.set_input_files("#train-file", tmp_path / "utf16.csv")
+        page.wait_for_selector("#train-source option >> nth=1", state="attached")
+        for field, value in (("name", "from-a-file"), ("minutes", "0.05"), ("hidden", "4"), ("layers", "1")):
+            page.fill(f"#train-{field}", value)
+        page.click("#train-button")
+        page.wait_for_selector("[data-run=from-a-file] .status:text-is('finished')", timeout=60_000)
+        page.click("text=Predict with this model")
+        page.wait_for_selector("#table-about:has-text('It predicts mood:now (label) from text.')")
+    page_server.running.services.trainings._started["from-a-file"].process.wait(20)
+    shutil.rmtree(page_server.runs / "from-a-file")
+
+
+def test_a_table_that_cannot_be_read_has_no_columns(browser: Browser, tmp_path: Path) -> None:
+    (tmp_path / "right.csv").write_text("a,b\n1,2\n", "utf-8")
+    (tmp_path / "wrong.csv").write_text("?", "utf-8")
+    uploads = {"POST /api/uploads": lambda request: 400 if "wrong" in request.url else {"upload": "up", "columns": ["a", "b"]}}
+    with open_served(browser, answers([]) | uploads, "#learn") as page:
+        page.set_input_files("#train-file", tmp_path / "right.csv")
+        page.wait_for_selector("#train-source option >> nth=1", state="attached")
+        page.set_input_files("#train-file", tmp_path / "wrong.csv")
+        page.wait_for_selector("#error:has-text('refused with 400')")
+        assert page.locator("#train-source option").count() == 0
+        page.set_input_files("#train-file", tmp_path / "right.csv")
+        page.wait_for_selector("#train-source option >> nth=1", state="attached")
+        assert not page.is_visible("#error")
 
 
 def test_a_training_that_failed_says_why(browser: Browser) -> None:

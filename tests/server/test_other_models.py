@@ -56,7 +56,7 @@ def test_several_source_columns_are_a_form_and_are_predicted(served: RunningServ
 
 def test_series_are_predicted_from_a_row_for_each_step(served: RunningServer) -> None:
     details = served.client.get("/api/models/load").json()
-    assert details["series"] == {"group_by": None, "order_by": "step"}
+    assert {name: details["series"][name] for name in ("group_by", "order_by")} == {"group_by": None, "order_by": "step"}
     rows = [{"step": str(n), "load": str(n % 12)} for n in range(100)]
     answer = served.client.post("/api/predict", json={"model": "load", "rows": rows[::-1]})  # the times put them in order
     table, predicted = unrolled.load_table(cast(Path, served.services.catalog.folder) / "load").predict_table(rows)
@@ -64,6 +64,7 @@ def test_series_are_predicted_from_a_row_for_each_step(served: RunningServer) ->
     steps = answer.json()["answers"]
     assert [(step["step"], step["step_"]) for step in steps] == [(100.0, 1), (101.0, 2), (102.0, 3)]  # the time, and its place
     assert [round(step["predicted"], 4) for step in steps] == pytest.approx(expected, abs=2e-4)
+    assert "charts" not in answer.json()
     for wrong in (
         {"texts": ["1"]},
         {"rows": [{"load": {"a": 1}}]},
@@ -72,6 +73,38 @@ def test_series_are_predicted_from_a_row_for_each_step(served: RunningServer) ->
     ):
         refused = served.client.post("/api/predict", json={"model": "load", **wrong})
         assert refused.status_code == 400, refused.text
+
+
+def test_series_are_drawn_as_explain_draws_them(served: RunningServer) -> None:
+    """In the units of the rows: what was read, then the numbers and quantiles of the answers, and no truth after the end."""
+    rows = [{"step": str(n), "load": str(n % 12)} for n in range(100)]
+    answer = served.client.post("/api/predict", json={"model": "load", "rows": rows, "charts": True}).json()
+    [chart] = answer["charts"]
+    [start] = chart["starts"]
+    assert (chart["column"], chart["time_name"], chart["horizon"], answer["note"]) == ("load", "step", 3, "")
+    assert chart["x"][start - 1 :] == [99, 100, 101, 102]
+    assert chart["truth"][:start] == [step % 12 for step in chart["x"][:start]]
+    assert chart["truth"][start:] == [None] * 3
+    for key, name in (("predicted", "predicted"), ("low", "p10"), ("high", "p90")):
+        assert chart[key][start:] == pytest.approx([step[name] for step in answer["answers"]])
+        assert set(chart[key][:start]) == {None}
+
+
+def test_numbers_in_a_cell_are_drawn(served: RunningServer) -> None:
+    body = {"model": "sound", "rows": [{"x": [1, 2, 3]}, {"x": [4, 5]}], "charts": True}
+    charts = served.client.post("/api/predict", json=body).json()["charts"]
+    assert [(chart["series"], chart["x"], chart["starts"]) for chart in charts] == [
+        ("line 1", [1, 2, 3], []), ("line 2", [1, 2], []),
+    ]  # fmt: skip
+    assert all(None not in chart["predicted"] for chart in charts)
+
+
+def test_the_form_of_series_has_steps_as_an_example(served: RunningServer) -> None:
+    example = served.client.get("/api/models/load").json()["series"]["example"].splitlines()
+    assert example[:3] == ["step,load", "0,0.0", "1,1.0"]
+    assert len(example) == 201
+    rows = [dict(zip(("step", "load"), line.split(","), strict=True)) for line in example[1:]]
+    assert len(served.client.post("/api/predict", json={"model": "load", "rows": rows}).json()["answers"]) == 3
 
 
 def test_each_step_has_its_label(served: RunningServer) -> None:

@@ -91,18 +91,24 @@ def hostile_answers() -> dict[str, Any]:
         "probabilities": {text: 0.1 for text in HOSTILE[:12]},
         "attention": attention,
     }
+    chart = {
+        "series": HOSTILE[0], "column": HOSTILE[1], "note": HOSTILE[2], "time": "date", "time_name": HOSTILE[3], "horizon": 1,
+        "x": [0, 9], "times": HOSTILE[4:6], "starts": [1], "truth": [1, None], "predicted": [None, 2], "labels": [],
+    }  # fmt: skip
     answer["steps"] = [[text, HOSTILE[-index]] for index, text in enumerate(HOSTILE[:40])]
     return {
         "GET /v1/models": {"data": models}, "POST /v1/completions": stream_of({"choices": [choice]}, "[DONE]"),
         "GET /api/runs": runs, "GET /api/events": stream_of({"run": HOSTILE[0]}, event="metrics"),
         "*/metrics": metrics, "*/samples": samples, "GET /api/models/": {"columns": columns},
-        "POST /api/predict": lambda request: {"answers": [answer] * len(json.loads(request.post_data or "")["rows"])},
+        "POST /api/predict": lambda request: {
+            "answers": [answer] * len(json.loads(request.post_data or "")["rows"]), "charts": [chart], "note": HOSTILE[6],
+        },
         "POST /api/score": {
             "tokens": [{"text": text, "bits": 1.5, "guesses": guesses} for text in HOSTILE], "unknown": HOSTILE[0],
             "bits_per_character": 1.0,
         },
         "POST /api/trace": {"units": [0], "values": [[math.sin(index)] for index in range(len(HOSTILE))]},
-        "POST /api/train": {"run": HOSTILE[2]},
+        "POST /api/train": {"run": HOSTILE[2]}, "POST /api/uploads": {"upload": "up", "columns": HOSTILE[:40]},
     }  # fmt: skip
 
 
@@ -121,6 +127,7 @@ def use_everything(page: Page) -> None:
         page.click("#train-details summary")
     page.fill("#train-text", f"{HOSTILE[0]},{HOSTILE[3]}\n1,2\n")
     page.check("#train-is-table")
+    page.wait_for_selector("#train-series option >> nth=40", state="attached")
     page.uncheck("#train-is-table")
     page.click("#train-button")
     page.click("#tab-inside")

@@ -312,6 +312,29 @@ def test_a_training_is_started_paused_resumed_stopped_and_continued(fresh: Runni
     assert wait_for(fresh, failed, ("dead",))["error"]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "answer"),
+    [
+        ("a.csv", b"x;y\n1;2\n", ["x", "y"]),
+        ("a.jsonl", b'{"q": 1, "r": 2}\n', ["q", "r"]),
+        ("a.csv", b"", "The file is empty: there is nothing to learn from."),
+        ("a.csv", b"x,y\n", "a.csv has no rows: at least one is needed."),
+        ("a.csv", b"\x89PNG\r\n\x1a\n" + bytes(99), "a.csv is an image: a cell of a table names it"),
+        ("a.txt", b"\x40\0\0\0\0\0\0\0" + b'{"__metadata__":{}}', "a.txt is a model file (safetensors): name it with --from"),
+    ],
+)  # fmt: skip
+def test_the_columns_of_an_uploaded_table_are_named(fresh: RunningServer, name: str, content: bytes, answer: Any) -> None:
+    """A refused file is not kept."""
+    response = fresh.client.post(f"/api/uploads?name={name}&columns=1", content=content)
+    work = (fresh.services.catalog.folder or Path()) / ".server"
+    if response.status_code == 200:
+        assert response.json()["columns"] == answer
+        assert fresh.services.trainings.upload_path(response.json()["upload"]).read_bytes() == content
+    else:
+        assert response.json()["error"]["message"].startswith(answer)
+        assert not list(work.iterdir())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["private.npy", "private.wav", "missing.wav"])
 def test_an_uploaded_table_cannot_name_files_of_the_server(fresh: RunningServer, tmp_path: Path, name: str) -> None:

@@ -41,7 +41,7 @@ def test_it_writes_the_text_of_the_command_line(browser: Browser, page_server: L
     with open_live(browser, page_server) as page:
         write(page, prompt="the ", seed=5, length=300, temperature=0.7)
         assert shown_text(page) + "\n" == from_cli
-        assert re.fullmatch(r"seed 5, 300 tokens, [\d,]+ a second", page.inner_text(".sample-head .number"))
+        assert re.fullmatch(r"seed 5, 300 characters, [\d,]+ a second", page.inner_text(".sample-head .number"))
         colors = page.evaluate("[...document.querySelectorAll('.token')].map((token) => token.style.backgroundColor)")
         assert len(set(colors)) > 5
         page.uncheck("#colors")
@@ -211,7 +211,9 @@ def test_unknown_characters_a_model_that_is_gone_and_a_broken_connection_are_rep
     with open_served(browser, answers, "#write?model=old") as page:
         assert page.input_value("#write-model") == "old"
         page.click("#write-button")
-        page.wait_for_selector("#write-note:text-is('Not known to the model, and read as others: \u20ac')")
+        page.wait_for_selector(
+            "#write-note:text-is('Not known to the model, which reads the nearest characters instead: \u20ac')"
+        )
         page.wait_for_selector(IDLE)
         models.pop()
         page.click("#write-button")
@@ -267,7 +269,7 @@ def test_a_long_prompt_is_a_few_elements_and_the_next_seed_is_another_text(brows
         first = page_server.completion(prompt=prompt, max_tokens=20, temperature=0.8, seed=4)
         assert shown_text(page)[-20:] == first
         page.click("#next-seed")
-        page.wait_for_selector(".sample-head:has-text('seed 5, 20 tokens')")
+        page.wait_for_selector(".sample-head:has-text('seed 5, 20 characters')")
         page.wait_for_selector(IDLE)
         assert shown_text(page)[-20:] == page_server.completion(prompt=prompt, max_tokens=20, temperature=0.8, seed=5) != first
         assert "seed=5" in page.evaluate("location.hash")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from unrolled.analysis.series_charts import MAX_DRAWN_STEPS, MAX_SERIES, DrawnRow, charts_note, series_charts
 from unrolled.analysis.table_session import TableSession
-from unrolled.evaluation.predictor import evaluate_predictions
+from unrolled.evaluation.predictor import Prediction, evaluate_predictions
 from unrolled.options import ExplainOptions, PredictOptions
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.series_rows import forecast_cells
+from unrolled.tables.source_columns import join_cells
 from unrolled.tables.step_arrays import SeriesName
 
 MAX_ORIGINS = 24
@@ -36,6 +38,20 @@ def drawn_series(session: TableSession, name: Any, options: ExplainOptions) -> t
     predictions = session.predictor(PredictOptions(beam=1)).predict_iter(source for source, _ in cells)
     rows = [DrawnRow(source, truth, made) for (source, truth), made in zip(cells, predictions, strict=True)]
     return series_charts(spec, rows, _report(session, rows)), charts_note(spec, len(found))
+
+
+def answer_charts(session: TableSession, table: Any, predictions: Sequence[Prediction]) -> tuple[list[dict[str, Any]], str]:
+    """Return charts of what was predicted for the series of a table or frame, one prediction for each, and a sentence about
+    those that are not drawn; the true numbers are drawn where the table has them."""
+    spec = session.spec
+    opened, columns = session.open_sources(table, with_target=True)
+    targets = [] if spec.horizon else opened.matching_columns(spec.target.name)
+    rows = []
+    for (line, row), made in zip(opened.rows(), predictions, strict=True):
+        truth = opened.cell(line, row, targets[0]) if len(targets) == 1 else None
+        known = None if truth is None or spec.target.is_missing(truth.value) else truth
+        rows.append(DrawnRow(join_cells([opened.cell(line, row, column) for column in columns]), known, made))
+    return series_charts(spec, rows, None if spec.horizon else _report(session, rows)), charts_note(spec, len(rows))
 
 
 def _origins(session: TableSession, cell: Cell) -> list[tuple[Cell, Cell | None]]:

@@ -36,7 +36,7 @@ async def predict(request: Request) -> Response:
         if not all(_is_value(row[name]) for name in names):
             raise ApiError(400, "Values are texts, numbers, or lists of numbers.", "rows")
     values = [row[names[0]] if len(names) == 1 else {name: row[name] for name in names} for row in rows]
-    return JSONResponse({"answers": await services.table_worker.predict(entry, values)})
+    return JSONResponse(await services.table_worker.predict(entry, values, body.charts))
 
 
 async def _predict_series(services: Services, entry: ModelEntry, body: PredictRequest) -> Response:
@@ -45,7 +45,7 @@ async def _predict_series(services: Services, entry: ModelEntry, body: PredictRe
         raise ApiError(400, "The model reads a table with one row per step: send rows.", "texts")
     if not all(_is_value(value) or value is None for row in body.rows for value in row.values()):
         raise ApiError(400, "Values are texts, numbers, or lists of numbers.", "rows")
-    return JSONResponse({"answers": await services.table_worker.predict(entry, body.rows)})
+    return JSONResponse(await services.table_worker.predict(entry, body.rows, body.charts))
 
 
 def _is_value(value: Any) -> bool:

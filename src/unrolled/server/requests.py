@@ -130,11 +130,15 @@ class TraceRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """`POST /api/predict`: source values as texts, or rows of which the source column is read; of series, a row per step."""
+    """`POST /api/predict`: source values as texts, or rows of which the source column is read; of series, a row per step.
+
+    With `charts`, the answer has the numbers of drawings of series, too.
+    """
 
     model: Name
     texts: Annotated[list[str], Meta(min_length=1, max_length=MAX_ROWS)] | None = None
     rows: Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=MAX_STEPS)] | None = None
+    charts: bool = False
 
 
 class StateRequest(msgspec.Struct, forbid_unknown_fields=True):

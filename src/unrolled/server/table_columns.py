@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import itertools
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unrolled.server.catalog import ModelEntry
 
+if TYPE_CHECKING:
+    from unrolled.tables.table_files import Table
+
 MAX_EXAMPLES = 5
+MAX_EXAMPLE_STEPS, MAX_READ_STEPS = 200, 20_000
+"""Steps of a series that are an example, and rows that are read to find them."""
+
 MAX_EXAMPLE_CHARS = 1000
 
 
@@ -29,6 +38,7 @@ def table_columns(entry: ModelEntry) -> list[dict[str, Any]]:
             "name": column.get("name"), "role": role, "kind": column.get("kind"),
             "labels": labels if isinstance(labels, list) else None, "examples": [],
             **{name: column[name] for name in ("shape", "low", "high") if column.get("kind") == "image"},
+            **({"horizon": column["horizon"]} if column.get("horizon") else {}),
         })  # fmt: skip
     for example in _example_rows(entry.path.parent, columns):
         for column, text in zip(columns, example, strict=True):
@@ -41,19 +51,13 @@ def _example_rows(run_path: Path, columns: list[dict[str, Any]]) -> list[list[st
 
     A built-in table has none: the packages that make its rows take seconds, and more memory than the server.
     """
-    from unrolled.checkpoints.run_data import load_request
-    from unrolled.checkpoints.run_dir import Run
-    from unrolled.datasets.tables import is_builtin_table
     from unrolled.errors import UnrolledError
     from unrolled.tables.step_arrays import names_file
-    from unrolled.tables.table_files import open_table
-    from unrolled.tables.table_format import TableFormat
 
     try:
-        request, _ = load_request(Run.open(run_path))
-        if is_builtin_table(request.inputs[0]):
+        table = _run_table(run_path)
+        if table is None:
             return []
-        table = open_table(request.inputs[0], format=TableFormat(request.table.header, request.data.encoding))
         names = [table.find_column(str(column["name"])) for column in columns]
         rows = []
         for _, row in table.rows():
@@ -67,6 +71,50 @@ def _example_rows(run_path: Path, columns: list[dict[str, Any]]) -> list[list[st
         return rows
     except (UnrolledError, OSError, ImportError, IndexError):
         return []
+
+
+def series_example(entry: ModelEntry) -> str:
+    """Return the first steps of the first series of the run's table as CSV, or an empty text."""
+    from unrolled.errors import UnrolledError
+    from unrolled.tables.source_columns import split_source
+
+    spec = entry.header.get("spec") or {}
+    long = spec["long"]
+    try:
+        table = _run_table(entry.path.parent)
+        if table is None:
+            return ""
+        group = table.find_column(long["group_by"]) if long["group_by"] else None
+        given = [long["order_by"], *split_source(str((spec.get("source") or {}).get("name")), table)]
+        names = list(dict.fromkeys([*([group] if group else []), *(table.find_column(name) for name in given if name)]))
+        first, cells = None, [names]
+        for _, row in itertools.islice(table.rows(), MAX_READ_STEPS):
+            first = row.get(group) if group and len(cells) == 1 else first
+            if group is None or row.get(group) == first:
+                cells.append([_example_text(row.get(name)) for name in names])
+            if len(cells) > MAX_EXAMPLE_STEPS:
+                break
+    except (UnrolledError, OSError, ImportError, IndexError):
+        return ""
+    if len(cells) == 1 or sum(map(len, itertools.chain.from_iterable(cells))) > MAX_EXAMPLE_STEPS * MAX_EXAMPLE_CHARS:
+        return ""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(cells)
+    return out.getvalue()
+
+
+def _run_table(run_path: Path) -> Table | None:
+    """Return the table that a run learned from; None if it is built-in. Raises `UnrolledError` if it is gone."""
+    from unrolled.checkpoints.run_data import load_request
+    from unrolled.checkpoints.run_dir import Run
+    from unrolled.datasets.tables import is_builtin_table
+    from unrolled.tables.table_files import open_table
+    from unrolled.tables.table_format import TableFormat
+
+    request, _ = load_request(Run.open(run_path))
+    if is_builtin_table(request.inputs[0]):
+        return None
+    return open_table(request.inputs[0], format=TableFormat(request.table.header, request.data.encoding))
 
 
 def _example_text(value: Any) -> str:

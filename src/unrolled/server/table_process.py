@@ -24,9 +24,13 @@ class TableWorker:
         self._process: asyncio.subprocess.Process | None = None
         self._lock = asyncio.Lock()
 
-    async def predict(self, entry: ModelEntry, values: list[Any]) -> list[dict[str, Any]]:
-        """Return the answers to source values, or to the rows of series. Raises `ApiError` for what the model cannot read."""
-        request = {"path": str(entry.path.resolve()), "values": values, "attention": len(values) <= ATTENTION_ROWS}
+    async def predict(self, entry: ModelEntry, values: list[Any], charts: bool = False) -> dict[str, Any]:
+        """Return the answers to source values, or to the rows of series, and, if they are asked for, charts of series.
+
+        Raises `ApiError` for what the model cannot read.
+        """
+        has_attention = len(values) <= ATTENTION_ROWS
+        request = {"path": str(entry.path.resolve()), "values": values, "attention": has_attention, "charts": charts}
         async with self._lock:
             try:
                 async with asyncio.timeout(WORKER_SECONDS):
@@ -40,7 +44,7 @@ class TableWorker:
             raise ApiError(400, str(answer["error"]), "rows")
         if "failure" in answer:
             raise ApiError(500, f"The prediction failed: {answer['failure']}.")
-        return list(answer["answers"])
+        return answer
 
     async def _ask(self, line: bytes) -> dict[str, Any]:
         if self._process is None or self._process.returncode is not None:

@@ -32,7 +32,7 @@ def main() -> None:
             request = json.loads(line)
             model = _load(models, Path(request["path"]))
             work = _predict if model.spec.long is None else _predict_series
-            answer: dict[str, Any] = {"answers": work(model, request)}
+            answer: dict[str, Any] = work(model, request)
         except UnrolledError as error:
             answer = {"error": str(error)}
         except Exception as error:  # the process goes on with the next request
@@ -40,22 +40,34 @@ def main() -> None:
         print(json.dumps(answer), flush=True)
 
 
-def _predict_series(model: TableModel, request: dict[str, Any]) -> list[dict[str, Any]]:
+def _predict_series(model: TableModel, request: dict[str, Any]) -> dict[str, Any]:
     """Return the cells of each step that is predicted, or of each series; the values are the rows of a table of steps."""
-    spec = model.spec
-    _, rows = model.predict_table(request["values"])
+    spec, charts = model.spec, dict[str, Any]()
+    _, predicted = model.predict_table(request["values"])
+    rows = list(predicted)
     if spec.is_stream:
-        cells = list(step_rows(spec, rows, PREDICTED_COLUMN))
+        cells = list(step_rows(spec, iter(rows), PREDICTED_COLUMN))
+        charts = _charts(model, request, request["values"], [prediction for _, prediction in rows])
     else:
         name, options = spec.long and spec.long.group_by, PredictOptions()
         cells = [
             ({name: row.get(name)} if name else {}) | prediction_cells(spec, prediction, options, number)
             for number, (row, prediction) in enumerate(rows, 1)
         ]
-    return [{column: json_value(value) for column, value in row.items()} for row in cells]
+    return {"answers": [{column: json_value(value) for column, value in row.items()} for row in cells], **charts}
 
 
-def _predict(model: TableModel, request: dict[str, Any]) -> list[dict[str, Any]]:
+def _charts(model: TableModel, request: dict[str, Any], table: Any, predictions: list[Prediction]) -> dict[str, Any]:
+    """Return charts of the series, and a note about those that are not drawn; nothing if they were not asked for."""
+    if not request["charts"]:
+        return {}
+    from unrolled.analysis.explain_series import answer_charts
+
+    charts, note = answer_charts(model.session, table, predictions)
+    return {"charts": charts, "note": note}
+
+
+def _predict(model: TableModel, request: dict[str, Any]) -> dict[str, Any]:
     values = request["values"]
     predictions = model.predictions(values)
     answers = [_to_json(model, prediction) for prediction in predictions]
@@ -66,7 +78,9 @@ def _predict(model: TableModel, request: dict[str, Any]) -> list[dict[str, Any]]
     if request["attention"] and model.spec.mode.output == "aligned" and not model.spec.others:
         for answer, value, prediction in zip(answers, values, predictions, strict=True):
             answer["steps"] = _labelled_steps(model, value, prediction)
-    return answers
+    if not model.spec.is_stream:
+        return {"answers": answers}
+    return {"answers": answers, **_charts(model, request, [{model.spec.source.name: value} for value in values], predictions)}
 
 
 def _load(models: OrderedDict[tuple[str, int], TableModel], path: Path) -> TableModel:

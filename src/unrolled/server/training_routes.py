@@ -20,7 +20,8 @@ MIN_FREE_BYTES = 256 << 20
 
 
 async def upload(request: Request) -> Response:
-    """Answer `POST /api/uploads?name=NAME`: the body is written to a file as it comes."""
+    """Answer `POST /api/uploads?name=NAME`: the body is written to a file as it comes. With `&columns=1` it is a table, and the
+    answer has the names of its columns."""
     services: Services = request.app.state.services
     name = request.query_params.get("name", "text.txt")
     length = request.headers.get("content-length", "")
@@ -45,7 +46,10 @@ async def upload(request: Request) -> Response:
                     raise _too_large(services.max_upload)
                 await asyncio.to_thread(file.write, chunk)
         if not size:
-            raise ApiError(400, "The body is empty: there is nothing to upload.")
+            raise ApiError(400, "The file is empty: there is nothing to learn from.")
+        columns = {}
+        if request.query_params.get("columns") == "1":
+            columns["columns"] = await asyncio.to_thread(services.trainings.columns, path)
     except BaseException as error:
         shutil.rmtree(path.parent, ignore_errors=True)
         if isinstance(error, TimeoutError):
@@ -53,7 +57,7 @@ async def upload(request: Request) -> Response:
         if isinstance(error, OSError):
             raise storage_error(error, path, "write") from error
         raise
-    return JSONResponse({"upload": upload_id, "bytes": size, "name": path.name})
+    return JSONResponse({"upload": upload_id, "bytes": size, "name": path.name, **columns})
 
 
 def _too_large(limit: int) -> ApiError:

@@ -19,7 +19,7 @@ from unrolled.atomic_io import storage_error
 from unrolled.checkpoints.run_dir import is_run_dir, require_free
 from unrolled.datasets.base_models import base_model_path
 from unrolled.datasets.stdlib import PREFIX
-from unrolled.errors import UsageError
+from unrolled.errors import UnrolledError, UsageError
 from unrolled.options import OPTION_CLASSES, TrainRequest, flag_name, present_names
 from unrolled.printable import printable
 from unrolled.server.catalog import Catalog
@@ -29,6 +29,9 @@ from unrolled.server.runs import RunList
 
 WORK_FOLDER = ".server"
 """Folder among the runs with uploaded files, pasted texts and what trainings print."""
+
+MAX_COLUMNS = 500
+"""Columns of an uploaded table that are listed."""
 
 MAX_TRAININGS = 4
 """Trainings that the server has running at the same time."""
@@ -78,8 +81,12 @@ class Training:
         except OSError:
             return ""
         last = text.splitlines()[-1].removeprefix("unrolled: ") if text else ""
-        uploads = re.escape(str(self.log_path.parent.resolve())) + "/upload-[0-9a-f]{16}/"
-        return printable(re.sub(uploads, "", last))
+        return printable(without_upload_folder(last, self.log_path.parent))
+
+
+def without_upload_folder(text: str, work_folder: Path) -> str:
+    """Return a message in which each uploaded file has the name that it came with."""
+    return re.sub(re.escape(str(work_folder.resolve())) + "/upload-[0-9a-f]{16}/", "", text)
 
 
 class Trainings:
@@ -120,6 +127,15 @@ class Trainings:
         folder = self.work_folder / upload_id
         folder.mkdir()
         return upload_id, folder / base
+
+    def columns(self, path: Path) -> list[str]:
+        """Return the columns of an uploaded table. Raises `ApiError` for what is none that can be read."""
+        from unrolled.tables.table_files import open_table
+
+        try:
+            return list(open_table(str(path.resolve())).columns[:MAX_COLUMNS])
+        except UnrolledError as error:
+            raise ApiError(400, printable(without_upload_folder(str(error), self.folder / WORK_FOLDER)), "name") from error
 
     def start(self, body: TrainRequestBody) -> str:
         """Start a training; return the id of its run. Raises `ApiError` and `UsageError` for what cannot be trained."""

@@ -51,6 +51,8 @@ def describe_binary(data: bytes, name: str) -> str | None:
         'a PDF document: save it as text (pdftotext -layout a.pdf)'
         >>> describe_binary(b"%PDF-1.7", "my letters/a b.pdf")
         "a PDF document: save it as text (pdftotext -layout 'my letters/a b.pdf')"
+        >>> describe_binary(b'\\x40\\0\\0\\0\\0\\0\\0\\0{"__metadata__":', "model.txt")[:26]
+        'a model file (safetensors)'
         >>> describe_binary(b"text,label", "a.csv") is None
         True
     """
@@ -60,6 +62,8 @@ def describe_binary(data: bytes, name: str) -> str | None:
         return f"a tar archive: unpack it (tar -xf {shell_argument(name)}), and name what is in it"
     if data.startswith(b"RIFF") and data[8:12] == b"WAVE":
         return "a WAV file: a cell of a table names it, as in a column of .wav files"
+    if data[8:10] == b'{"' and b"\0" in data[:8]:
+        return "a model file (safetensors): name it with --from to go on training it, and a text to learn from"
     for magic, compression, suffix in _COMPRESSED:
         if data.startswith(magic):
             return f"compressed with {compression}: name it {PurePath(name).name}{suffix}"

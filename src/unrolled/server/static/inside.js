@@ -3,6 +3,7 @@
 
 import { post } from "./api.js";
 import { joinerFor } from "./byte_tokens.js";
+import { keepDraft } from "./drafts.js";
 import { numberIn } from "./fields.js";
 import { showToken } from "./guess_panel.js";
 import { describeModel, offerModels, unknownNote } from "./models.js";
@@ -97,10 +98,12 @@ export function setUpInside(app) {
       return viewOf(`Layer ${layer}, unit ${unit}`, "green: above 0, orange: below 0", joined(valued), "unit");
     });
     byId("inside-views").replaceChildren(surprise, ...views);
+    byId("inside-hint").hidden = true;
     byId("inside-detail").hidden = false;
     showToken(byId("inside-detail"), undefined, 0);
   }
 
+  keepDraft(text, "inside-text");
   const showLimits = () => {
     const chosen = app.models.find(model.value);
     byId("inside-layer", HTMLInputElement).max = String((chosen?.layers ?? 1) - 1);
@@ -108,11 +111,15 @@ export function setUpInside(app) {
   };
   app.models.listen(() => {
     offerModels(model, app.models.of("text"), app.settings.wanted("inside_model"));
+    const hasModel = app.models.of("text").length > 0;
+    byId("inside-no-models").hidden = hasModel || !app.models.isLoaded();
+    byId("inside-hint").hidden = !hasModel || byId("inside-views").childElementCount > 0;
+    byId("inside-button", HTMLButtonElement).disabled = !hasModel;
     showLimits();
   });
   model.addEventListener("change", showLimits);
   byId("inside-take").addEventListener("click", () => {
-    text.value = app.written.text.slice(0, text.maxLength);
+    if (app.written.text) text.value = app.written.text.slice(0, text.maxLength);
     note.textContent = app.written.text ? "" : "Nothing is written yet.";
   });
   byId("inside-form", HTMLFormElement).addEventListener("submit", (event) => {

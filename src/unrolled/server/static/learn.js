@@ -1,10 +1,12 @@
 // @ts-check
 // Learn: runs with their losses on one chart, followed live; a training can be started, paused, stopped and resumed.
 
+import { keepDraft } from "./drafts.js";
+import { replaceKeepingFocus } from "./focus.js";
 import { element, byId } from "./shared/dom.js";
 import { fixed, isNumber, multilineText, plainText } from "./report/format.js";
 import { createLossChart } from "./loss_chart.js";
-import { createRunRow } from "./run_row.js";
+import { createRunRow, statusName } from "./run_row.js";
 import { controlRun, createRuns, samplesOf } from "./runs.js";
 import { setUpTrainForm } from "./train_form.js";
 
@@ -21,7 +23,7 @@ const MAX_ON_CHART = 24;
  * @param {string} filter
  */
 function matches(run, filter) {
-  const text = `${run.id} ${run.status} ${run.command}`.toLowerCase();
+  const text = `${run.id} ${statusName(run)} ${run.command}`.toLowerCase();
   return filter.toLowerCase().split(/\s+/).every((word) => text.includes(word));
 }
 
@@ -99,7 +101,7 @@ export function setUpLearn(app) {
     runs.setShown((id) => ids.has(id) || id === chosen, byId("loss-chart").clientWidth);
     const list = byId("runs");
     const wanted = shown.map((run) => rowOf(run.id).row);
-    if (wanted.length !== list.childElementCount || wanted.some((row, index) => row !== list.children[index])) list.replaceChildren(...wanted);
+    if (wanted.length !== list.childElementCount || wanted.some((row, index) => row !== list.children[index])) replaceKeepingFocus(list, wanted);
     for (const run of shown) {
       rowOf(run.id).update(run, { isShown: ids.has(run.id), isChosen: run.id === chosen, className: colorOf(run.id) });
     }
@@ -118,8 +120,9 @@ export function setUpLearn(app) {
     const reference = drawn.find((run) => run.id === chosen) ?? (drawn.length === 1 ? drawn[0] : null);
     const baselines = Object.entries(reference?.baselines ?? {}).filter(([, value]) => isNumber(value));
     const units = new Set(series.map(({ metrics }) => metrics.unit));
-    byId("loss-chart").hidden = !series.length;
-    byId("chart-legend").textContent = series.length
+    const hasChart = drawn.some((run) => run.kind !== null); // its place is kept while its numbers are read
+    byId("loss-chart").hidden = !hasChart;
+    byId("chart-legend").textContent = hasChart
       ? "Area: smallest to largest training loss. Line: validation loss. Dashed: baselines of the chosen run." : "";
     lossChart.show(series, baselines.map(([name, value]) => ({ name, value })), byId("log-steps", HTMLInputElement).checked, nameOf(units));
   }
@@ -133,10 +136,11 @@ export function setUpLearn(app) {
     if (id) void showSamples();
   }
 
+  const use = element("a", { className: "small" });
   const baselineText = element("p", { className: "muted small" });
   const command = element("p", { className: "code small" });
   const sampleBox = element("div", { className: "samples-of-run", ariaLive: "polite" });
-  const detail = element("div", { className: "run-detail" }, command, baselineText, element("h2", { textContent: "Newest samples" }), sampleBox);
+  const detail = element("div", { className: "run-detail" }, use, command, baselineText, element("h2", { textContent: "Newest samples" }), sampleBox);
 
   /** Show more of the chosen run, in its row. */
   function showDetail() {
@@ -149,6 +153,9 @@ export function setUpLearn(app) {
     if (detail.parentElement !== row) row.append(detail);
     const baselines = Object.entries(run.baselines ?? {}).map(([name, value]) => `${plainText(name, { max: 30 })} ${fixed(value)}`);
     baselineText.textContent = baselines.length ? `Baselines: ${baselines.join(", ")}` : "";
+    const [part, setting, text] = run.kind === "table" ? ["tables", "table", "Predict with this model"] : ["write", "model", "Write with this model"];
+    use.hidden = !run.has_model;
+    Object.assign(use, { href: `#${part}?${new URLSearchParams({ [setting]: run.id })}`, textContent: text });
     command.textContent = run.command && plainText(run.command, { max: 300 });
   }
 
@@ -181,5 +188,20 @@ export function setUpLearn(app) {
     await runs.refresh();
     choose(id);
   });
-  return { open: runs.open, leave: runs.leave };
+  keepDraft(byId("train-text", HTMLTextAreaElement), "train-text");
+  let isOpen = false;
+  document.addEventListener("visibilitychange", () => { // nobody looks: nothing is asked
+    if (isOpen && document.hidden) runs.leave();
+    else if (isOpen) runs.open();
+  });
+  return {
+    open: () => {
+      isOpen = true;
+      runs.open();
+    },
+    leave: () => {
+      isOpen = false;
+      runs.leave();
+    },
+  };
 }

@@ -34,6 +34,18 @@ function band(plot, { step, train_min: low, train_max: high }, className) {
 }
 
 /**
+ * Return the losses of a run for which the axis has room: a run that diverges leaves the chart, and the others stay readable.
+ * @param {Metrics} metrics
+ */
+function usualLosses({ train_min: low, train_max: high, validation }) {
+  const validated = validation.map(([, loss]) => loss);
+  const all = [...low, ...high, ...validated].filter(isNumber);
+  const first = Math.max(high.find(isNumber) ?? -Infinity, validated.find(isNumber) ?? -Infinity);
+  const limit = first + Math.max(first - all.reduce((least, loss) => Math.min(least, loss), first), Math.abs(first));
+  return all.filter((loss) => loss <= limit);
+}
+
+/**
  * @param {number} width
  * @param {number} height
  * @param {Series[]} series
@@ -43,7 +55,7 @@ function band(plot, { step, train_min: low, train_max: high }, className) {
  */
 function draw(width, height, series, baselines, isLog, unit) {
   const steps = series.flatMap(({ metrics }) => [...metrics.step, ...metrics.validation.map(([step]) => step)]);
-  const losses = series.flatMap(({ metrics }) => [...metrics.train_min, ...metrics.train_max, ...metrics.validation.map(([, loss]) => loss)]);
+  const losses = series.flatMap(({ metrics }) => usualLosses(metrics));
   const last = domainOf(steps)[1];
   const plot = createPlot(width, height, {
     x: { domain: isLog ? [Math.max(1, domainOf(steps.filter((step) => step > 0))[0]), last] : [0, last], log: isLog, title: "steps" },

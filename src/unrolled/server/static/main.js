@@ -7,6 +7,7 @@ import { createSettings } from "./settings.js";
 import { byId } from "./shared/dom.js";
 import { setUpTheme } from "./shared/theme.js";
 
+const THEME_NAME = "unrolled-theme";
 const TABS = ["write", "learn", "inside", "tables"];
 
 /**
@@ -43,6 +44,7 @@ function clearError() {
 function askForKey() {
   const dialog = byId("key-dialog", HTMLDialogElement);
   const field = byId("key", HTMLInputElement);
+  dialog.returnValue = ""; // Escape leaves it as it is
   if (!dialog.open) dialog.showModal();
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => {
@@ -90,16 +92,27 @@ function setUpTabs(app) {
       open(tab).catch(showError);
     });
     button.addEventListener("keydown", (event) => {
-      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-      const next = step ? byId(`tab-${TABS[(index + step + TABS.length) % TABS.length]}`) : null;
-      next?.focus();
-      next?.click();
+      const place = { ArrowRight: index + 1, ArrowLeft: index - 1, Home: 0, End: -1 }[event.key];
+      if (place === undefined) return;
+      event.preventDefault();
+      const next = byId(`tab-${TABS[(place + TABS.length) % TABS.length]}`);
+      next.focus();
+      next.click();
     });
   }
   return open;
 }
 
+/** Let the colors that the button chose stay when the page is loaded again. */
+function rememberTheme() {
+  const root = document.documentElement;
+  const before = localStorage.getItem(THEME_NAME);
+  if (before === "light" || before === "dark") root.dataset.theme = before;
+  new MutationObserver(() => localStorage.setItem(THEME_NAME, root.dataset.theme ?? "")).observe(root, { attributeFilter: ["data-theme"] });
+}
+
 async function start() {
+  rememberTheme();
   setUpTheme(byId("theme"));
   setKeyPrompt(askForKey);
   const settings = createSettings(TABS);

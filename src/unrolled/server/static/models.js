@@ -69,9 +69,9 @@ export function offerModels(field, models, wanted) {
 export function describeModel(model) {
   if (!model) return "";
   const parameters = model.parameters.toLocaleString("en");
-  const network = [`${model.layers} x ${model.hidden} ${model.cell}`, ...(model.tokens ? [model.tokens] : [])];
+  const network = [`${model.layers} x ${model.hidden} ${model.cell.toUpperCase()}`, ...(model.tokens ? [model.tokens] : [])];
   return `${network.join(", ")}, ${parameters} parameters`;
 }
 
 /** @param {string} unknown characters that the model does not know */
-export const unknownNote = (unknown) => (unknown ? `Not known to the model, and read as others: ${plainText(unknown, { max: 20 })}` : "");
+export const unknownNote = (unknown) => (unknown ? `Not known to the model, which reads the nearest characters instead: ${plainText(unknown, { max: 20 })}` : "");

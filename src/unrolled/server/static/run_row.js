@@ -1,6 +1,7 @@
 // @ts-check
 // One run in the list: whether it is on the chart, how far it came, and what can be done with it.
 
+import { replaceKeepingFocus } from "./focus.js";
 import { element } from "./shared/dom.js";
 import { duration, fixed, integer, isNumber, plainText } from "./report/format.js";
 
@@ -10,6 +11,12 @@ import { duration, fixed, integer, isNumber, plainText } from "./report/format.j
 /** @type {Record<string, Action[]>} what can be done with a run */
 const ACTIONS = { starting: ["stop"], running: ["pause", "stop"], paused: ["resume", "stop"], stopped: ["resume"], dead: ["resume"], finished: [] };
 const NAMES = { pause: "Pause", resume: "Resume", stop: "Stop" };
+
+/**
+ * Return the status of a run in a word: of one that ended without its end, whether it is known why.
+ * @param {Run} run
+ */
+export const statusName = ({ status, error }) => (status !== "dead" ? status : error ? "failed" : "interrupted");
 
 /**
  * Return what is known of a run, as parts of a line.
@@ -55,15 +62,16 @@ export function createRunRow(id, { onShown, onChosen, onAction }) {
 
   /** @param {Run} run */
   function showStatus(run) {
-    if (run.status === shownStatus) return;
-    shownStatus = run.status;
-    status.textContent = run.status;
+    const name = statusName(run);
+    if (name === shownStatus) return;
+    status.textContent = shownStatus = name;
     status.className = `status ${Object.keys(ACTIONS).includes(run.status) ? run.status : ""}`;
-    buttons.replaceChildren(...(run.kind === null && run.status === "dead" ? [] : ACTIONS[run.status] ?? []).map((action) => {
+    const made = (run.kind === null && run.status === "dead" ? [] : ACTIONS[run.status] ?? []).map((action) => {
       const button = element("button", { type: "button", textContent: NAMES[action], ariaLabel: `${NAMES[action]} ${name}` });
       button.addEventListener("click", () => onAction(action));
       return button;
-    }));
+    });
+    replaceKeepingFocus(buttons, made, () => buttons.querySelector("button") ?? choose);
   }
 
   return {

@@ -170,6 +170,7 @@ export function createRuns({ onRuns, onMetrics, onSample, onError, onRestored })
       loadMetrics().catch(onError);
     },
     open() {
+      following?.abort();
       following = new AbortController();
       runs.forEach((run) => stale.add(run.id));
       refresh().catch(onError);

@@ -3,6 +3,7 @@
 
 import { element } from "./shared/dom.js";
 import { joinerFor } from "./byte_tokens.js";
+import { setDisabled } from "./focus.js";
 import { createFrames } from "./frames.js";
 import { createTokenText, textOf } from "./token_text.js";
 
@@ -41,7 +42,7 @@ export function createSampleCard(number, content, { onCurrent, onFork, onContinu
   let [seed, isWriting, lastSpoken, start] = [content.seed, false, 0, 0];
   /** @type {Token[]} */
   let waiting = [];
-  let [unspoken, written, join] = ["", 0, joinerFor(undefined)];
+  let [unspoken, written, join, unit] = ["", 0, joinerFor(undefined), "tokens"];
 
   function describe(text = "") {
     note.textContent = `seed ${seed}${text ? `, ${text}` : ""}`;
@@ -63,7 +64,7 @@ export function createSampleCard(number, content, { onCurrent, onFork, onContinu
     unspoken += textOf(waiting);
     waiting = [];
     const seconds = (performance.now() - start) / 1000;
-    describe(`${written} tokens, ${Math.round(written / Math.max(seconds, 1e-3)).toLocaleString("en")} a second`);
+    describe(`${written} ${unit}, ${Math.round(written / Math.max(seconds, 1e-3)).toLocaleString("en")} a second`);
     speak(false);
   }
   const requestFrame = createFrames(flush);
@@ -92,8 +93,9 @@ export function createSampleCard(number, content, { onCurrent, onFork, onContinu
     begin(newSeed, model) {
       [seed, isWriting, written, start, waiting, unspoken] = [newSeed, true, 0, performance.now(), [], ""];
       join = joinerFor(model);
+      unit = model?.tokens === "characters" ? "characters" : "tokens";
       box.ariaBusy = "true";
-      goOn.disabled = true;
+      setDisabled(goOn, true, box);
       describe("waiting");
     },
     /** @param {Token[]} tokens */
@@ -108,7 +110,7 @@ export function createSampleCard(number, content, { onCurrent, onFork, onContinu
       isWriting = false;
       box.ariaBusy = "false";
       goOn.disabled = false;
-      const speed = (note.textContent ?? "").split(", ").slice(1).join(", ").replace("waiting", "0 tokens");
+      const speed = (note.textContent ?? "").split(", ").slice(1).join(", ").replace("waiting", `0 ${unit}`);
       describe(reason ? `${speed}, ${reason}` : speed);
     },
   };

@@ -11,12 +11,16 @@ import { plainText } from "./report/format.js";
  * @property {string} kind
  * @property {string[] | null} labels
  * @property {string[]} examples
+ * @property {number} [horizon] steps of a forecast
  * @property {[number, number, number]} [shape] height, width and channels of an image
  * @property {number} [low] of the values of an image
  * @property {number} [high]
  */
 /** @typedef {HTMLInputElement | HTMLTextAreaElement | HTMLSelectElement} Field */
-/** @typedef {{ group_by: string | null, order_by: string | null }} Series how a table with a row for each step is read */
+/**
+ * How a table with a row for each step is read, and the first steps of the table that was learned from, as CSV.
+ * @typedef {{ group_by: string | null, order_by: string | null, example?: string }} Series
+ */
 
 const LONG_TEXT = 60;
 const NUMBERS = ["number", "label"];
@@ -86,3 +90,10 @@ export function fieldOfSeries({ group_by: group, order_by: time }, sources) {
   const rows = element("textarea", { className: "field code", rows: 8, spellcheck: false, required: true, placeholder: `${plainText(names.join(","), { max: 200 })}\n...` });
   return [rows, [element("label", {}, "Rows as CSV, one for each step, under a line of names", rows)]];
 }
+
+/**
+ * Return the rows of examples that columns have, a text for each column.
+ * @param {Column[]} columns
+ */
+export const examplesOf = (columns) => Array.from({ length: Math.max(0, ...columns.map(({ examples }) => examples?.length ?? 0)) },
+  (_, row) => columns.map(({ examples }) => String(examples?.[row] ?? "")));

@@ -2,28 +2,37 @@
 // Tables: a form made of the columns of a model; its answer with probabilities; and the answers of many rows as CSV.
 
 import { post } from "./api.js";
-import { showAnswer, textOfAnswer } from "./answer.js";
-import { formatRows, parseRows, separatorOf } from "./csv.js";
+import { showAnswer } from "./answer.js";
+import { parseRows, separatorOf } from "./csv.js";
+import { keepDraft } from "./drafts.js";
+import { textOfTable } from "./encoded_text.js";
 import { describeModel, offerModels } from "./models.js";
-import { isNumber, multilineText, plainText } from "./report/format.js";
-import { byId, element } from "./shared/dom.js";
-import { fieldOf, fieldOfSeries } from "./table_form.js";
+import { isNumber, plainText } from "./report/format.js";
+import { byId } from "./shared/dom.js";
+import { cellText, chartsOf, showRows } from "./table_answers.js";
+import { examplesOf, fieldOf, fieldOfSeries } from "./table_form.js";
 
 /** @typedef {import("./main.js").App} App */
 /** @typedef {import("./answer.js").Answer} Answer */
 /** @typedef {import("./table_form.js").Column} Column */
 /** @typedef {import("./table_form.js").Series} Series */
 /** @typedef {import("./table_form.js").Field} Field */
+/** @typedef {{ answers: Answer[], charts?: import("./report/series.js").SeriesChart[], note?: string }} Predicted */
 
 const BATCH_ROWS = 64;
-const MAX_SHOWN_ROWS = 200;
 const MAX_ROWS = 20_000;
 
 /**
- * Return a cell of an answer as a text.
- * @param {unknown} value
+ * Return what a model does, as a sentence.
+ * @param {Column | undefined} target
+ * @param {Column[]} sources
+ * @param {Series | null} series
  */
-const cellText = (value) => (value === null || value === undefined ? "" : textOfAnswer(value));
+function taskOf(target, sources, series) {
+  const name = plainText(target?.name, { max: 60 });
+  if (target?.horizon) return `It forecasts ${name}: ${target.horizon} steps.`;
+  return `It predicts ${name} (${target?.kind}) from ${sources.map((column) => plainText(column.name, { max: 40 })).join(", ")}${series ? ", step by step" : ""}.`;
+}
 
 /** @param {App} app */
 export function setUpTables(app) {
@@ -37,7 +46,9 @@ export function setUpTables(app) {
   let series = null;
   /** @type {Map<string, Field>} */
   const fields = new Map();
-  let last = 0;
+  /** Rows of the model's table, a text for each field. @type {string[][]} */
+  let examples = [];
+  let [last, numAsked, numExamples] = [0, 0, 0];
   /** The model that the form is for. */
   let shown = "";
 
@@ -49,7 +60,8 @@ export function setUpTables(app) {
     byId("table-about").textContent = describeModel(app.models.find(model.value));
     for (const id of ["answer", "answers", "table-fields"]) byId(id).replaceChildren();
     fields.clear();
-    byId("table-button", HTMLButtonElement).disabled = true; // until there is a field
+    for (const id of ["table-button", "table-example"]) byId(id, HTMLButtonElement).disabled = true; // until there is a field
+    showHint();
     if (!model.value) return;
     const { columns, series: steps } = await app.models.details(model.value).catch((error) => {
       shown = "";
@@ -59,9 +71,28 @@ export function setUpTables(app) {
     sources = columns.filter((/** @type {Column} */ column) => column.role === "source");
     target = columns.find((/** @type {Column} */ column) => column.role === "target");
     series = steps ?? null;
+    byId("table-about").append(`. ${taskOf(target, sources, series)}`);
     if (series) add("", fieldOfSeries(series, sources));
     else for (const column of sources) add(column.name, fieldOf(column, app.showError));
     byId("table-button", HTMLButtonElement).disabled = false;
+    examples = series ? [[series.example ?? ""]] : examplesOf(sources);
+    byId("table-example", HTMLButtonElement).disabled = !examples.some((texts) => texts.some(Boolean));
+    showHint();
+  }
+
+  /** Say what can be done, as long as there is no answer. */
+  function showHint() {
+    const hasAnswer = byId("answer").childElementCount + byId("answers").childElementCount > 0;
+    byId("table-hint").hidden = hasAnswer || !fields.size;
+  }
+
+  /** Fill the fields with the next row, or the series, of the table that the model has learned from. */
+  function fillExample() {
+    const texts = examples[numExamples++ % examples.length];
+    [...fields.values()].forEach((field, at) => {
+      field.value = texts[at] || field.value;
+      field.dispatchEvent(new Event("input"));
+    });
   }
 
   /**
@@ -70,20 +101,45 @@ export function setUpTables(app) {
    */
   function add(name, [field, labels]) {
     fields.set(name, field);
+    keepDraft(field, `table-${shown}-${name}`);
     byId("table-fields").append(...labels);
   }
 
   /**
    * @param {Record<string, string>[]} rows
-   * @returns {Promise<Answer[]>}
+   * @param {boolean} [charts] whether series are to be drawn
+   * @returns {Promise<Predicted>}
    */
-  const predict = async (rows) => (await post("/api/predict", { model: model.value, rows })).answers;
+  const predict = (rows, charts = false) => post("/api/predict", { model: model.value, rows, charts });
+
+  /**
+   * Show what was asked for, unless something else was asked meanwhile: `ask` returns what shows it.
+   * @param {() => Promise<() => void>} ask
+   */
+  async function answer(ask) {
+    const own = ++numAsked;
+    app.clearError();
+    note.textContent = "Predicting ...";
+    try {
+      const show = await ask();
+      if (own !== numAsked) return;
+      for (const id of ["answer", "answers"]) byId(id).replaceChildren();
+      show();
+    } catch (error) {
+      if (own === numAsked) app.showError(error);
+    }
+    if (own === numAsked) note.textContent = "";
+    showHint();
+  }
 
   async function predictRow() {
-    app.clearError();
     if (series) return predictText(fields.get("")?.value ?? "", "pasted.csv");
-    const [answer] = await predict([Object.fromEntries([...fields].map(([name, field]) => [name, field.value]))]);
-    showAnswer(byId("answer"), answer, [...fields.values()].map((field) => field.value).join(" "), target);
+    const asked = [...fields].map(([name, field]) => [name, field.value]);
+    const { answers: [first], charts = [], note: drawn = "" } = await predict([Object.fromEntries(asked)], true);
+    return () => {
+      showAnswer(byId("answer"), first, asked.map(([, text]) => text).join(" "), target);
+      byId("answer").append(...chartsOf(charts, drawn));
+    };
   }
 
   /**
@@ -92,8 +148,6 @@ export function setUpTables(app) {
    * @param {string} fileName
    */
   async function predictText(text, fileName) {
-    app.clearError();
-    if (text.includes("\ufffd")) throw new Error("The file is not UTF-8: save it as UTF-8, or use unrolled predict with --encoding.");
     const [names = [], ...cells] = parseRows(text, separatorOf(text));
     if (!cells.length) throw new Error("There is no row: a line of names comes first, and then a line for each row.");
     const missing = series ? [] : sources.filter((column) => !names.includes(column.name)).map((column) => column.name);
@@ -102,42 +156,29 @@ export function setUpTables(app) {
     if (cells.length > MAX_ROWS) throw new Error(`The file has ${cells.length} rows; the page takes ${MAX_ROWS} at most: use unrolled predict.`);
     const rowOf = (/** @type {string[]} */ row, /** @type {string[]} */ wanted) => Object.fromEntries(wanted.map((name) => [name, row[names.indexOf(name)] ?? ""]));
     if (series) {
-      const steps = /** @type {any[]} */ (await predict(cells.map((row) => rowOf(row, names))));
+      const { answers, charts = [], note: drawn = "" } = await predict(cells.map((row) => rowOf(row, names)), true);
+      const steps = /** @type {any[]} */ (answers);
       const columns = Object.keys(steps[0] ?? {});
-      showRows(columns, steps.map((step) => columns.map((name) => cellText(step[name]))), fileName);
-      return;
+      return () => {
+        byId("answer").append(...chartsOf(charts, drawn));
+        showRows(columns, steps.map((step) => columns.map((name) => cellText(step[name]))), fileName);
+      };
     }
     /** @type {string[][]} */
     const rows = [];
     for (let start = 0; start < cells.length; start += BATCH_ROWS) {
       const batch = cells.slice(start, start + BATCH_ROWS);
-      const answers = await predict(batch.map((row) => rowOf(row, sources.map((column) => column.name))));
+      const { answers } = await predict(batch.map((row) => rowOf(row, sources.map((column) => column.name))));
       answers.forEach((answer, at) => rows.push([...names.map((_, column) => batch[at][column] ?? ""), cellText(answer.answer), probabilityOf(answer)]));
       note.textContent = `${rows.length} of ${cells.length} rows`;
     }
-    showRows([...names, "answer", "probability"], rows, fileName);
+    return () => showRows([...names, "answer", "probability"], rows, fileName);
   }
 
   /** @param {Answer} answer */
   function probabilityOf(answer) {
     const probability = answer.probability ?? Math.max(-1, ...Object.values(answer.probabilities ?? {}));
     return isNumber(probability) && probability >= 0 ? probability.toFixed(4) : "";
-  }
-
-  /**
-   * Show the first rows of a table of answers, and offer all of them as a file.
-   * @param {string[]} names
-   * @param {string[][]} rows
-   * @param {string} fileName
-   */
-  function showRows(names, rows, fileName) {
-    const head = element("tr", {}, ...names.map((name) => element("th", { scope: "col" }, plainText(name, { max: 40 }))));
-    const body = rows.slice(0, MAX_SHOWN_ROWS).map((row) => element("tr", {}, ...row.map((cell) => element("td", {}, multilineText(cell.slice(0, 300), "")))));
-    const blob = new Blob([formatRows([names, ...rows])], { type: "text/csv" });
-    const download = element("a", { href: URL.createObjectURL(blob), download: `answers-${fileName.replace(/\.\w+$/, "")}.csv`, textContent: "Download the answers (CSV)" });
-    const more = rows.length > MAX_SHOWN_ROWS ? ` (the first ${MAX_SHOWN_ROWS} of ${rows.length} rows)` : "";
-    byId("answers").replaceChildren(element("p", {}, download, element("span", { className: "muted", textContent: more })),
-      element("div", { className: "scroller", tabIndex: 0, role: "region", ariaLabel: "Answers" }, element("table", {}, element("thead", {}, head), element("tbody", {}, ...body))));
   }
 
   app.models.listen(() => {
@@ -148,12 +189,13 @@ export function setUpTables(app) {
   model.addEventListener("change", () => void showForm().catch(app.showError));
   byId("table-form", HTMLFormElement).addEventListener("submit", (event) => {
     event.preventDefault();
-    predictRow().catch(app.showError);
+    void answer(predictRow);
   });
+  byId("table-example").addEventListener("click", fillExample);
   byId("table-file", HTMLInputElement).addEventListener("change", (event) => {
     const field = /** @type {HTMLInputElement} */ (event.target);
     const file = field.files?.[0];
-    if (file) file.text().then((text) => predictText(text, file.name)).catch(app.showError).finally(() => { field.value = ""; });
+    if (file) void answer(async () => predictText(await textOfTable(file), file.name)).finally(() => { field.value = ""; });
   });
   return {};
 }

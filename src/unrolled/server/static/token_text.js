@@ -116,6 +116,7 @@ export function createTokenText(container, { onCurrent, onEnter }) {
       current = -1;
     },
     tokens: () => tokens,
+    focus: () => container.focus(),
   };
 }
 

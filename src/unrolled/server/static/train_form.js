@@ -2,19 +2,19 @@
 // The form that starts a training: from a pasted text, or from a file, which may be a table.
 
 import { post, request } from "./api.js";
-import { parseRows, separatorOf } from "./csv.js";
+import { inUtf8 } from "./encoded_text.js";
 import { optionalNumberIn } from "./fields.js";
 import { plainText } from "./report/format.js";
 import { byId, element } from "./shared/dom.js";
 
 /** @typedef {import("./main.js").App} App */
+/** What the server has of a text or a table: its id, and the columns of a table. @typedef {{ upload: string, columns?: string[] }} Upload */
 
-/** Bytes of a file that are read for the names of its columns. */
-const HEAD_BYTES = 65_536;
-const MAX_COLUMNS = 500;
 /** Characters of a pasted text that are sent with the request; a longer one is sent as a file, since requests are limited. */
 const MAX_TEXT = 100_000;
-const TABLE_NAMES = /\.(csv|tsv)$/i;
+const TABLE_NAMES = /\.(csv|tsv|tab|jsonl|ndjson|parquet|arff|conll|conllu|conllup)(\.(gz|bz2|xz|zst|zip))?$/i;
+/** Milliseconds without a key after which a pasted table is read. */
+const REST_MILLISECONDS = 400;
 
 /**
  * @param {App} app
@@ -24,66 +24,118 @@ export function setUpTrainForm(app, onStarted) {
   const text = byId("train-text", HTMLTextAreaElement);
   const file = byId("train-file", HTMLInputElement);
   const isTable = byId("train-is-table", HTMLInputElement);
-  const [source, target] = [byId("train-source", HTMLSelectElement), byId("train-target", HTMLSelectElement)];
+  const note = byId("train-note");
+  const [source, target, time, series] = ["source", "target", "time", "series"].map((name) => byId(`train-${name}`, HTMLSelectElement));
+  /** The table that was sent, as long as neither the file nor the pasted text has changed. @type {Promise<Upload> | null} */
+  let table = null;
+  let timer = 0;
   const chosenFile = () => file.files?.[0];
 
-  /** Offer the names in the first line of the table. */
+  /** Send the file, or the text as one. @returns {Promise<Upload>} */
+  async function send() {
+    const chosen = chosenFile();
+    const content = chosen ? await inUtf8(chosen) : new Blob([text.value]);
+    const name = chosen?.name ?? (isTable.checked ? "pasted.csv" : "pasted.txt");
+    const columns = isTable.checked ? "&columns=1" : "";
+    return request(`/api/uploads?name=${encodeURIComponent(name)}${columns}`, { method: "POST", body: content });
+  }
+
+  /** Send the table, and offer its columns, which the server reads: it knows all formats. */
   async function offerColumns() {
+    clearTimeout(timer);
+    table = null;
     byId("train-columns").hidden = !isTable.checked;
-    if (!isTable.checked) return;
-    const head = await (chosenFile()?.slice(0, HEAD_BYTES).text() ?? text.value.slice(0, HEAD_BYTES));
-    const names = (parseRows(head, separatorOf(head))[0] ?? []).slice(0, MAX_COLUMNS);
-    for (const [field, chosen] of /** @type {[HTMLSelectElement, number][]} */ ([[source, 0], [target, 1]])) {
-      const before = field.value;
-      field.replaceChildren(...names.map((name) => element("option", { value: name, textContent: plainText(name, { max: 40 }) })));
-      field.value = names.includes(before) ? before : names[Math.min(chosen, names.length - 1)] ?? "";
+    app.clearError();
+    note.textContent = "";
+    if (!isTable.checked || !(chosenFile() || text.value.trim())) return;
+    const own = send();
+    table = own;
+    note.textContent = "Reading the table ...";
+    const names = await own.then(({ columns = [] }) => columns).finally(() => {
+      if (table === own) note.textContent = "";
+    }).catch((error) => {
+      if (table !== own) return [];
+      table = null;
+      offer([]);
+      throw error;
+    });
+    if (table === own) offer(names);
+  }
+
+  /** @param {string[]} names */
+  function offer(names) {
+    for (const [index, field] of [source, target, time, series].entries()) {
+      const [before, isOptional] = [field.value, index > 1];
+      const options = names.map((name) => element("option", { value: name, textContent: plainText(name, { max: 40 }) }));
+      field.replaceChildren(...(isOptional ? [element("option", { value: "", textContent: "none" })] : []), ...options);
+      field.value = names.includes(before) ? before : isOptional ? "" : names[Math.min(index, names.length - 1)] ?? "";
     }
   }
 
-  /** Send the text or the file; return what the request for a training says of it. */
+  /**
+   * Return the chosen column; by its number, if its name would be read as several names, or as one with a kind.
+   * @param {HTMLSelectElement} field
+   */
+  const columnIn = (field) => (/[:,"]/.test(field.value) ? String([...field.options].filter(({ value }) => value).indexOf(field.selectedOptions[0])) : field.value);
+
+  /** What the request for a training says of a table's columns. */
+  function columnOptions() {
+    if (!isTable.checked) return {};
+    const horizon = optionalNumberIn("horizon", "train-horizon");
+    return {
+      source: columnIn(source), ...("horizon" in horizon ? horizon : { target: columnIn(target) }),
+      ...(time.value ? { order_by: columnIn(time) } : {}), ...(series.value ? { group_by: columnIn(series) } : {}),
+    };
+  }
+
+  /** Return what the request for a training says of its text or table, which is sent before. */
   async function data() {
-    const chosen = chosenFile();
-    if (!chosen && !isTable.checked && text.value.length <= MAX_TEXT) return { text: text.value };
-    const content = chosen ?? new Blob([text.value]);
-    const name = chosen?.name ?? `pasted.${isTable.checked ? (separatorOf(text.value) === "\t" ? "tsv" : "csv") : "txt"}`;
-    const answer = await request(`/api/uploads?name=${encodeURIComponent(name)}`, { method: "POST", body: content });
-    return { upload: answer.upload };
+    if (!chosenFile() && !isTable.checked && text.value.length <= MAX_TEXT) return { text: text.value };
+    if (isTable.checked && !table) await offerColumns();
+    return { upload: (await (table ?? send())).upload };
   }
 
   async function train() {
-    if (!chosenFile() && !text.value) {
-      byId("train-note").textContent = "Paste a text or choose a file first.";
+    if (!chosenFile() && !text.value.trim()) {
+      note.textContent = "Paste a text or choose a file first.";
       return;
     }
     app.clearError();
-    byId("train-note").textContent = "Sending ...";
-    const columns = isTable.checked ? { source: source.value, target: target.value } : {};
+    note.textContent = "Sending ...";
     // What is left to the recipe is not sent: a text may then start from a model of the package.
     const cell = byId("train-cell", HTMLSelectElement).value;
+    const sent = await data();
     const options = {
       ...optionalNumberIn("minutes", "train-minutes"), ...optionalNumberIn("hidden", "train-hidden"),
       ...optionalNumberIn("layers", "train-layers"), ...optionalNumberIn("seed", "train-seed"),
-      ...(cell ? { cell } : {}), ...columns,
+      ...(cell ? { cell } : {}), ...columnOptions(),
     };
     const name = byId("train-name", HTMLInputElement).value.trim();
-    const { run } = await post("/api/train", { ...await data(), ...(name ? { name } : {}), options });
-    byId("train-note").textContent = `Training ${plainText(run, { max: 60 })} has started.`;
+    const { run } = await post("/api/train", { ...sent, ...(name ? { name } : {}), options });
+    note.textContent = `Training ${plainText(run, { max: 60 })} has started.`;
     await onStarted(run);
   }
 
+  const showColumns = () => void offerColumns().catch(app.showError);
   file.addEventListener("change", () => {
     isTable.checked = TABLE_NAMES.test(chosenFile()?.name ?? "");
-    offerColumns().catch(app.showError);
+    showColumns();
   });
-  for (const field of [text, isTable]) field.addEventListener("change", () => void offerColumns().catch(app.showError));
+  isTable.addEventListener("change", showColumns);
+  text.addEventListener("input", () => {
+    clearTimeout(timer);
+    if (isTable.checked && !chosenFile()) timer = setTimeout(showColumns, REST_MILLISECONDS);
+  });
+  byId("train-horizon").addEventListener("input", () => { target.disabled = byId("train-horizon", HTMLInputElement).value !== ""; });
   byId("train-form", HTMLFormElement).addEventListener("submit", async (event) => {
     event.preventDefault();
     const button = byId("train-button", HTMLButtonElement);
     button.disabled = true;
     await train().catch((error) => {
-      byId("train-note").textContent = "";
+      note.textContent = "";
       app.showError(error);
     });
     button.disabled = false;
+    if (document.activeElement === document.body) button.focus(); // where it was: a disabled button has no focus
   });
 }

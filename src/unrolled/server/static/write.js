@@ -4,6 +4,7 @@
 import { ApiError, isAbort } from "./api.js";
 import { complete, createStates } from "./completion.js";
 import { numberIn, optionalNumberIn, textsIn } from "./fields.js";
+import { setDisabled } from "./focus.js";
 import { showToken } from "./guess_panel.js";
 import { describeModel, offerModels, unknownNote } from "./models.js";
 import { createSampleCard } from "./sample_card.js";
@@ -52,8 +53,9 @@ export function setUpWrite(app) {
   }
 
   function showState() {
-    byId("stop", HTMLButtonElement).disabled = !writings.size;
-    byId("undo", HTMLButtonElement).disabled = !history.length;
+    const button = byId("write-button");
+    setDisabled(byId("stop", HTMLButtonElement), !writings.size, button);
+    setDisabled(byId("undo", HTMLButtonElement), !history.length, button);
     byId("guess-panel").hidden = !samples.length;
     app.written.text = samples[0]?.text() ?? "";
   }
@@ -170,12 +172,14 @@ export function setUpWrite(app) {
     if (!form.reportValidity()) return;
     stopAll();
     remember();
+    const isFromPanel = byId("guess-panel").contains(document.activeElement);
     const next = unusedSeed();
     const kept = sample.view.tokens().slice(0, index + (replacement === undefined ? 1 : 0));
     if (replacement) kept.push({ ...sample.view.tokens()[index], text: replacement, bits: null });
     sample.view.show(kept);
     pinned = false;
     showToken(byId("guess-panel"), undefined, 0);
+    if (isFromPanel) sample.view.focus(); // its buttons are gone
     goOn(sample, next);
   }
 

@@ -2,6 +2,7 @@
 // Parts that sections share: choices, legends, tables and bars.
 
 import { buttonsIn, element } from "../shared/dom.js";
+import { scrollable } from "../shared/scrollable.js";
 import { write } from "./format.js";
 
 /**
@@ -44,7 +45,7 @@ export function table(head, rows, className = "") {
   const body = rows.map((row) => element("tr", {}, ...row.map((value) =>
     value instanceof Node ? element("td", {}, value) : write(element("td"), value, { max: 400 }))));
   const content = element("table", { className }, element("thead", {}, element("tr", {}, ...titles)), element("tbody", {}, ...body));
-  return element("div", { className: "scroller" }, content);
+  return scrollable(element("div", { className: "scroller" }, content), "Table");
 }
 
 /**

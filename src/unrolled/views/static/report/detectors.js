@@ -73,7 +73,7 @@ function colorOf(value) {
 /** @param {Detector[]} rows */
 function detectorTable(rows) {
   const bound = pBound(rows);
-  const head = ["neuron", "follows", bound ? `score (all ${bound})` : "score", ...(bound ? [] : ["p"]), ""];
+  const head = ["neuron", "follows", bound ? `score (all ${bound})` : "score", ...(bound ? [] : ["p"]), "note"];
   const create = (/** @type {number} */ count) => table(head, rows.slice(0, count).map((row) => detectorCells(row, !bound)), "detectors");
   if (rows.length <= FIRST_ROWS) return [create(rows.length)];
   const holder = element("div", {}, create(FIRST_ROWS));

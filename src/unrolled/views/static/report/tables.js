@@ -2,6 +2,7 @@
 // Tables of numbers: the metrics of a model of a table, its errors, and the loss of text models next to simpler ones.
 
 import { element } from "../shared/dom.js";
+import { scrollable } from "../shared/scrollable.js";
 import { bar, table } from "./controls.js";
 import { dataText, fixed, isNumber, largest, paragraph, percent, toBits, write } from "./format.js";
 import { numberLines } from "./number_lines.js";
@@ -49,7 +50,7 @@ export const errorsSection = (rows) => [element("ol", { className: "errors" }, .
 /** @param {CellView} cell */
 function cellContent({ name = "", text, src, width = 1, height = 1, lines, steps = 1 }) {
   if (lines) return numberLines(lines, steps, name);
-  if (!src) return dataText(text, { max: 400 });
+  if (!src) return scrollable(dataText(text, { max: 400 }), name || "Cell");
   const scale = Math.max(1, Math.ceil(MIN_PICTURE_SIDE / Math.max(width, height)));
   return element("img", { className: "cell-picture", src, width: width * scale, height: height * scale, alt: `picture of ${width} by ${height}` });
 }

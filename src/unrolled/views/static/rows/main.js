@@ -112,7 +112,7 @@ function rowItem(row) {
   const answers = [entry("answer", cellContent(row.answer, scale))];
   if (row.truth) answers.push(entry("truth", cellContent(row.truth, scale)));
   if (isNumber(row.probability)) answers.push(entry("probability", element("b", { className: "number" }, percent(row.probability))));
-  if (row.wrong !== null) answers.push(element("p", { className: "verdict" }, row.wrong ? "wrong" : "right"));
+  if (row.wrong !== null) answers.push(entry("verdict", element("b", { className: "verdict" }, row.wrong ? "wrong" : "right")));
   const state = row.wrong === null ? "" : row.wrong ? " wrong" : " right";
   const item = element("li", { className: `row${state}` },
     element("dl", { className: "columns" }, ...columns), element("dl", { className: "answers" }, ...answers));
