@@ -126,9 +126,12 @@ def graphs_of(graph: Any) -> list[Any]:
     return [graph, *(found for part in inner for found in graphs_of(part))]
 
 
-@pytest.mark.parametrize(("cell", "layers"), [("lstm", "residual"), ("slstm", "plain")])
+@pytest.mark.parametrize(("cell", "layers"), [("lstm", "residual"), ("gru", "plain"), ("slstm", "plain")])
 def test_the_graphs_suit_other_programs(tmp_path: Path, onnxruntime: Any, cell: str, layers: str) -> None:
-    """Quantizers and converters name nodes; OpenVINO lists each name of a value; tract fixes the sizes of the inputs alone."""
+    """Quantizers and converters name nodes; OpenVINO lists each name of a value; tract fixes the sizes of the inputs alone.
+
+    OpenCV, IREE, OpenVINO and emx-onnx-cgen drop or refuse other attributes of recurrent nodes, and lengths, their fifth input.
+    """
     network = saved_job(tmp_path, "m.onnx", cell, layers).model.network
     for is_step, float16 in ((False, False), (True, False), (False, True)):
         graphs = graphs_of(onnx_graph.build_graph(network, is_step, float16, {}).graph)
@@ -139,9 +142,31 @@ def test_the_graphs_suit_other_programs(tmp_path: Path, onnxruntime: Any, cell: 
         assert not any(node.op_type == "Identity" for node in main.node)
         produced = {name for node in main.node for name in node.output}
         assert {item.name for item in main.output} <= produced
-        assert len(graphs) == (1 if cell == "lstm" or is_step else 1 + len(network.layers))
+        recurrent = [node for node in nodes if node.op_type in ("RNN", "GRU", "LSTM")]
+        assert {attribute.name for node in recurrent for attribute in node.attribute} <= {"hidden_size", "linear_before_reset"}
+        assert not any(node.input[4] for node in recurrent)
+        assert len(graphs) == (1 if cell in CELLS or is_step else 1 + len(network.layers))
         infos = [info for graph in graphs[1:] for info in (*graph.input, *graph.output)]
         assert not any(dim.dim_param for info in infos for dim in info.type.tensor_type.shape.dim)
+
+
+@pytest.mark.parametrize(("cell", "layers"), [("gru-reset-before", "plain"), ("mingru", "residual")])
+def test_sizes_can_be_fixed_for_compilers(tmp_path: Path, onnxruntime: Any, cell: str, layers: str) -> None:
+    """As docs/formats.md says of IREE, with the tool that comes with onnxruntime."""
+    from onnxruntime.tools.onnx_model_utils import make_dim_param_fixed
+
+    network = saved_job(tmp_path, "m.onnx", cell, layers).model.network
+    model, generator = onnx_graph.build_graph(network, False, False, {}), np.random.default_rng(0)
+    feed = {"tokens": generator.integers(0, network.vocab_size, (5, 3))}
+    feed |= {item.name: generator.normal(size=(3, network.hidden_size)).astype("f") for item in model.graph.input[1:]}
+    expected = onnxruntime.InferenceSession(model.SerializeToString()).run(None, feed)
+    for name, size in (("T", 5), ("B", 3)):
+        make_dim_param_fixed(model.graph, name, size)
+    infos = (*model.graph.input, *model.graph.output)
+    assert not any(dim.dim_param for info in infos for dim in info.type.tensor_type.shape.dim)
+    outputs = onnxruntime.InferenceSession(model.SerializeToString()).run(None, feed)
+    for output, right in zip(outputs, expected, strict=True):
+        np.testing.assert_allclose(output, right, atol=1e-6)
 
 
 @pytest.mark.slow
