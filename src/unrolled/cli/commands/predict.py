@@ -9,6 +9,7 @@ Examples:
   unrolled predict runs/questions new.csv > out.csv
   unrolled predict runs/questions new.csv --probabilities
   unrolled predict runs/questions --text "Who wrote it?" --count 3
+  unrolled predict runs/people --text age=30 --text "review=so, so"
   cat lines.txt | unrolled predict runs/questions -
   unrolled predict runs/pairs new.tsv --beam 1
   unrolled predict runs/painter labels.csv --image-dir painted
@@ -17,11 +18,9 @@ Examples:
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from unrolled.cli.json_output import JSON_VERSION, print_json
 from unrolled.cli.parser import CommandParser, accepted_options, print_note
+from unrolled.cli.source_values import rows_of_values
 from unrolled.display import plural
 from unrolled.errors import UsageError
 from unrolled.option_rules import check_prediction
@@ -35,7 +34,11 @@ def run(argv: list[str]) -> int:
     parser = CommandParser("predict", __doc__)
     parser.add_argument("run", metavar="RUN", help="Run folder, or model file.")
     parser.add_argument("input", metavar="INPUT", nargs="?", default=None, help="Table, lines of text, or '-'.")
-    parser.add_values("--text", "TEXT", "A source value, or a JSON object of several, in place of INPUT; may be repeated.")
+    parser.add_values(
+        "--text",
+        "TEXT",
+        "A source value, in place of INPUT; may be repeated. Of several: COLUMN=VALUE, or a row as 30,Rome or as JSON.",
+    )
     parser.add_options("prediction", PredictOptions)
     parser.add_options("machine", MachineOptions)
     cli_values = parser.parse_cli_values(argv)
@@ -57,8 +60,8 @@ def run(argv: list[str]) -> int:
         if texts and not model.spec.others:
             table, rows = model.predict_values(texts, **settings)
         else:
-            objects = [_read_object(text, model.spec.source_name) for text in texts]
-            table, rows = model.predict_table(objects or table_name, **settings)
+            given = rows_of_values(texts, [column.name for column in model.spec.given_sources]) if texts else []
+            table, rows = model.predict_table(given or table_name, **settings)
         if options.wav is not None:
             sound = write_sound(model.save_wav, table, model.spec, rows, options)
             if as_json:
@@ -70,14 +73,3 @@ def run(argv: list[str]) -> int:
         else:
             write_csv(result_stream(), table, model.spec, rows, options)
     return 0
-
-
-def _read_object(text: str, columns: str) -> dict[str, Any]:
-    """Return the row that the value of --text is, for a model that reads several columns."""
-    try:
-        row = json.loads(text)
-    except (ValueError, RecursionError):
-        row = None
-    if not isinstance(row, dict):
-        raise UsageError(f"--text is {text[:40]!r}, and the model reads the columns {columns}: write a JSON object with them.")
-    return row

@@ -1,6 +1,8 @@
 """Report how surprising each line or character of a text is.
 
-Lines are scored in bits; the most surprising ones come first. With no INPUT,
+Lines are scored in bits; the most surprising ones come first: those with the
+highest excess, their bits above the mean of the text so far, divided by the
+square root of their number of tokens. With no INPUT,
 the validation split of the run is scored. A text of any length is read as a
 stream. --compare adds other models: who wrote this text?
 
