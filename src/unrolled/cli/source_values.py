@@ -29,13 +29,12 @@ def rows_of_values(texts: Sequence[str], columns: Sequence[str]) -> list[dict[st
     """
     rows: list[dict[str, Any]] = [{}]
     for text in texts:
-        is_begun = 0 < len(rows[-1]) < len(columns)
-        for name, value in _cells(text, columns, is_begun).items():
-            missing = [column for column in columns if column not in rows[-1]]
-            if not missing or (name is not None and name in rows[-1]):
-                rows.append({})
-                missing = list(columns)
-            rows[-1][missing[0] if name is None else name] = value
+        missing = [column for column in columns if column not in rows[-1]]
+        cells = _cells(text, columns, bool(rows[-1] and missing))
+        if not missing or any(name in rows[-1] for name in cells):
+            rows.append({})
+            missing = list(columns)
+        rows[-1].update({missing[0] if name is None else name: value for name, value in cells.items()})
     for row in rows:
         if missing := [column for column in columns if column not in row]:
             typed = " ".join(f"--text {shell_argument(f'{column}=...')}" for column in columns)

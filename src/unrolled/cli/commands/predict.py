@@ -52,22 +52,20 @@ def run(argv: list[str]) -> int:
     from unrolled.views.progress import MessageHandler
 
     model = load_table(run_path, **machine_settings)
+    columns = [column.name for column in model.spec.given_sources]
     images = options.image_dir if model.spec.source.kind == "image" else None  # the source may be in the same folder
     check_outputs(options, (run_path, model.path, table_name, images), model.session.run_path)
     check_prediction(options, settings, model.spec.dims, model.spec.target.kind)  # also those that only this command has
     settings = accepted_options(model.predict_table, settings)
     with MessageHandler(print_note):
-        if texts and not model.spec.others:
+        if texts and len(columns) == 1:
             table, rows = model.predict_values(texts, **settings)
         else:
-            given = rows_of_values(texts, [column.name for column in model.spec.given_sources]) if texts else []
-            table, rows = model.predict_table(given or table_name, **settings)
+            table, rows = model.predict_table(rows_of_values(texts, columns) if texts else table_name, **settings)
         if options.wav is not None:
             sound = write_sound(model.save_wav, table, model.spec, rows, options)
-            if as_json:
-                print_json(sound)
-            else:
-                print(f"{sound['wav']}: {plural(sound['samples'], 'sample')}, {sound['rate']:,} a second")
+            told = f"{sound['wav']}: {plural(sound['samples'], 'sample')}, {sound['rate']:,} a second"
+            print_json(sound) if as_json else print(told)
         elif as_json:
             write_json(result_stream(), table, model.spec, rows, options, JSON_VERSION)
         else:
