@@ -117,6 +117,8 @@ class TableModel(TrainedModel):
         """
         if self.spec.others:
             values = self._named_sources(values)
+        elif self.spec.source.kind == "number" and getattr(values, "ndim", 0) == 2 and not is_frame(values):
+            values = np.ravel(values)  # (N, 1), as scikit-learn has them
         if isinstance(values, Mapping) and any(map(is_scalar, values.values())):
             values = [values]
         if is_frame(values) or isinstance(values, os.PathLike):
