@@ -80,7 +80,8 @@ def test_settings_are_values_of_numpy_and_torch_too(book: Path) -> None:
     model = unrolled.train(str(book), out=Path("r"), sample_length=0, progress=False, **settings)
     options = model.network.options
     assert (options.hidden, options.layers, options.dropout) == (8, 1, 0.25)
-    assert len(model.sample(**{"length": np.int64(4), "seed": np.uint8(3)})) == 4
+    drawn: dict[str, Any] = {"length": np.int64(4), "seed": np.uint8(3)}
+    assert len(model.sample(**drawn)) == 4
     with pytest.raises(UsageError, match="precision is 'float64'; expected one of auto, float32, bfloat16"):
         unrolled.load("r", precision=torch.float64)
     with pytest.raises(UsageError, match="hidden is 8.5; expected a whole number"):
