@@ -19,9 +19,13 @@ HEADER = '''\
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypedDict
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from unrolled.options import CellName, TokensName
+
+if TYPE_CHECKING:
+    import torch
 '''
 CLASSES = (
     options.DataOptions, options.ModelOptions, options.TrainingOptions, options.MachineOptions, options.RunOptions,
@@ -29,6 +33,9 @@ CLASSES = (
     options.AlertOptions, options.ExplainOptions,
     options.ReportOptions, options.PredictOptions, ImportOptions,
 )  # fmt: skip
+TORCH_TYPES = {"device": " | torch.device", "precision": " | torch.dtype"}
+"""What options take too, besides their names."""
+
 EXCLUDED = {"prompt"}
 """Options that are parameters of their own."""
 
@@ -43,7 +50,7 @@ class TrainTableKwargs(TrainKwargs, PairKwargs, SeriesKwargs, total=False):
 
     header: str | None
     max_length: int | None
-    validation: str | None
+    validation: Any
     cell_files: bool
 '''
 
@@ -55,7 +62,10 @@ def typed_dict(option_class: type) -> str:
     hints = typing.get_type_hints(option_class)
     for field in dataclasses.fields(option_class):
         if field.name not in EXCLUDED:
-            hint = "Sequence[str]" if typing.get_origin(hints[field.name]) is tuple else field.type
+            hint = "Sequence[str]" if typing.get_origin(hints[field.name]) is tuple else str(field.type)
+            if field.metadata["reads"] or field.metadata["writes"]:
+                hint = hint.replace("str", "str | PathLike[str]", 1)
+            hint += TORCH_TYPES.get(field.name, "")
             lines.append(f"    {field.name}: {hint}".replace("'", '"'))
     return "\n".join(lines) + "\n"
 

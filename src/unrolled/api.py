@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, SupportsIndex, Unpack
 
 from unrolled.checkpoints.array_file import read_model
 from unrolled.checkpoints.run_dir import Run, find_model
@@ -92,8 +92,8 @@ def train(
 @keyword_arguments(*OPTION_CLASSES, exclude=("source", "target"))
 def train_table(
     table: Any = None,
-    source: str | Sequence[str] | None = None,
-    target: str | None = None,
+    source: str | int | Sequence[str | int] | None = None,
+    target: str | int | None = None,
     progress: bool = True,
     *,
     resume: str | None = None,
@@ -106,8 +106,8 @@ def train_table(
         table: A file (CSV, TSV, JSON lines, CoNLL, Parquet), or `builtin:NAME`, which knows its columns; or a frame of
             pandas or polars, an Arrow table, a dictionary of columns, a list of dictionaries, or a structured array; or
             an array `(N, D)` or a list of tuples, whose columns are named 0, 1, 2 ..., or by `header`.
-        source: Input column, as NAME or NAME:KIND; or a list of them.
-        target: Column to predict, as NAME or NAME:KIND. The kinds determine the sequence mode.
+        source: Input column, as NAME or NAME:KIND, or the number of one without a name; or a list of them.
+        target: Column to predict, in the same way. The kinds determine the sequence mode.
         progress: Whether to print progress on stderr.
         resume: A run folder to continue exactly where it stopped; then no table and no columns.
         allow_change: With `resume`: accept other versions, another machine, or other learning rates.
@@ -129,7 +129,10 @@ def train_table(
     from unrolled.tables.frames import has_rows, is_table, keep_frame, named_rows
     from unrolled.tables.table_format import path_of_table
 
-    columns = {name: column for name, column in (("source", source), ("target", target)) if column is not None}
+    named = (("source", source), ("target", target))
+    columns = {
+        name: str(column) if isinstance(column, SupportsIndex) else column for name, column in named if column is not None
+    }
     header = options.pop("header", None) if has_rows(table) else None
     table, validation = (named_rows(data, header) if has_rows(data) else data for data in (table, options.get("validation")))
     if is_table(validation):
@@ -145,6 +148,10 @@ def _text_inputs(inputs: tuple[Any, ...], text: str | None, source: str | None) 
     if text is not None:
         if inputs or source is not None:
             raise UsageError("A text is given, and inputs or a source too: give one of them.")
+        if not isinstance(text, str):
+            raise UsageError(f"text is {type(text).__name__}, and a string is expected: decode bytes, or write them to a file.")
+        if not text:
+            raise DataError("The text is empty: there is nothing to learn from.")
         return (keep_text(text),), None
     if len(inputs) == 1 and is_frame(inputs[0]):
         return (keep_frame(inputs[0]),), source

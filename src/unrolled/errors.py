@@ -85,7 +85,8 @@ class Interrupted(UnrolledError):
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether the error means that there is not enough CPU or GPU memory."""
     message = str(error).lower()
-    return isinstance(error, MemoryError) or "allocate memory" in message or "out of memory" in message
+    parts = ("allocate memory", "out of memory", "failed to map segment")  # the last one of a library that is loaded
+    return isinstance(error, MemoryError) or any(part in message for part in parts)
 
 
 def first_line(error: BaseException) -> str:

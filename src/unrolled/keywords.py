@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypedDict
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from unrolled.options import CellName, TokensName
+
+if TYPE_CHECKING:
+    import torch
 
 
 class DataKwargs(TypedDict, total=False):
@@ -39,7 +43,7 @@ class ModelKwargs(TypedDict, total=False):
 class TrainingKwargs(TypedDict, total=False):
     """Options of `TrainingOptions`."""
 
-    init_from: str | None
+    init_from: str | PathLike[str] | None
     shrink_vocabulary: bool
     unknown: Literal["keep", "refuse"]
     minutes: float | None
@@ -64,8 +68,8 @@ class TrainingKwargs(TypedDict, total=False):
 class MachineKwargs(TypedDict, total=False):
     """Options of `MachineOptions`."""
 
-    device: str
-    precision: Literal["auto", "float32", "bfloat16"]
+    device: str | torch.device
+    precision: Literal["auto", "float32", "bfloat16"] | torch.dtype
     threads: int
     kernels: Literal["auto", "native", "torch", "reference"]
 
@@ -73,7 +77,7 @@ class MachineKwargs(TypedDict, total=False):
 class RunKwargs(TypedDict, total=False):
     """Options of `RunOptions`."""
 
-    out: str | None
+    out: str | PathLike[str] | None
     eval_every: int | None
     eval_tokens: int
     patience: int | None
@@ -151,9 +155,9 @@ class ScoreKwargs(TypedDict, total=False):
     unknown: Literal["keep", "refuse"]
     per: Literal["line", "character"]
     top: int
-    compare: Sequence[str]
+    compare: Sequence[str | PathLike[str]]
     clamp: Sequence[str]
-    html: str | None
+    html: str | PathLike[str] | None
     adapt: bool
     portable: bool
     force: bool
@@ -164,10 +168,10 @@ class AlertKwargs(TypedDict, total=False):
 
     alert_rate: float | None
     alert_above: float | None
-    labels: str | None
+    labels: str | PathLike[str] | None
     label: str | None
     source: str | None
-    follow: str | None
+    follow: str | PathLike[str] | None
     from_start: bool
 
 
@@ -179,8 +183,8 @@ class ExplainKwargs(TypedDict, total=False):
     length: int
     clamp: Sequence[str]
     probe_length: int
-    out: str | None
-    save_activations: str | None
+    out: str | PathLike[str] | None
+    save_activations: str | PathLike[str] | None
     force: bool
     terminal: bool
     neuron: str | None
@@ -190,7 +194,7 @@ class ExplainKwargs(TypedDict, total=False):
 class ReportKwargs(TypedDict, total=False):
     """Options of `ReportOptions`."""
 
-    out: str | None
+    out: str | PathLike[str] | None
     force: bool
     order: int
     samples: int
@@ -211,18 +215,18 @@ class PredictKwargs(TypedDict, total=False):
     seed: int
     probabilities: bool
     min_probability: float
-    image_dir: str | None
-    wav: str | None
+    image_dir: str | PathLike[str] | None
+    wav: str | PathLike[str] | None
     force: bool
 
 
 class ImportKwargs(TypedDict, total=False):
     """Options of `ImportOptions`."""
 
-    vocabulary: str | None
-    text: str | None
-    vectors: Sequence[str]
-    out: str | None
+    vocabulary: str | PathLike[str] | None
+    text: str | PathLike[str] | None
+    vectors: Sequence[str | PathLike[str]]
+    out: str | PathLike[str] | None
     force: bool
 
 
@@ -235,5 +239,5 @@ class TrainTableKwargs(TrainKwargs, PairKwargs, SeriesKwargs, total=False):
 
     header: str | None
     max_length: int | None
-    validation: str | None
+    validation: Any
     cell_files: bool

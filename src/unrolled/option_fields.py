@@ -146,7 +146,8 @@ NAMES_ELSEWHERE = {
     "max_tokens": "length", "max_new_tokens": "length", "max_length": "length", "n": "count", "num_samples": "count",
     "num_return_sequences": "count", "x": "source", "y": "target", "label": "target", "labels": "target",
     "hidden_size": "hidden", "units": "hidden", "num_layers": "layers", "batch_size": "batch", "seq_length": "bptt",
-    "seq_len": "bptt", "num_epochs": "epochs", "random_state": "seed",
+    "seq_len": "bptt", "num_epochs": "epochs", "random_state": "seed", "from_": "init_from", "base": "init_from",
+    "learning_rate": "lr", "num_epoch": "epochs", "output_dir": "out",
 }  # fmt: skip
 """What settings are called in other libraries and interfaces, and here."""
 
@@ -167,6 +168,21 @@ def present_names(values: Mapping[str, Any], option_classes: Iterable[type]) -> 
     return {new_names.get(name, name): value for name, value in ((k.replace("-", "_"), v) for k, v in values.items())}
 
 
+def _plain_setting(value: Any) -> Any:
+    """Return a number of numpy or torch as one of Python, and a device or dtype of torch as its name; other values as is."""
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        return value.item()
+    if type(value).__module__ == "torch" and type(value).__name__ in ("device", "dtype"):
+        return str(value).removeprefix("torch.")
+    return value
+
+
+def _path_text(field: dataclasses.Field[Any], value: Any) -> Any:
+    """Return a path as a text, if the setting is one."""
+    is_path = isinstance(value, os.PathLike) and (field.metadata["reads"] or field.metadata["writes"])
+    return os.fspath(value) if is_path else value
+
+
 def from_dict(option_class: type[Options], values: Mapping[str, Any], origin: str) -> Options:
     """Build checked options from saved or hand-written values.
 
@@ -183,14 +199,15 @@ def from_dict(option_class: type[Options], values: Mapping[str, Any], origin: st
     for name, value in renamed.items():
         if name not in fields:
             raise _unknown_setting(origin, name, fields)
+        renamed[name] = value = _plain_setting(value)
         if isinstance(value, str):
             renamed[name] = fields[name].metadata["old_values"].get(value, value)
         elif isinstance(value, list | tuple) and fields[name].metadata["is_list"]:
             renamed[name] = join_list(map(str, value)) if len(value) > 1 else "".join(map(str, value)) or None
-        elif isinstance(value, list):
-            renamed[name] = tuple(value)
-        elif isinstance(value, os.PathLike) and (fields[name].metadata["reads"] or fields[name].metadata["writes"]):
-            renamed[name] = os.fspath(value)
+        elif isinstance(value, list | tuple):
+            renamed[name] = tuple(_path_text(fields[name], part) for part in value)
+        else:
+            renamed[name] = _path_text(fields[name], value)
     options = option_class(**renamed)
     check(options)
     return options

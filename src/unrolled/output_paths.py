@@ -114,7 +114,7 @@ class _Output:
     def _check_name(self) -> None:
         if not self.value or "\0" in self.value:
             raise UsageError(f"{self.flag} is {self.value[:MAX_SHOWN]!r}, and a path is expected: name a file or folder.")
-        longest = max(map(len, map(os.fsencode, self.path.parts)))
+        longest = max(map(len, map(os.fsencode, self.path.parts)), default=0)  # '.' has no parts
         limit = _name_limit(self.path)
         if longest > limit or len(os.fsencode(os.path.abspath(self.path))) > MAX_PATH_BYTES:
             size = longest if longest > limit else len(os.fsencode(self.value))

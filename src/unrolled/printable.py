@@ -22,12 +22,22 @@ def printable(text: str) -> str:
 def shell_argument(name: str | PurePath) -> str:
     """Return the name of a file as it is typed in a command: quoted where a shell would split it, and never a flag.
 
+    Control characters are written as escapes in `$'...'`, which bash and zsh read.
+
     Example:
         >>> shell_argument("my book.txt"), shell_argument("-x.txt"), shell_argument("runs/a")
         ("'my book.txt'", './-x.txt', 'runs/a')
     """
     text = str(name)
+    if text != printable(text) or "\n" in text:
+        escaped = "".join(c if c.isprintable() and c not in "'\\" else _escape(c) for c in text)
+        return f"$'{'./' if text.startswith('-') else ''}{escaped}'"
     return shlex.quote(f"./{text}" if text.startswith("-") and text != "-" else text)
+
+
+def _escape(character: str) -> str:
+    """Return a character as the escapes of its bytes, in octal digits."""
+    return "".join(f"\\{byte:03o}" for byte in character.encode("utf-8", "surrogateescape"))
 
 
 class PrintableStream:

@@ -218,6 +218,9 @@ def test_run_names_a_folder_a_checkpoint_or_a_file(tmp_path: Path) -> None:
     run.save_checkpoint(1, small_model(), {}, {})
     assert find_model(run.path) == find_model(run.model_path) == run.model_path
     assert load_text_model(find_model(run.path / "checkpoints" / "step-1")).tokenizer.vocab_size == 4
+    run.model_path.unlink()
+    with pytest.raises(ModelError, match=r"has checkpoints, but its model.safetensors is missing: unrolled train --resume "):
+        find_model(run.path)
     with pytest.raises(ModelError, match="no run folder and no model file"):
         find_model(tmp_path / "none")
 

@@ -319,3 +319,32 @@ def test_one_hot_layers_may_be_residual_where_the_vocabulary_has_the_hidden_size
     assert texts[0] == texts[1]
     assert "(9), or --no-residual; got 8." in cli("train", "t.txt", "--hidden", 9, "--out", "s", *tiny).err
     assert not Path("s").exists()
+
+
+def test_names_of_files_are_never_printed_raw_and_can_be_typed(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "it's\n\x1b[31mred"
+    Path(f"{name}.txt").write_text("the cat sat on the mat.\n" * 100, "utf-8")
+    done = cli("train", f"{name}.txt", "--steps", 2, "--layers", 1, "--threads", 1, "--from", "none", *TINY_RUN)
+    assert done.code == 0, done.err
+    typed = done.err.split("next: ")[1].strip()
+    assert typed == "unrolled sample $'runs/it\\047s\\012\\033[31mred'"
+    shown = subprocess.run(["bash", "-c", typed.replace("unrolled sample", "printf %s")], capture_output=True, check=True)
+    assert shown.stdout.decode() == f"runs/{name}"
+    for command in (["info"], ["eval"], ["score", "--top", 1], ["sample", "--length", 3], ["explain", "--length", 50]):
+        done = cli(command[0], f"runs/{name}", *command[1:])
+        assert "\x1b" not in done.out + done.err
+    lines = cli("list").out.splitlines()
+    assert len(lines) == 2, "a line a run, whatever its name"
+    assert "\x1b" not in lines[1]
+
+
+def test_a_library_that_cannot_be_loaded_for_lack_of_memory_is_no_bug(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(argv: list[str]) -> int:
+        raise ImportError("torch.so: failed to map segment from shared object")
+
+    monkeypatch.setattr(main_module, "_run_command", fail)
+    done = cli("train", "book.txt")
+    assert (done.code, done.err) == (1, "unrolled: out of memory: try a smaller --batch, --bptt, --hidden or --layers\n")

@@ -145,6 +145,7 @@ def test_a_file_that_is_needed_stays(cli: Cli, here: Path, data: Path, command: 
 @pytest.mark.parametrize(("command", "flag"), FILE_FLAGS)
 def test_a_path_that_cannot_be_written(cli: Cli, here: Path, command: str, flag: str) -> None:
     refuse(cli, *arguments(command, flag, "run"), words="is a folder")
+    refuse(cli, *arguments(command, flag, "."), words="is a folder")
     refuse(cli, *arguments(command, flag, "no/such/page.html"), words="does not exist")
     refuse(cli, *arguments(command, flag, "a" * 300), words="is too long, with 300 bytes")
     refuse(cli, *arguments(command, flag, "page.txt/page.html"), words="does not exist")
@@ -172,7 +173,7 @@ def test_a_run_folder(cli: Cli, here: Path) -> None:
     for name, words in (
         ("run", "exists already"), ("page.txt", "would replace the input"), ("t.csv", "exists already"),
         ("run/checkpoints/new", "would replace what the run run needs"), ("t.csv/run", "is a file"), ("b" * 300, "too long"),
-        ("", "a path is expected"),
+        ("", "a path is expected"), (".", "exists already"),
     ):  # fmt: skip
         refuse(cli, *arguments("train", "--out", name), words=words)
     assert cli(*arguments("train", "--out", "new/folders/run")).code == 0

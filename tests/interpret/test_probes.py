@@ -15,7 +15,7 @@ from unrolled.interpret.activations import Activations
 from unrolled.interpret.context_use import CONTEXT_LENGTHS, MAX_GRADIENT_DISTANCE, measure_context_use
 from unrolled.interpret.gate_saturation import NUM_BINS, activation_histograms, gate_saturation
 from unrolled.interpret.loss_breakdown import CLASS_NAMES, MAX_RARE_COUNT, ClassLoss, count_words, loss_by_class
-from unrolled.interpret.probes import N_SHIFTS, Probe, ProbeReport, probe_units
+from unrolled.interpret.probes import MAX_P_VALUE, N_SHIFTS, Probe, ProbeReport, probe_units
 from unrolled.interpret.text_features import FEATURES, Feature
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.language_model import RecurrentLM
@@ -201,6 +201,8 @@ def test_noise_follows_nothing(seed: int) -> None:
     assert not any(one.is_detector for one in findings.best_units + findings.best_features)
     assert max(one.score for one in findings.best_units if one.kind == "AUC") < 0.65
     assert np.median([one.p_value for one in findings.best_units]) > 0.1
+    assert len(findings.followed) < len(findings.best_units) / 2, "what chance explains is not listed as followed"
+    assert all(one.p_value <= MAX_P_VALUE for one in findings.followed)
 
 
 def test_a_constant_unit_follows_nothing() -> None:

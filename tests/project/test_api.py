@@ -6,10 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
+import torch
 
 import unrolled
-from unrolled.errors import UsageError
+from unrolled.errors import DataError, UsageError
 
 SMALL: dict[str, Any] = {"hidden": 16, "batch": 4, "bptt": 8, "sample_length": 0, "progress": False, "eval_tokens": 100}
 
@@ -67,6 +70,45 @@ def test_unknown_options_name_the_nearest(book: Path) -> None:
         model.sample(max_tokens=3)  # type: ignore[call-arg]  # the name in other interfaces
     with pytest.raises(UsageError, match=r"sample\(\) has no option 'num_samples': samples\(count=\.\.\.\)"):
         model.sample(num_samples=3)  # type: ignore[call-arg]  # the name in other interfaces
+
+
+def test_settings_are_values_of_numpy_and_torch_too(book: Path) -> None:
+    settings: dict[str, Any] = {
+        "steps": np.int64(3), "hidden": np.int32(8), "layers": np.array(1), "dropout": np.float32(0.25),
+        "calibrate": np.bool_(False), "device": torch.device("cpu"), "precision": torch.float32, "threads": torch.tensor(1),
+    }  # fmt: skip
+    model = unrolled.train(str(book), out=Path("r"), sample_length=0, progress=False, **settings)
+    options = model.network.options
+    assert (options.hidden, options.layers, options.dropout) == (8, 1, 0.25)
+    drawn: dict[str, Any] = {"length": np.int64(4), "seed": np.uint8(3)}
+    assert len(model.sample(**drawn)) == 4
+    with pytest.raises(UsageError, match="precision is 'float64'; expected one of auto, float32, bfloat16"):
+        unrolled.load("r", precision=torch.float64)
+    with pytest.raises(UsageError, match="hidden is 8.5; expected a whole number"):
+        unrolled.train(str(book), hidden=np.float64(8.5))  # type: ignore[arg-type]  # that is the test
+    with pytest.raises(UsageError, match="unknown setting 'from_'; did you mean 'init_from'"):
+        unrolled.train(str(book), from_="none")  # type: ignore[call-arg]  # what is left of --from in Python
+
+
+def test_what_is_no_text_and_no_table_says_what_to_give() -> None:
+    with pytest.raises(UsageError, match="text is bytes, and a string is expected: decode bytes"):
+        unrolled.train(text=b"abc")  # type: ignore[arg-type]  # that is the test
+    with pytest.raises(DataError, match="The text is empty"):
+        unrolled.train(text="")
+    x, y = np.random.default_rng(0).random((40, 2)), np.arange(40) % 2
+    with pytest.raises(UsageError, match=r"np.column_stack\(\(X, y\)\), with source=\[0, 1\], target=2"):
+        unrolled.train_table((x, y), source="x", target="y")
+    with pytest.raises(UsageError, match=r"Several tables are given: train, test. Give one of them, such as data\['train'\]"):
+        unrolled.train_table({"train": pa.table({"a": ["x"]}), "test": pa.table({"a": ["x"]})}, source="a", target="b")
+
+
+def test_columns_without_names_are_named_by_their_numbers() -> None:
+    x, y = np.random.default_rng(0).random((40, 2)), np.arange(40) % 2
+    tiny: dict[str, Any] = {"hidden": 8, "layers": 1, "steps": 3, "threads": 1, "progress": False, "sample_length": 0}
+    both = unrolled.train_table(np.column_stack((x, y)), source=[0, 1], target=2, out="a", **tiny)
+    assert len(both.predict(x[:3])) == 3
+    one = unrolled.train_table(np.column_stack((x, y)), source=0, target=2, out="b", **tiny)
+    assert one.predict(x[:3, :1]) == one.predict(x[:3, 0]) == one.predict(x[:3, 0].tolist())
 
 
 def test_a_list_of_paths_is_files_and_names_of_files_are_not_texts(book: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import unrolled
 from unrolled import keywords
@@ -38,7 +39,8 @@ def test_signatures_and_typed_dicts_agree(function: Any) -> None:
     own = {*function.__kwdefaults__} if function.__kwdefaults__ else set()
     annotation = function.__annotations__["options"]
     if annotation.startswith("Unpack["):
-        typed = {*typing.get_type_hints(getattr(keywords, annotation[len("Unpack[") : -1]))}
+        named = getattr(keywords, annotation[len("Unpack[") : -1])
+        typed = {*typing.get_type_hints(named, localns={"torch": torch})}
         assert shown - own <= typed
         assert typed - (shown - own) <= {
             "novel_only",

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from playwright.sync_api import Browser
 
 import unrolled
 from support.cli import Cli
+from support.pages import open_page
 from support.tables import write_csv, write_jsonl
 from unrolled.cli.parser import CommandParser
 from unrolled.errors import DataError, UsageError
@@ -245,10 +247,17 @@ def test_columns_of_several_levels_are_joined_as_those_of_files() -> None:
     assert table_of_frame({("price", "mean"): [1], ("day", ""): [2], "x": [3]}).columns == ("price_mean", "day", "x")
 
 
-def test_explain_prints_equal_rows_once(model: unrolled.TableModel) -> None:
+def test_explain_shows_equal_rows_once(model: unrolled.TableModel, browser: Browser, tmp_path: Path) -> None:
     rows = [{"text": text, "language": "de"} for text in ("guten tag", "bonne nuit", "guten tag", "guten tag", "tag")]
-    lines = model.explain(rows, length=100, probe_length=100).summary().splitlines()
+    result = model.explain(rows, length=100, probe_length=100, out=str(tmp_path / "rows.html"))
+    lines = result.summary().splitlines()
     asked = [line.partition(" -> ")[0] for line in lines if " -> " in line and not line.startswith("page")]
     assert sorted(asked) == ["bonne nuit", "guten tag", "tag"]
     assert [line.endswith(", 3 equal rows") for line in lines if line.startswith("guten")] == [True]
     assert any("of 5 answers" in line for line in lines)
+    assert len(result.to_json()["rows"]) == 5
+    with open_page(browser, tmp_path / "rows.html", ready="#rows .row") as page:
+        assert page.locator("#rows .row").count() == 3
+        assert page.locator("#rows .row", has_text="guten tag").inner_text().count("3 equal rows") == 1
+        assert page.locator("#count").inner_text().startswith("5 of 5 rows; ")
+        assert page.locator("#count").inner_text().endswith(" of 5 answers are wrong")

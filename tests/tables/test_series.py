@@ -95,6 +95,18 @@ def test_an_evaluated_row_of_series_has_its_name(cli: Cli) -> None:
     assert RunFacts(Path("run")).to_json("run", None)["unit"] == "of scaled numbers"
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_the_figures_at_the_end_of_a_training_are_those_of_eval(cli: Cli, precision: str) -> None:
+    write_long("load.csv", {"load": np.round(autoregression(600), 2)})
+    command = ("train", "load.csv", "--source", "load", "--horizon", 4, "--steps", 5, "--out", "run", "--difference", "on")
+    result = json.loads(cli(*command, "--json", *TINY, "--precision", precision).out)
+    for split, told in (("validation", result["diagnosis"]), ("test", result["test_summary"])):
+        found = re.search(r"rmse ([\d.]+), mae ([\d.]+) on", told)
+        assert found is not None, told
+        metrics = json.loads(cli("eval", "run", "--split", split, "--json").out)["metrics"]
+        assert found.groups() == (f"{metrics['rmse']:.3f}", f"{metrics['mae']:.3f}")
+
+
 @pytest.mark.slow
 def test_a_forecast_learns_writes_quantiles_and_resumes(cli: Cli) -> None:
     table = write_long("ar.csv", {"t": range(900), "x": autoregression(900).tolist()})

@@ -165,7 +165,26 @@ def test_a_missing_column_of_new_rows_is_named(cli: Cli) -> None:
     with pytest.raises(DataError, match="'age': value: 'old' is not a number|'age'"):
         model.trace({"age": "old", "review": "good"})
     done = cli("predict", model.path.parent, "--text", "good")
-    assert (done.code, "write a JSON object" in done.err) == (2, True)
+    assert done.code == 2
+    assert "has no review, and the model reads age, review: --text age=... --text review=..." in done.err
+    written = [
+        ("--text", '{"age": 31, "review": "good, and so on"}'),
+        ("--text", "age=31", "--text", "review=good, and so on"),
+        ("--text", "review=good, and so on", "--text", "age=31"),
+        ("--text", "31", "--text", "good, and so on"),
+        ("--text", '31, "good, and so on"'),
+        ("--text", 'age=31,"review=good, and so on"'),
+        ("--text", '[31, "good, and so on"]'),
+    ]
+    answers = {cli("predict", model.path.parent, *texts).out for texts in written}
+    assert len(answers) == 1, "however a row is written, it is the same row"
+    assert answers.pop().splitlines()[1].startswith('31,"good, and so on",')
+    two = cli(
+        "predict", model.path.parent, "--text", "age=1", "--text", "review=a = b", "--text", "age=2", "--text", "review=c"
+    )
+    assert [line.split(",")[:2] for line in two.out.splitlines()[1:]] == [["1", "a = b"], ["2", "c"]]
+    done = cli("predict", model.path.parent, "--text", "agee=31", "--text", "review=good")
+    assert (done.code, "reads no column 'agee'; did you mean 'age'?" in done.err) == (2, True)
     assert model.trace(rows[0]).prediction.text == model.predict(rows[0])[0]
 
 

@@ -23,10 +23,11 @@ from unrolled.training.diagnosis import (
     advice_from_run,
     advise,
     diagnose,
+    diagnose_from_base,
     judge_table,
     verdict,
 )
-from unrolled.training.fine_tuning import describe_fine_tuning
+from unrolled.training.fine_tuning import MAX_EPOCHS_BY_TOKENS
 from unrolled.training.recipe import (
     DROPOUT_BY_PRESSURE,
     RECIPE_OPTIONS,
@@ -35,6 +36,7 @@ from unrolled.training.recipe import (
     choose_text_options,
     choose_units,
     interpolate,
+    threshold_value,
 )
 from unrolled.training.schedule import Budget, eval_fractions
 from unrolled.training.throughput import measure_throughput
@@ -270,10 +272,32 @@ def test_advice_is_only_given_where_the_run_has_evidence() -> None:
     assert advice_from_run(size, RunEvidence([(1, 2.0)], 6.0, 128, 0.1))[0].startswith("Use --hidden 160 (it was 128)")
     assert advice_from_run("No rows were held out.", RunEvidence(FALLING, 6.0, 128, 0.1)) == []
     assert advise(underfit, None, 0, (1.0, 1.0), False, RunEvidence(FALLING, 0.5, 128, 0.1)) == [line]
-    from_base = describe_fine_tuning("builtin:english", 0.3, 0.4)
-    assert advise(from_base, None, 0, (1.0, 1.0), False) == ["Use more text, or more --epochs."], (
-        "its width is that of the base"
-    )
+    old_run = "Started from builtin:english: 0.300 nats per character on the training text, 0.400 on the validation text."
+    assert advise(old_run, None, 0, (1.0, 1.0), False) == ["Use more text, or more --epochs."], "its width is that of the base"
+
+
+@pytest.mark.parametrize(
+    ("losses", "best_at", "epochs", "tokens", "judged", "advice"),
+    [
+        ((1.0, 1.157), 1.0, 1.35, 180_000, "Underfit", "Train longer."),
+        ((1.0, 1.157), 1.0, 2.0, 180_000, "Limited by the text", "Use more text."),
+        ((1.1, 1.157), 1.0, 2.0, 180_000, "As good as this text allows", "Use more text."),
+        ((0.7, 1.2), 0.5, 4.0, 9_000, "Overfit", "Use more text or more --dropout."),
+        ((2.476, 2.756), 1.0, 4.6, 279, "Too short to judge", "Use more text."),
+    ],
+)
+def test_a_training_from_a_base_has_a_verdict(
+    losses: tuple[float, float], best_at: float, epochs: float, tokens: int, judged: str, advice: str
+) -> None:
+    best_epochs = threshold_value(MAX_EPOCHS_BY_TOKENS, tokens)
+    diagnosis = diagnose_from_base("builtin:english", losses, best_at, epochs, tokens, best_epochs)
+    assert verdict(diagnosis) == judged
+    assert diagnosis.endswith(" Started from builtin:english.")
+    assert advise(diagnosis, None, 0, (1.0, 1.0), False) == [advice]
+    evidence = RunEvidence(FALLING, 9.0, 128, 0.2)
+    assert not any("--hidden" in line for line in advise(diagnosis, 5, 99, (0.1, 1.0), True, evidence)), "the base has a width"
+    unvalidated = diagnose_from_base("builtin:english", (1.0, None), best_at, epochs, tokens, best_epochs)
+    assert "no text to validate on" in unvalidated
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def curves() -> dict[str, Any]:
         "loss_unit": "character",
         "train": [[*start, loss(start[0]) - start[0] / 4e4 + rng.normal() * 0.02] for start in row],
         "validation": [[*start, loss(start[0])] for start in row[::15]] + [[3000, 330.0, 19_200_000, 1.43]],
-        "lr": [[*start, 2e-3 * (0.5 + 0.5 * math.cos(start[0] / 3000 * 3.1))] for start in row],
+        "lr": [[*start, 9e-4 * (0.5 + 0.5 * math.cos(start[0] / 3000 * 3.1))] for start in row],
         "gradient_norm": [[*start, 0.4 + abs(rng.normal()) * 0.2 + (9 if start[0] == 1501 else 0)] for start in row],
         "references": [{"name": "7-gram", "nats": 1.61}, {"name": "xz", "nats": 1.66}],
     }
@@ -400,12 +400,19 @@ def test_hostile_text_is_shown_and_never_run(browser: Browser, tmp_path: Path) -
         assert page.evaluate("document.documentElement.scrollWidth") == 360
 
 
+LABELS_OUTSIDE = """[...document.querySelectorAll("svg text.tick")].filter((label) =>
+    label.getBoundingClientRect().left < label.ownerSVGElement.getBoundingClientRect().left - 0.5
+).map((label) => label.textContent)"""
+"""The labels of axes that begin left of their chart, where they are cut off."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [360, 1400])
 def test_the_page_never_scrolls_sideways(browser: Browser, tmp_path: Path, width: int) -> None:
     with open_report(browser, table_report() | text_report(), tmp_path, size=(width, 800), dark=True) as page:
         assert len(sections(page)) == 16
         assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert page.evaluate(LABELS_OUTSIDE) == []
         dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
         page.locator("#theme").click()
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") != dark

@@ -73,6 +73,14 @@ class ExplainTableResult(Displayed):
     def _num_wrong(self) -> int:
         return sum(row.is_wrong is True for row in self.rows)
 
+    @property
+    def _equal_rows(self) -> list[list[ExplainedRow]]:
+        """The rows, those with equal cells together, in the order of the first of them."""
+        groups: dict[tuple[object, ...], list[ExplainedRow]] = {}
+        for row in self.rows:
+            groups.setdefault(row.content, []).append(row)
+        return list(groups.values())
+
     def page(self) -> str:
         """Return the page of rows, or of series, as HTML."""
         return series_page(self.page_data()) if self.session.spec.is_stream else rows_page(self.page_data())
@@ -87,7 +95,7 @@ class ExplainTableResult(Displayed):
         return head | {
             "unit": "the unit of the answer" if is_number else "nats of the log odds of the answer",
             "is_number": is_number,
-            "rows": [row_json(self.session, row) for row in self.rows],
+            "rows": [row_json(self.session, rows[0]) | {"count": len(rows)} for rows in self._equal_rows],
         }
 
     def _repr_html_(self) -> str:
@@ -100,7 +108,8 @@ class ExplainTableResult(Displayed):
         if self.session.spec.is_stream:
             charts = [{key: chart[key] for key in errors if key in chart} for chart in self.series]
             return neurons | {"neurons_page": neurons.get("page"), "page": str(self.page_path), "rows": rows, "series": charts}
-        for row, data in zip(self.rows, self.page_data()["rows"], strict=True):
+        for row in self.rows:
+            data = row_json(self.session, row)
             columns = [{k: v for k, v in column.items() if k not in ("src", "width", "height")} for column in data["columns"]]
             rows.append(data | {"columns": columns, "answer": row.prediction.text, "truth": (data["truth"] or {}).get("text")})
         return neurons | {"neurons_page": neurons.get("page"), "page": str(self.page_path), "rows": rows}
@@ -108,10 +117,7 @@ class ExplainTableResult(Displayed):
     def summary(self) -> str:
         """Return the first different rows, the detectors and the paths of the pages as lines of text."""
         lines = [chart_line(chart) for chart in self.series[:MAX_PRINTED_ROWS]]
-        groups: dict[tuple[object, ...], list[ExplainedRow]] = {}
-        for row in self.rows:
-            groups.setdefault(row.content, []).append(row)
-        lines += [self._row_line(*rows) for rows in itertools.islice(groups.values(), MAX_PRINTED_ROWS)]
+        lines += [self._row_line(*rows) for rows in self._equal_rows[:MAX_PRINTED_ROWS]]
         judged = sum(row.is_wrong is not None for row in self.rows)
         if judged:
             lines.append(f"{self._num_wrong:,} of {plural(judged, 'answer')} {'is' if judged == 1 else 'are'} wrong")

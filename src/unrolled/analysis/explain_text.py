@@ -19,7 +19,7 @@ from unrolled.display import Displayed, page_frame
 from unrolled.errors import DataError, UsageError
 from unrolled.interpret.activations import Activations, record_activations
 from unrolled.interpret.intervention import InterventionEffect, measure_effect, unit_importance
-from unrolled.interpret.probes import MAX_P_VALUE, Probe, ProbeReport, probe_units, too_short_to_probe
+from unrolled.interpret.probes import Probe, ProbeReport, probe_units, too_short_to_probe
 from unrolled.nn.unit_clamp import Clamp, parse_clamp
 from unrolled.options import ExplainOptions, SampleOptions
 from unrolled.output_paths import check_outputs
@@ -79,7 +79,7 @@ class ExplainResult(Displayed):
             vocab_texts=self.vocab_texts,
             top_ids=top_ids,
             top_probs=top_probs,
-            probes=[] if self.probe_report is None else [_probe_dict(item) for item in self.probe_report.best_units],
+            probes=[] if self.probe_report is None else [_probe_dict(item) for item in self.probe_report.followed],
             importance=None if self.unit_importance is None else self.unit_importance.reshape(-1),
             effects=[self._effect_dict(item) for item in self.effects],
             eos_positions=eos_positions,
@@ -100,7 +100,7 @@ class ExplainResult(Displayed):
 
     def _effect_dict(self, effect: InterventionEffect) -> dict[str, Any]:
         features = (
-            {} if self.probe_report is None else {(p.layer, p.unit): p.feature for p in reversed(self.probe_report.best_units)}
+            {} if self.probe_report is None else {(p.layer, p.unit): p.feature for p in reversed(self.probe_report.followed)}
         )
         layer, unit, value, _ = effect.clamp
         return {
@@ -127,7 +127,7 @@ class ExplainResult(Displayed):
         lines = []
         if self.probe_report is not None and self.probe_report.best_units:
             lines += [f"{'unit':>7}  {'score':>6} {'':11}  follows"]
-            followed = [item for item in self.probe_report.best_units if item.p_value <= MAX_P_VALUE and not item.trivial]
+            followed = [item for item in self.probe_report.followed if not item.trivial]
             lines += [_detector_line(item) for item in followed]
             lines += (
                 ["        *: a detector: its score is high, and chance does not explain it"]

@@ -22,7 +22,7 @@ from unrolled.interpret.activations import Activations, record_activations
 from unrolled.interpret.context_use import ContextUse, measure_context_use
 from unrolled.interpret.gate_saturation import activation_histograms, gate_saturation
 from unrolled.interpret.loss_breakdown import count_words, loss_by_class
-from unrolled.interpret.probes import MAX_P_VALUE, Probe, ProbeReport, probe_units, too_short_to_probe
+from unrolled.interpret.probes import Probe, ProbeReport, probe_units, too_short_to_probe
 from unrolled.options import ReportOptions, SampleOptions
 from unrolled.printable import shell_argument
 from unrolled.text.tokenizer import Ids
@@ -224,7 +224,7 @@ class TextReportBuilder:
             return None
         activations = self.activations
         states = activations.h if activations.c is None else np.tanh(activations.c)
-        rows = [_detector(detector) for detector in probe_report.best_units if detector.p_value <= MAX_P_VALUE]
+        rows = [_detector(detector) for detector in probe_report.followed]
         detectors = [detector for detector in probe_report.best_units if detector.is_detector][:SNIPPET_UNITS]
         snippet_rows = [
             {

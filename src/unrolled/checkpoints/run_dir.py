@@ -244,6 +244,9 @@ def find_model(path: Path) -> Path:
     if os.path.isfile(path / MODEL_FILE_NAME):
         return path / MODEL_FILE_NAME
     if is_run_dir(path):
+        if next(path.glob(f"checkpoints/*/{MODEL_FILE_NAME}"), None) is not None:
+            resumed = f"unrolled train --resume {shell_argument(path)}"
+            raise ModelError(f"{path} has checkpoints, but its {MODEL_FILE_NAME} is missing: {resumed} writes it at the end.")
         raise ModelError(f"{path} has no model yet: {NO_CHECKPOINT}: --out {shell_argument(path)}")
     raise ModelError(f"{path} is no run folder and no model file{_suggest_runs(path)}")
 

@@ -17,6 +17,9 @@ from unrolled.datasets.stdlib import PREFIX
 from unrolled.display import Displayed, one_line
 from unrolled.errors import StorageError
 
+MAX_PATH_CHARS = 4096
+"""Characters of a path in the table of runs: it is typed in other commands."""
+
 
 @dataclass(frozen=True, repr=False)
 class RunSummary(Displayed):
@@ -100,7 +103,9 @@ def table_of_runs(summaries: list[RunSummary]) -> str:
     for run in summaries:
         changed = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.changed))
         inputs = one_line(", ".join(Path(name).name for name in run.inputs), 40)
-        rows.append([run.path, run.kind, run.network, f"{run.steps:,}", run.loss_text or "-", changed, inputs])
+        rows.append(
+            [one_line(run.path, MAX_PATH_CHARS), run.kind, run.network, f"{run.steps:,}", run.loss_text or "-", changed, inputs]
+        )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 

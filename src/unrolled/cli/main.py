@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"unrolled: {error}", file=sys.stderr)
         return error.exit_code
-    except (OSError, MemoryError, RuntimeError) as error:
+    except (OSError, MemoryError, RuntimeError, ImportError) as error:
         if debug:
             raise
         return _report_error(error, argv[0] if argv else "")

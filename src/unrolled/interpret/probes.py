@@ -73,6 +73,11 @@ class ProbeReport(Displayed):
     detector_fraction: float
 
     @property
+    def followed(self) -> list[Probe]:
+        """Those of `best_units` that follow their feature: chance does not explain their score."""
+        return [result for result in self.best_units if result.p_value <= MAX_P_VALUE]
+
+    @property
     def facts(self) -> Mapping[str, object]:
         """What is displayed."""
         return {"features": len(self.best_units), "detectors": f"{self.detector_fraction:.1%} of the units"}

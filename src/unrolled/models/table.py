@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -65,13 +64,13 @@ class TableModel(TrainedModel):
         self, path: Path, model_file: TableModelFile, machine: MachineOptions | None = None, cell_files: bool = True
     ) -> None:
         from unrolled.analysis.table_session import TableSession
-        from unrolled.nn.device import select_device
+        from unrolled.nn.device import prediction_device, select_device
         from unrolled.nn.kernels.select import choose_kernel
 
         options, network = machine or MachineOptions(), model_file.model
-        if options.precision == "auto" and network.dims.target_tensor_kind == "floats":
-            options = replace(options, precision="float32")  # bfloat16 would round its numbers
         device_config = select_device(options)
+        if options.precision == "auto":
+            device_config = prediction_device(device_config, model_file.spec.loss_unit)
         super().__init__(path, model_file.history, sum(weight.numel() for weight in network.parameters()))
         network.to(device_config.device).eval()
         self.machine, self.kernels = choose_kernel(network, device_config, options)
@@ -118,6 +117,8 @@ class TableModel(TrainedModel):
         """
         if self.spec.others:
             values = self._named_sources(values)
+        elif self.spec.source.kind == "number" and getattr(values, "ndim", 0) == 2 and not is_frame(values):
+            values = np.ravel(values)  # (N, 1), as scikit-learn has them
         if isinstance(values, Mapping) and any(map(is_scalar, values.values())):
             values = [values]
         if is_frame(values) or isinstance(values, os.PathLike):

@@ -62,6 +62,14 @@ def select_device(options: MachineOptions, local_rank: int = 0, local_world_size
     return DeviceConfig(device, dtype, torch.get_num_threads())
 
 
+def prediction_device(machine: DeviceConfig, loss_unit: str) -> DeviceConfig:
+    """Return where a model whose loss is per `loss_unit` predicts, and is evaluated when its training ends.
+
+    Numbers are predicted in float32, whatever they were trained in: bfloat16 would round them.
+    """
+    return dataclasses.replace(machine, dtype=torch.float32) if loss_unit == "number" else machine
+
+
 @contextlib.contextmanager
 def use_threads(machine: DeviceConfig) -> Iterator[None]:
     """Set torch's number of threads inside a `with` block."""

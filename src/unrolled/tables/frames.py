@@ -68,6 +68,10 @@ def frame_rows(data: Any) -> Iterator[Row]:
     if isinstance(data, Mapping) and data and all(map(is_scalar, data.values())):
         rows: Iterable[Any] = [data]
     elif isinstance(data, Mapping):
+        if tables := [
+            str(name) for name, column in data.items() if hasattr(column, "columns") or hasattr(column, "column_names")
+        ]:
+            raise UsageError(f"Several tables are given: {', '.join(tables)}. Give one of them, such as data[{tables[0]!r}].")
         if single := [str(name) for name, column in data.items() if is_scalar(column)]:
             raise DataError(f"'{single[0]}' is a single value, and other columns are lists: give each column as a list.")
         lengths = {str(name): len(column) for name, column in data.items()}
@@ -105,6 +109,10 @@ def _column_name(name: Any) -> str:
 
 def _numbered_columns(data: Iterable[Any]) -> Iterator[dict[int, Any]]:
     """Yield rows with their columns named 0, 1, 2 ... Raises `DataError` if they are not equally long."""
+    if isinstance(data, tuple) and [np.ndim(part) for part in data if isinstance(part, np.ndarray)] == [2, 1]:
+        target = data[0].shape[1]
+        columns = f"source={list(range(target)) if target <= 3 else f'[*range({target})]'}, target={target}"
+        raise UsageError(f"A pair of arrays is given, and one table is expected: np.column_stack((X, y)), with {columns}.")
     width = None
     for number, row in enumerate(data, 1):
         if not isinstance(row, list | tuple | np.ndarray):

@@ -91,7 +91,8 @@ def existing_file(name: str) -> Path:
     if not os.path.exists(name):  # Path.exists raises for a long name, and takes an empty one for the working folder
         folder = path.parent if os.path.isdir(path.parent) else Path()
         if len(name) > MAX_SHOWN_NAME or "\n" in name:
-            raise DataError(f"No such file: {name[:40]!r}... ({len(name):,} characters).")
+            shown = f"{name!r}" if len(name) <= 40 else f"{name[:40]!r}... ({len(name):,} characters)"
+            raise DataError(f"No such file: {shown}.")
         with contextlib.suppress(OSError):
             is_text = " " in name and (len(path.suffix) < 2 or " " in path.suffix)  # not "my book.txt"
             way_out = ": the name of a file is expected, not a text." if is_text else "."

@@ -41,8 +41,9 @@ OVERFIT, AT_FLOOR, TEXT_LIMITED, SIZE_LIMITED, UNDERFIT, TOO_SHORT, NOT_LEARNED 
     "Overfit", "As good as this text allows", "Limited by the text", "Limited by time or size", "Underfit",
     "Too short to judge", "No better than a baseline",
 )  # fmt: skip
+UNVALIDATED = "There was no text to validate on, so whether it overfits is not known: give it more text."
 FROM_BASE = "Started from"
-"""The diagnosis of a training that started from another model begins so; it has no verdict."""
+"""The last sentence of the diagnosis of a training from another model begins so; in older runs the first one, of no verdict."""
 
 VERDICTS = (OVERFIT, AT_FLOOR, TEXT_LIMITED, SIZE_LIMITED, UNDERFIT, TOO_SHORT)
 """The verdicts: each is the beginning of a diagnosis."""
@@ -61,6 +62,9 @@ REMEDIES = {
     UNDERFIT: ("time",), TOO_SHORT: (), NOT_LEARNED: (),
 }  # fmt: skip
 """The advice that may be given with each verdict, so that none contradicts it."""
+
+MIN_BASE_SHARE = 0.75
+"""The share of the passes that a base gains from, below which time is the limit."""
 
 MIN_JUDGED_TOKENS = 500
 """In a shorter text, the validation part is a few words, and its loss says nothing about what limits the model."""
@@ -93,18 +97,10 @@ def diagnose(train: float, val: float | None, best_fraction: float, epochs: floa
     `best_fraction` of the steps. The text of `tokens_per_epoch` tokens was read `epochs` times.
     """
     if val is None:
-        return "There was no text to validate on, so whether it overfits is not known: give it more text."
-    losses = f"{train:.3f} nats per character on the training text, {val:.3f} on the validation text"
-    if tokens_per_epoch < MIN_JUDGED_TOKENS:
-        return f"{TOO_SHORT}: {losses}; {tokens_per_epoch:,} tokens are trained on, which is too little text to learn from."
-    if best_fraction < OVERFIT_FRACTION and epochs >= 1:
-        if val - train <= MIN_OVERFIT_GAP * val:
-            return f"{AT_FLOOR}: {losses}. It was best after {best_fraction:.0%} of the time."
-        return (
-            f"{OVERFIT}: {losses}. It was best after {best_fraction:.0%} of the time, and that model is kept. More time "
-            "would not help; more text or more --dropout would."
-        )
-    reads = f"the text was {describe_epochs(epochs)}"
+        return UNVALIDATED
+    if plain := _judge_plain_cases(train, val, best_fraction, epochs, tokens_per_epoch):
+        return plain
+    losses, reads = _losses(train, val), f"the text was {describe_epochs(epochs)}"
     gain = expected_gain(val, epochs, tokens_per_epoch)
     gain_note = f"Twice the time would bring about {gain:.2f} nats"
     if epochs >= MIN_MEMORIZE_EPOCHS and (val - train) / val > MIN_GENERALIZATION_GAP:
@@ -118,6 +114,52 @@ def diagnose(train: float, val: float | None, best_fraction: float, epochs: floa
             f"{SIZE_LIMITED}: {losses}; {reads}. {gain_note}; it is not the text that limits it, so a larger --hidden may help."
         )
     return f"{UNDERFIT}: {losses}; {reads}. {gain_note}: it is limited by time, not by the text."
+
+
+def diagnose_from_base(
+    base: str,
+    losses: tuple[float, float | None],
+    best_fraction: float,
+    epochs: float,
+    tokens_per_epoch: int,
+    best_epochs: float,
+) -> str:
+    """Return the diagnosis of a training that started from the model `base`; `losses` are those of `diagnose`.
+
+    What twice the time would bring is not known. `best_epochs` is how often a text of this size is read until a base forgets
+    more than it learns; the width of the network is that of the base.
+    """
+    train, val = losses
+    started = f" {FROM_BASE} {base}."
+    if val is None:
+        return UNVALIDATED + started
+    if plain := _judge_plain_cases(train, val, best_fraction, epochs, tokens_per_epoch):
+        return plain + started
+    told = f"{_losses(train, val)}; the text was {describe_epochs(epochs)}"
+    if epochs < MIN_BASE_SHARE * best_epochs:
+        return f"{UNDERFIT}: {told}. It is limited by time: a base gains from about {best_epochs:g} passes over it.{started}"
+    if (val - train) / val > MIN_GENERALIZATION_GAP:
+        return f"{TEXT_LIMITED}: {told}. More text would bring more than more time.{started}"
+    return f"{AT_FLOOR}: {told}. A base gains from about {best_epochs:g} passes over it.{started}"
+
+
+def _losses(train: float, val: float) -> str:
+    return f"{train:.3f} nats per character on the training text, {val:.3f} on the validation text"
+
+
+def _judge_plain_cases(train: float, val: float, best_fraction: float, epochs: float, tokens_per_epoch: int) -> str:
+    """Return the diagnosis of a text that is too short, or of a training that was best before its end; else an empty text."""
+    losses = _losses(train, val)
+    if tokens_per_epoch < MIN_JUDGED_TOKENS:
+        return f"{TOO_SHORT}: {losses}; {tokens_per_epoch:,} tokens are trained on, which is too little text to learn from."
+    if best_fraction >= OVERFIT_FRACTION or epochs < 1:
+        return ""
+    if val - train <= MIN_OVERFIT_GAP * val:
+        return f"{AT_FLOOR}: {losses}. It was best after {best_fraction:.0%} of the time."
+    return (
+        f"{OVERFIT}: {losses}. It was best after {best_fraction:.0%} of the time, and that model is kept. More time "
+        "would not help; more text or more --dropout would."
+    )
 
 
 def verdict(diagnosis: str) -> str:
@@ -196,6 +238,8 @@ def advice_from_run(diagnosis: str, evidence: RunEvidence) -> list[str]:
     remedies, found = REMEDIES.get(verdict(diagnosis), ()), _LOSSES.search(diagnosis)
     if not found:
         return []
+    if FROM_BASE in diagnosis:  # its width is that of the base
+        remedies = tuple(remedy for remedy in remedies if remedy != "width")
     train, val = (float(text.rstrip(".")) for text in found.groups())
     is_gap, losses = val - train > MIN_GENERALIZATION_GAP * val, f"{train:.3f} in training, {val:.3f} in validation"
     half = _loss_at_half(evidence.curve)
@@ -256,8 +300,8 @@ def advise(
         SIZE_LIMITED: "use a larger --hidden, or train longer",
         UNDERFIT: "train longer",
     }.get(judged, "train longer, or use a larger --hidden")
-    if diagnosis.startswith(FROM_BASE):  # its width is that of the base, and its budget may be a number of passes
-        remedy = "use more text, or more --epochs"
+    if FROM_BASE in diagnosis:  # its width is that of the base, and its budget may be a number of passes
+        remedy = {"": "use more text, or more --epochs", AT_FLOOR: "use more text"}.get(judged, remedy)
     if better_ngram is not None:
         article = "An" if better_ngram in (8, 11, 18) else "A"
         lines.append(f"{article} {better_ngram}-gram model predicts this text better: {remedy}.")
@@ -272,7 +316,7 @@ def advise(
     if uses_longest_context:
         lines.append("The loss still improves at the longest measured context: a larger --bptt may help.")
     lines += [] if evidence is None else advice_from_run(diagnosis, evidence)
-    no_need = judged == AT_FLOOR
+    no_need = judged == AT_FLOOR and FROM_BASE not in diagnosis
     return lines or ["There is nothing left to gain on this text." if no_need else f"{remedy[:1].upper()}{remedy[1:]}."]
 
 

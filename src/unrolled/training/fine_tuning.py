@@ -22,7 +22,6 @@ from unrolled.text.corpus import Corpus
 from unrolled.text.line_format import LineFormat
 from unrolled.text.tokenizer import CharTokenizer, Tokenizer
 from unrolled.text.unknown_tokens import UnknownTokens
-from unrolled.training.diagnosis import FROM_BASE
 from unrolled.training.recipe import TextStats, describe_epochs, fill_defaults, threshold_value
 from unrolled.training.schedule import make_budget
 
@@ -221,9 +220,3 @@ def _fill_by_speed(
         training = dataclasses.replace(request.training, minutes=None, epochs=max_epochs)
         return dataclasses.replace(request, training=training), max_epochs * stats.tokens
     return request, tokens_read
-
-
-def describe_fine_tuning(name: str, train_nats: float, val_nats: float | None) -> str:
-    """Return the losses of a model that started from a base, in words: what more time would bring is not known."""
-    held_out = "" if val_nats is None else f", {val_nats:.3f} on the validation text"
-    return f"{FROM_BASE} {name}: {train_nats:.3f} nats per character on the training text{held_out}."

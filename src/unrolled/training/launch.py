@@ -19,7 +19,7 @@ from unrolled.checkpoints.run_dir import Run, require_free
 from unrolled.checkpoints.tensorboard import TensorBoardWriter, require_tensorboard
 from unrolled.display import Displayed, loss_text, plural
 from unrolled.errors import ModelError, UsageError
-from unrolled.nn.device import DeviceConfig, fewer_threads_if_faster, select_device, use_threads
+from unrolled.nn.device import DeviceConfig, fewer_threads_if_faster, prediction_device, select_device, use_threads
 from unrolled.nn.kernels.extension import usable_processors
 from unrolled.nn.kernels.select import KERNELS, available_kernels, choose_kernel, set_kernel
 from unrolled.nn.sequence_model import Network
@@ -148,11 +148,12 @@ class TrainingRun:
         """Evaluate the saved model on more data, and save the results with it."""
         run, state = self.trainer.run, self.trainer.state
         model_file = load_model(run.model_path)
-        model = model_file.model.to(self.machine.device)
-        set_kernel(model, self.kernels, self.machine.dtype)
+        machine = prediction_device(self.machine, self.task.loss_unit)
+        model = model_file.model.to(machine.device)
+        set_kernel(model, self.kernels, machine.dtype)
         epochs = state.used.tokens / self.trainer.batches.tokens_per_epoch
         best_fraction = state.best_step / max(1, state.used.steps)
-        final = self.task.final_eval(model, self.machine, self.request.run.eval_tokens, best_fraction, epochs)
+        final = self.task.final_eval(model, machine, self.request.run.eval_tokens, best_fraction, epochs)
         logit_scale = float(model_file.history.get("logit_scale", 1.0))
         if abs(logit_scale - 1) > MIN_REPORTED_SCALE_CHANGE:
             note = f" Its logits are scaled by {logit_scale:.2f}, to lower the validation loss (temperature scaling)."

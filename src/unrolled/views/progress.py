@@ -10,14 +10,16 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleRenderable, Group
+from rich.control import Control
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
+from rich.segment import ControlType, Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -132,13 +134,35 @@ class LogProgress(MessageProgress):
         print(printable(line), file=sys.stderr, flush=True)
 
 
+class ResizableLive(Live):
+    """A live display that also erases the rows which its last frame takes after the terminal became narrower.
+
+    Terminals such as tmux break the lines of the last frame anew then, so that it has more rows than were drawn. Those that
+    left the screen at its top stay.
+    """
+
+    _widths: Sequence[int] = ()
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        """Return what is printed: controls that erase the last frame, `renderables`, and the new frame."""
+        columns = max(1, self.console.width)
+        added = sum((width - 1) // columns for width in self._widths if width)
+        processed = super().process_renderables(renderables)
+        if self.console.is_interactive:
+            erase = ((ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1)) * added
+            processed = [Control(ControlType.CARRIAGE_RETURN, *erase), *processed]
+            lines = self.console.render_lines(self.renderable, pad=False)
+            self._widths = [Segment.get_line_length(line) for line in lines]
+        return processed
+
+
 class BarProgress(MessageProgress):
     """A live bar on a terminal, with the numbers and the latest sample below it."""
 
     def __init__(self) -> None:
         super().__init__()
         self._console = Console(stderr=True, highlight=False)
-        self._live = Live(console=self._console, auto_refresh=False, transient=False, vertical_overflow="crop")
+        self._live = ResizableLive(console=self._console, auto_refresh=False, transient=False, vertical_overflow="crop")
         self._next_time = 0.0
         self._sample = ""
         self._val_nats: float | None = None
@@ -174,9 +198,14 @@ class BarProgress(MessageProgress):
         losses = f"train {format_loss(status.train_nats, unit)}  validation {format_loss(self._val_nats, unit)}"
         rate = f"{status.tokens_per_second:,.0f} {'tokens' if unit == 'character' else 'targets'}/s"
         numbers = f"{loss_name(unit)}: {losses}  {rate}  step {status.step:,}  epoch {status.epochs:.2f}"
-        max_lines = max(3, self._console.height - 6)
-        lines = printable(self._sample).splitlines()[:max_lines]
-        sample = Panel(Text("\n".join(lines)), title="latest sample", title_align="left", border_style="dim")
+        lines = Text(printable(self._sample)).wrap(self._console, max(1, self._console.width - 4))
+        sample = Panel(
+            Text("\n").join(lines[: max(3, self._console.height // 2 - 2)]),
+            title="latest sample",
+            title_align="left",
+            border_style="dim",
+            expand=False,
+        )
         self._live.update(Group(bar_row, Text(numbers), *([sample] if self._sample else [])), refresh=True)
         self._next_time = time.monotonic() + BAR_INTERVAL
 

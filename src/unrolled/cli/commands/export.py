@@ -26,6 +26,7 @@ from unrolled.cli.parser import CommandParser
 from unrolled.exchange.export_options import ExportOptions
 from unrolled.option_rules import refuse_unused
 from unrolled.options import from_dict
+from unrolled.printable import printable
 
 if TYPE_CHECKING:
     from unrolled.exchange.export_job import ExportResult
@@ -81,4 +82,4 @@ def _print_result(result: ExportResult) -> None:
         flash, ram = result.facts["flash_bytes"], result.facts["ram_bytes"]
         print(f"flash: {flash:,} bytes of tables and 3 to 10 kB of code; RAM: {ram:,} bytes")
     for path, content in result.files.items():
-        print(f"wrote {path} ({len(content):,} bytes)")
+        print(printable(f"wrote {path} ({len(content):,} bytes)"))

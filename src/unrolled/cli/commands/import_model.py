@@ -20,7 +20,7 @@ from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser, print_note
 from unrolled.exchange.import_options import ImportOptions
 from unrolled.options import from_dict
-from unrolled.printable import shell_argument
+from unrolled.printable import printable, shell_argument
 
 
 def run(argv: list[str]) -> int:
@@ -39,15 +39,15 @@ def run(argv: list[str]) -> int:
     if as_json:
         print_json({"model": str(target), **imported.to_json()})
         return 0
-    print(imported.description)
+    print(printable(imported.description))
     for note in imported.notes:
-        print(f"  {note}")
+        print(printable(f"  {note}"))
     is_text = imported.is_text
     if imported.check is not None:
         print(imported.check.to_text())
     elif is_text:
         print("no check: the model does not know the letters of the built-in texts; check it with --text FILE --force")
-    print(f"model: {target}")
+    print(printable(f"model: {target}"))
     run_name = target.parent if target.name == "model.safetensors" else target
     name = shell_argument(run_name)
     print_note(f"Next: unrolled sample {name}" if is_text else f"Next: unrolled predict {name} in.wav --wav out.wav")

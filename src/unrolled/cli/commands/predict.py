@@ -9,6 +9,7 @@ Examples:
   unrolled predict runs/questions new.csv > out.csv
   unrolled predict runs/questions new.csv --probabilities
   unrolled predict runs/questions --text "Who wrote it?" --count 3
+  unrolled predict runs/people --text age=30 --text "review=so, so"
   cat lines.txt | unrolled predict runs/questions -
   unrolled predict runs/pairs new.tsv --beam 1
   unrolled predict runs/painter labels.csv --image-dir painted
@@ -17,11 +18,9 @@ Examples:
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from unrolled.cli.json_output import JSON_VERSION, print_json
 from unrolled.cli.parser import CommandParser, accepted_options, print_note
+from unrolled.cli.source_values import rows_of_values
 from unrolled.display import plural
 from unrolled.errors import UsageError
 from unrolled.option_rules import check_prediction
@@ -35,7 +34,11 @@ def run(argv: list[str]) -> int:
     parser = CommandParser("predict", __doc__)
     parser.add_argument("run", metavar="RUN", help="Run folder, or model file.")
     parser.add_argument("input", metavar="INPUT", nargs="?", default=None, help="Table, lines of text, or '-'.")
-    parser.add_values("--text", "TEXT", "A source value, or a JSON object of several, in place of INPUT; may be repeated.")
+    parser.add_values(
+        "--text",
+        "TEXT",
+        "A source value, in place of INPUT; may be repeated. Of several: COLUMN=VALUE, or a row as 30,Rome or as JSON.",
+    )
     parser.add_options("prediction", PredictOptions)
     parser.add_options("machine", MachineOptions)
     cli_values = parser.parse_cli_values(argv)
@@ -49,35 +52,22 @@ def run(argv: list[str]) -> int:
     from unrolled.views.progress import MessageHandler
 
     model = load_table(run_path, **machine_settings)
+    columns = [column.name for column in model.spec.given_sources]
     images = options.image_dir if model.spec.source.kind == "image" else None  # the source may be in the same folder
     check_outputs(options, (run_path, model.path, table_name, images), model.session.run_path)
     check_prediction(options, settings, model.spec.dims, model.spec.target.kind)  # also those that only this command has
     settings = accepted_options(model.predict_table, settings)
     with MessageHandler(print_note):
-        if texts and not model.spec.others:
+        if texts and len(columns) == 1:
             table, rows = model.predict_values(texts, **settings)
         else:
-            objects = [_read_object(text, model.spec.source_name) for text in texts]
-            table, rows = model.predict_table(objects or table_name, **settings)
+            table, rows = model.predict_table(rows_of_values(texts, columns) if texts else table_name, **settings)
         if options.wav is not None:
             sound = write_sound(model.save_wav, table, model.spec, rows, options)
-            if as_json:
-                print_json(sound)
-            else:
-                print(f"{sound['wav']}: {plural(sound['samples'], 'sample')}, {sound['rate']:,} a second")
+            told = f"{sound['wav']}: {plural(sound['samples'], 'sample')}, {sound['rate']:,} a second"
+            print_json(sound) if as_json else print(told)
         elif as_json:
             write_json(result_stream(), table, model.spec, rows, options, JSON_VERSION)
         else:
             write_csv(result_stream(), table, model.spec, rows, options)
     return 0
-
-
-def _read_object(text: str, columns: str) -> dict[str, Any]:
-    """Return the row that the value of --text is, for a model that reads several columns."""
-    try:
-        row = json.loads(text)
-    except (ValueError, RecursionError):
-        row = None
-    if not isinstance(row, dict):
-        raise UsageError(f"--text is {text[:40]!r}, and the model reads the columns {columns}: write a JSON object with them.")
-    return row

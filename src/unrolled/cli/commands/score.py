@@ -1,6 +1,8 @@
 """Report how surprising each line or character of a text is.
 
-Lines are scored in bits; the most surprising ones come first. With no INPUT,
+Lines are scored in bits; the most surprising ones come first: those with the
+highest excess, their bits above the mean of the text so far, divided by the
+square root of their number of tokens. With no INPUT,
 the validation split of the run is scored. A text of any length is read as a
 stream. --compare adds other models: who wrote this text?
 
@@ -33,6 +35,7 @@ from unrolled.errors import UsageError
 from unrolled.option_rules import check_portable_machine, refuse_unused
 from unrolled.options import AlertOptions, MachineOptions, ScoreOptions, from_dict, split_by_class
 from unrolled.output_paths import check_outputs
+from unrolled.printable import printable
 
 if TYPE_CHECKING:
     from unrolled.evaluation.line_surprisal import ScoredLine, ScoringStream
@@ -186,7 +189,7 @@ def _print_lines(scoring: ScoringStream, num_lines: int) -> None:
     from unrolled.views.colored_text import print_lines
 
     lines = scoring.top_lines(num_lines)
-    print(_summary(scoring))
+    print(printable(_summary(scoring)))
     if lines:
         print_lines(scoring.model_names, lines, sys.stdout.isatty())
 
@@ -200,8 +203,8 @@ def _write_page(scoring: ScoringStream, options: ScoreOptions, input_name: str |
     write_atomic(
         Path(options.html or ""), surprisal_page(title, scoring.model_names, scoring.totals, first_lines, top_lines).encode()
     )
-    print(_summary(scoring))
-    print(f"page: {options.html}")
+    print(printable(_summary(scoring)))
+    print(printable(f"page: {options.html}"))
 
 
 def _summary(scoring: ScoringStream) -> str:

@@ -30,10 +30,13 @@ from typing import Any
 from unrolled import __version__
 from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser, program_name
-from unrolled.display import plural
+from unrolled.display import one_line, plural
 from unrolled.errors import Interrupted, UsageError
 from unrolled.options import BUDGET_OPTIONS, GROUP_TITLES, OPTION_CLASSES, PRESETS, TrainRequest, present_names
 from unrolled.printable import shell_argument
+
+MAX_SHOWN_INPUTS = 400
+"""Characters of the names of inputs in the first line."""
 
 
 def run(argv: list[str]) -> int:
@@ -51,7 +54,8 @@ def run(argv: list[str]) -> int:
         raise UsageError("--resume continues with the run's own text and settings: leave INPUT, --preset and --config out.")
     request = read_request(inputs, cli_values)
     if os.environ.get("RANK", "0") == "0":
-        print(f"unrolled {__version__}: {resume or ', '.join(inputs) or 'the built-in corpus'}", file=sys.stderr, flush=True)
+        trained_on = one_line(resume or ", ".join(inputs) or "the built-in corpus", MAX_SHOWN_INPUTS)
+        print(f"unrolled {__version__}: {trained_on}", file=sys.stderr, flush=True)
     return _run_training(request, cli_values, resume, as_json, allow_change)
 
 

@@ -37,15 +37,15 @@ from unrolled.text.corpus import Corpus, is_encoded_jointly
 from unrolled.text.recoding import recode
 from unrolled.text.splitting import Splits
 from unrolled.text.tokenizer import Ids
-from unrolled.training.diagnosis import diagnose
+from unrolled.training.diagnosis import diagnose, diagnose_from_base
 from unrolled.training.fine_tuning import (
+    MAX_EPOCHS_BY_TOKENS,
     choose_fine_tuning_options,
-    describe_fine_tuning,
     refuse_new_tokens,
     require_common_tokens,
 )
 from unrolled.training.grown_model import grow_model, grow_tokenizer
-from unrolled.training.recipe import TextStats, choose_text_options
+from unrolled.training.recipe import TextStats, choose_text_options, threshold_value
 from unrolled.training.tasks.base import FinalEvaluation, StopCheck
 from unrolled.training.throughput import measure_throughput
 
@@ -279,10 +279,12 @@ class TextTask:
         train, val = self._evaluate(model, machine, self.train, limit).nats, None
         if self.validation is not None:
             val = self._evaluate(model, machine, self.validation, max(FINAL_EVAL_TOKENS, limit)).nats
-        if self.init_from is not None:
-            diagnosis = describe_fine_tuning(self.init_from, train, val)
+        tokens = self.batches(TrainingOptions()).tokens_per_epoch
+        if self.init_from is None:
+            diagnosis = diagnose(train, val, best_fraction, epochs, tokens)
         else:
-            diagnosis = diagnose(train, val, best_fraction, epochs, self.batches(TrainingOptions()).tokens_per_epoch)
+            best_epochs = threshold_value(MAX_EPOCHS_BY_TOKENS, tokens)
+            diagnosis = diagnose_from_base(self.init_from, (train, val), best_fraction, epochs, tokens, best_epochs)
         if self.test is None:
             return FinalEvaluation(val, diagnosis)
         test = self._evaluate(model, machine, self.test, max(FINAL_EVAL_TOKENS, limit))

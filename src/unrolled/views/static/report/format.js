@@ -37,7 +37,7 @@ export function compact(value) {
     [[1e12, 1e12, "T"], [1e9, 1e9, "G"], [1e6, 1e6, "M"], [1e4, 1e3, "k"]])) {
     if (size >= least) return `${Number((value / factor).toPrecision(3))}${letter}`;
   }
-  if (size > 0 && size < 1e-4) return value.toExponential(Number.isInteger(Math.log10(size)) ? 0 : 1).replace("-", "\u2212");
+  if (size > 0 && size < 1e-3) return value.toExponential(Number.isInteger(Math.log10(size)) ? 0 : 1).replace("-", "\u2212");
   return Number(value.toPrecision(3)).toLocaleString("en", { maximumFractionDigits: 7 }).replace("-", "\u2212");
 }
 

@@ -21,8 +21,9 @@ const MIN_STRENGTH = 0.04;
  */
 
 /**
+ * A row, and in `count` how many rows are equal to it, itself included.
  * @typedef {{ line: number, columns: CellView[], answer: CellView, truth: CellView | null, probability: number | null,
- *   wrong: boolean | null, attention: object | null }} Row
+ *   wrong: boolean | null, attention: object | null, count: number }} Row
  */
 
 /** @type {{ title: string, subtitle: string, unit: string, is_number: boolean, neurons: string | null, rows: Row[] }} */
@@ -113,6 +114,7 @@ function rowItem(row) {
   if (row.truth) answers.push(entry("truth", cellContent(row.truth, scale)));
   if (isNumber(row.probability)) answers.push(entry("probability", element("b", { className: "number" }, percent(row.probability))));
   if (row.wrong !== null) answers.push(entry("verdict", element("b", { className: "verdict" }, row.wrong ? "wrong" : "right")));
+  if (row.count > 1) answers.push(entry("rows", element("b", { className: "number" }, `${row.count} equal ones`)));
   const state = row.wrong === null ? "" : row.wrong ? " wrong" : " right";
   const item = element("li", { className: `row${state}` },
     element("dl", { className: "columns" }, ...columns), element("dl", { className: "answers" }, ...answers));
@@ -129,13 +131,15 @@ function attentionDetails(attention) {
   return details;
 }
 
+/** @param {Row[]} rows */
+const total = (rows) => rows.reduce((sum, row) => sum + row.count, 0);
+
 function show() {
   const chosen = data.rows.filter(filter.test);
   byId("rows").replaceChildren(...chosen.slice(0, shown).map(rowItem));
   byId("more").hidden = chosen.length <= shown;
-  const wrong = data.rows.filter((row) => row.wrong === true).length;
-  const judged = data.rows.filter((row) => row.wrong !== null).length;
-  byId("count").textContent = `${Math.min(shown, chosen.length)} of ${plural(chosen.length, "row")}` +
+  const [wrong, judged] = [total(data.rows.filter((row) => row.wrong)), total(data.rows.filter((row) => row.wrong !== null))];
+  byId("count").textContent = `${total(chosen.slice(0, shown))} of ${plural(total(chosen), "row")}` +
     (judged ? `; ${wrong} of ${plural(judged, "answer")} ${judged === 1 ? "is" : "are"} wrong` : "");
   for (const [index, button] of [...byId("filters").children].entries()) button.ariaPressed = String(FILTERS[index] === filter);
 }
