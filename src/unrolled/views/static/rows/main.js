@@ -114,7 +114,7 @@ function rowItem(row) {
   if (row.truth) answers.push(entry("truth", cellContent(row.truth, scale)));
   if (isNumber(row.probability)) answers.push(entry("probability", element("b", { className: "number" }, percent(row.probability))));
   if (row.wrong !== null) answers.push(entry("verdict", element("b", { className: "verdict" }, row.wrong ? "wrong" : "right")));
-  if (row.count > 1) answers.push(entry("rows", element("b", { className: "number" }, `${row.count} equal ones`)));
+  if (row.count > 1) answers.push(entry("count", element("b", {}, `${row.count} equal rows`)));
   const state = row.wrong === null ? "" : row.wrong ? " wrong" : " right";
   const item = element("li", { className: `row${state}` },
     element("dl", { className: "columns" }, ...columns), element("dl", { className: "answers" }, ...answers));
