@@ -28,7 +28,7 @@ ORDER = {
         "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "recoding", "batching",
     ],
     "tables": [
-        "digit_groups", "printed_lists", "cell_values", "number_units", "number_counts", "ragged", "ngrams", "word_tokenizer",
+        "digit_groups", "text_oddities", "printed_lists", "cell_values", "number_units", "number_counts", "ragged", "ngrams", "word_tokenizer",
         "metric_report", "entities", "metrics",
         "series_metrics", "column", "text_column", "label_columns", "wav_files", "step_arrays", "scaling", "numbers_column",
         "numeric_columns",

@@ -55,9 +55,10 @@ class Sums:
         self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
 
     def ends_with_total(self, last: Array) -> bool:
-        """Return whether the last of several numbers, not all 0, is the sum of the others."""
+        """Return whether the last of several numbers, not all 0, is the sum of the others, or half of it: with subtotals."""
         total = self.shift * self.num_rows + self.total
-        return self.num_rows > 3 and bool(np.allclose(total, 2 * last, rtol=1e-9, atol=0)) and bool((last != 0).all())
+        is_total = any(np.allclose(total, times * last, rtol=1e-9, atol=0) for times in (2, 3))
+        return self.num_rows > 3 and is_total and bool((last != 0).all())
 
     def mean_and_std(self) -> tuple[Array, Array]:
         """Return mean and standard deviation of what was added."""
@@ -147,9 +148,8 @@ class _NumericColumn(Column):
         for last in readable(cells, lambda cell: cls.parse(notation.plain(cell, cls.kind == "number"))):
             sums.add(last.shape[1:], last)
         if cls.kind == "number" and last is not None and sums.most_common().ends_with_total(last):
-            logger.info(
-                f"'{name}': the last number, {last.item():g}, is the sum of the others; if it is a total, remove its row"
-            )
+            total = f"the last number, {last.item():g}, is the sum of the others, or half of it"
+            logger.info(f"'{name}': {total}; if it is a total, remove its row, and those of subtotals")
         mean, std = sums.most_common().mean_and_std()
         varies = std > 1e-9 * (1 + np.abs(mean))
         column = cls(name, mean, np.where(varies, std, 1.0), notation)
