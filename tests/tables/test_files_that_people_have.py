@@ -55,6 +55,9 @@ def test_numbers_between_blanks_are_columns(header: str, row: str) -> None:
 def test_blanks_between_words_separate_nothing() -> None:
     Path("names.txt").write_text("first last\nAnna Meyer\nBen Smith\nCarl Jones\nDora May\n")
     assert open_table("names.txt").columns == ("first last",)
+    for header in ("title", "first name"):
+        Path("t.csv").write_text(f"{header}\nApollo 11\nGemini 4\nApollo 14\nApollo 15\nApollo 16\n")
+        assert open_table("t.csv").columns == (header,)
     Path("moon.txt").write_text("Apollo 11\nApollo 12\nApollo 14\nApollo 15\nApollo 16\n")
     assert open_table_or_lines("moon.txt", "text", TableFormat()).columns == ("text",)
 

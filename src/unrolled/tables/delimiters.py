@@ -67,12 +67,12 @@ def delimiter_of_rows(head: str) -> str | None:
 
 
 def _has_numbers_between_blanks(lines: list[str]) -> bool:
-    """Return whether lines have equally many cells between blanks, the first perhaps one less, and half of the columns have
-    nothing but numbers below the first line."""
+    """Return whether lines have equally many cells between blanks, the first perhaps one less, and most columns have nothing
+    but numbers below the first line."""
     first, *rows = [line.split() for line in lines if line.strip()] or [[]]
     rows = rows[:-1] if len(rows) > MIN_ALIGNED_ROWS else rows  # the last one may be cut
     width = len(rows[0]) if rows else 0
     if len(rows) < MIN_ALIGNED_ROWS or width - len(first) not in (0, 1) or any(len(row) != width for row in rows):
         return False
     num_numeric = sum(all(map(is_number, column)) for column in zip(*rows, strict=True))
-    return width > 1 and 2 * num_numeric >= width
+    return len(first) > 1 and 2 * num_numeric > width
