@@ -166,7 +166,10 @@ def test_subtotals_and_their_total_are_reported(caplog: pytest.LogCaptureFixture
     kinds_and_notes(
         [*rows[:10], ("Subtotal", "285"), *rows[10:], ("Subtotal", f"{total - 285}"), ("Total", f"{total}")], caplog
     )
-    assert f"the last number, {total}, is the sum of the others, or half of it" in caplog.text
+    assert (
+        f"the last number, {total}, is half of the sum of the others; if it is a total, remove its row, and those"
+        in caplog.text
+    )
 
 
 @pytest.mark.parametrize(
