@@ -77,7 +77,7 @@ def test_files_of_other_programs_have_the_same_rows(name: str, caplog: pytest.Lo
             "Line 3 has it: if the names of the columns are there, remove the lines above.",
         ),
         ("text,label\n", "Paris, France,good\nRome, Italy,bad\n", "line 2: 3 cells, and the header has 2 columns"),
-        ("text  label\n", "a  good\n", "Each line is one column: commas, semicolons, tabs and pipes separate columns."),
+        ("text  label\n", "a  good\n", "Each line is one column: commas, semicolons, tabs and pipes separate columns, and"),
         ("<TABLE><tr>", "<td>a</td>\n", "is HTML or XML, and no table"),
         ("text,label\n", "a,good\na,b,bad\n", "line 3: 3 cells, and the header has 2 columns"),
     ],

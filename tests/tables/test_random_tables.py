@@ -214,6 +214,7 @@ def trains_or_is_refused(rows: Rows) -> None:
 @settings(max_examples=15, **LENIENT)
 @given(rows=tables(CELLS))
 @example(rows=[{SOURCE: i * 0.5, TARGET: True if i == 3 else i * 1.5, "other": 1} for i in range(30)])
+@example(rows=[{SOURCE: "0.0 0.0 0.0", TARGET: "0.0 0.0 0.0", "other": 1}, {SOURCE: 0, TARGET: 0, "other": 1}])
 def test_the_same_rows_in_other_files_are_the_same(rows: Rows) -> None:
     is_same_in_all_files(rows)
 

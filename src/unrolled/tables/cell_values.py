@@ -110,7 +110,9 @@ def parse_text(cell: Cell) -> str:
         return json.dumps(value.item() if isinstance(value, np.generic) else value)
     if value is None:
         return ""
-    hint = "; name one of its keys, as in COLUMN.KEY" if isinstance(value, dict) else ""
+    hint = "; name one of its keys, as in COLUMN.KEY, or in a list COLUMN.0.KEY" if isinstance(value, dict) else ""
+    if isinstance(value, list):
+        hint = "; texts, or one list of texts, are read; name one value in it by its place, as in COLUMN.0"
     raise DataError(f"{cell.location}: a text is expected, and this is {_short_repr(value)}{hint}.")
 
 

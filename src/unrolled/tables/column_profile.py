@@ -27,8 +27,8 @@ from unrolled.tables.cell_values import (
 from unrolled.tables.digit_groups import is_surely_grouped
 from unrolled.tables.number_counts import NumberCounts
 from unrolled.tables.number_units import is_symbol, split_unit
+from unrolled.tables.text_oddities import TextOddities
 from unrolled.tables.wav_files import SUFFIXES as SOUND_SUFFIXES
-from unrolled.text.encoding_guess import encoded_twice
 from unrolled.text.normalization import normalize
 
 MAX_PROFILED_ROWS = 20_000
@@ -52,8 +52,8 @@ MAX_UNITS = 1_000
 MAX_TOLD_UNITS = 5
 """Different units, at most, for a sentence that they differ; more are words of texts."""
 
-MIN_TWICE = 3
-"""Texts that were decoded wrongly, at least, for a sentence about it."""
+MIN_CODE_LENGTH = 6
+"""Digits, at least, of codes of which some end with a letter; shorter ones may be a number and its unit."""
 
 MAX_DISTINCT = 10_000
 MAX_INFERRED_LABELS = 1_000
@@ -86,8 +86,7 @@ class ColumnProfile:
     sequence_lengths: Counter[int] = field(default_factory=Counter)
     num_lists: int = 0
     num_single: int = 0
-    num_twice: int = 0
-    twice_example: str = ""
+    oddities: TextOddities = field(default_factory=TextOddities)
     word_counts: Counter[str] = field(default_factory=Counter)
     num_words: int = 0
     num_punctuated: int = 0
@@ -113,8 +112,7 @@ class ColumnProfile:
             return
         if text.lower().endswith(IMAGE_SUFFIXES) and len(text.splitlines()) == 1:
             self.num_images += 1
-        if twice := encoded_twice(text):
-            self.num_twice, self.twice_example = self.num_twice + 1, self.twice_example or twice
+        self.oddities.add(text)
         number = self._add_number(text)
         if len(self.value_counts) < MAX_DISTINCT or number in self.value_counts:
             self.value_counts[number] += 1
@@ -208,7 +206,15 @@ class ColumnProfile:
     def _has_strings_of_digits(self, numbers: NumberCounts) -> bool:
         """Return whether digits are no numbers: with leading zeros, too many to be exact, or only zeros and ones."""
         is_binary = 2 * numbers.num_binary > self.num_rows and len(self.value_counts) > MAX_NUMERIC_LABELS
-        return numbers.has_codes(self.num_rows) or is_binary
+        return numbers.has_codes(self.num_rows) or is_binary or self._has_lettered_codes(numbers)
+
+    def _has_lettered_codes(self, numbers: NumberCounts) -> bool:
+        """Return whether numbers of equally many digits stand among others with a letter at the end, as an ISBN may have X."""
+        length = max(numbers.digit_lengths, default=0)
+        others = (counts for unit, counts in self.number_counts.items() if len(unit) == 1 and unit.isalpha())
+        num_lettered = sum(counts.digit_lengths[length - 1] for counts in others)
+        is_long = length >= MIN_CODE_LENGTH and len(numbers.digit_lengths) == 1 and not numbers.unit
+        return is_long and num_lettered > max(1, self.num_rows // 100)
 
     def numbers(self, declared: bool = False) -> NumberCounts:
         """Return the counts over the numbers of the unit that nearly all cells have, if there is one; else of those with none.
@@ -224,13 +230,6 @@ class ColumnProfile:
         counts = list(self.number_counts.values())
         has_blanks = any(found.unit or found.num_spaced > 0 or found.group_sign() == " " for found in counts)
         return has_blanks and self._is_nearly_all(sum(found.num_numbers() for found in counts))
-
-    def encoding_note(self) -> str:
-        """Return a sentence about texts that were decoded wrongly before, or an empty one."""
-        if self.num_twice < MIN_TWICE:
-            return ""
-        how = f"UTF-8 that was read as Windows-1252, as {self.twice_example!r}"
-        return f"'{self.name}': {self.num_twice:,} of {self.num_rows:,} values have {how}: make the file again as UTF-8"
 
     def number_note(self, kind: str, declared: bool) -> str:
         """Return what to tell about numbers with units, in groups, with commas and in parentheses, or an empty text."""

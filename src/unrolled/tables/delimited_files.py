@@ -16,29 +16,18 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
 from unrolled.display import plural
 from unrolled.errors import DataError, UsageError, did_you_mean
 from unrolled.tables.cell_values import BLANKS, MISSING_IN_NUMBERS, is_missing
-from unrolled.tables.delimited_layout import Layout, find_layout, is_rule, without_comments
+from unrolled.tables.delimited_layout import Layout, find_layout, is_rule, without_comments, without_end
+from unrolled.tables.delimiters import RARE_DELIMITERS, SEPARATOR_LINE, delimiter_of_rows, detect_delimiter, first_lines
 from unrolled.tables.header_rows import MAX_EXAMINED_ROWS, HeaderRows, find_header_rows, is_number
 from unrolled.tables.table_format import FIRST_ROW, MAX_CHARS, NO_HEADER, NumberedRows, ReadErrors, Source, header_names
 from unrolled.text.compressed_files import read_bytes
 
 logger = logging.getLogger(__name__)
-
-SEPARATOR_LINE = re.compile(r"sep=(\\t|.?)", re.IGNORECASE)
-"""The first line of a file that Excel wrote, which is no row; split at that separator, it may lack it."""
-
-MAX_SNIFFED_LINES = 20
-"""Lines of a CSV file from which its delimiter is inferred."""
-
-QUOTED_NAMES = re.compile(r'"[^"]*"(?: "[^"]*")+')
-"""A header whose names are separated by blanks, as R's `write.table` writes it."""
-
-USUAL_DELIMITERS, RARE_DELIMITERS = ",;\t|", "^~\x01\x1f\uff0c\uff1b\u061b\u060c"
-"""Delimiters of columns; a rare one is taken if none of the others makes rows equally long."""
 
 MAX_LISTED_COLUMNS = 100
 COMMON_NAMES = frozenset(
@@ -90,6 +79,8 @@ class Dialect:
         """Return a reader of `csv` for lines."""
         if self.quotes == "none":
             return csv.reader(lines, delimiter=self.delimiter, quoting=csv.QUOTE_NONE)
+        if self.delimiter == " ":
+            return csv.reader(without_end(lines), delimiter=" ", strict=True, skipinitialspace=True)
         if self.quotes == "doubled":
             return csv.reader(lines, delimiter=self.delimiter, strict=True, skipinitialspace=self.skips_blanks)
         if self.quotes == "single":
@@ -107,7 +98,7 @@ def _without_formula(cell: str) -> str:
 def infer_dialect(source: Source, is_tsv: bool, has_header: bool = True) -> tuple[Dialect, list[str]]:
     """Return the dialect of a file, and sentences about what is not usual in it."""
     dialect, note = _infer_quotes(source, is_tsv)
-    lines = _first_lines(source.head())
+    lines = first_lines(source.head())
     is_named = SEPARATOR_LINE.fullmatch(lines[0].strip('"')) is not None
     layout = find_layout(lines[is_named:], dialect.delimiter, has_header)
     if has_header and layout.has_plain_header:
@@ -130,24 +121,20 @@ def _find_header_rows(source: Source, dialect: Dialect, num_skipped: int) -> Hea
     return find_header_rows(rows)
 
 
-def _first_lines(head: str) -> list[str]:
-    lines = head.lstrip("\ufeff").split("\n", MAX_SNIFFED_LINES + 1)[: MAX_SNIFFED_LINES + 1]
-    return [line.rstrip("\r") for line in lines]
-
-
 def _infer_quotes(source: Source, is_tsv: bool) -> tuple[Dialect, str]:
     """Return the dialect of a file, and a sentence about its quotes if they are not the usual ones, else an empty string."""
     csv.field_size_limit(MAX_CHARS)  # the default refuses texts of 131,072 characters
     path, head = source.path, source.head()
-    is_tsv = is_tsv and ("\t" in head.split("\n", 1)[0] or _detect_delimiter(head, needs_rows=True) is None)
-    delimiter = "\t" if is_tsv else _detect_delimiter(head)
+    is_tsv = is_tsv and ("\t" in head.split("\n", 1)[0] or delimiter_of_rows(head) is None)
+    delimiter = "\t" if is_tsv else detect_delimiter(head)
     usual = Dialect(delimiter, "none" if is_tsv else "doubled")
     if _has_single_quotes(head, delimiter):
         return Dialect(delimiter, "single"), f"{path}: apostrophes around cells are not part of them, as in dumps of databases"
     signs = _signs(source, (b'"' if is_tsv else b'\\"', b'="'))
     usual = dataclasses.replace(usual, has_formulas=b'="' in signs)
     if not signs - {b'="'}:
-        return usual, "" if delimiter not in RARE_DELIMITERS else f"{path}: columns are separated by {delimiter!r}"
+        sign = "blanks" if delimiter == " " else repr(delimiter)
+        return usual, f"{path}: columns are separated by {sign}" if delimiter in f"{RARE_DELIMITERS} " else ""
     if is_tsv:
         quoted = dataclasses.replace(usual, quotes="doubled")
         if _is_quoted(source, delimiter) or (not _has_equal_rows(source, usual) and _has_equal_rows(source, quoted)):
@@ -163,7 +150,7 @@ def _has_single_quotes(head: str, delimiter: str) -> bool:
     """Return whether all cells of the first lines have apostrophes around them or are numbers or NULL, some in each line."""
     cell = r"(?:'(?:[^']|'')*'|NULL|[-+.0-9eE]*)"
     line = re.compile(rf"(?=.*'){cell}(?:{re.escape(delimiter)}{cell})+")
-    lines = [text for text in _first_lines(head)[:-1] if text]
+    lines = [text for text in first_lines(head)[:-1] if text]
     return len(lines) > 2 and all(map(line.fullmatch, lines))
 
 
@@ -212,36 +199,6 @@ def _is_quoted(source: Source, delimiter: str) -> bool:
 
 def _is_separator_line(cells: list[str]) -> bool:
     return SEPARATOR_LINE.fullmatch("".join(cells)) is not None
-
-
-@overload
-def _detect_delimiter(head: str) -> str: ...
-@overload
-def _detect_delimiter(head: str, needs_rows: bool) -> str | None: ...
-def _detect_delimiter(head: str, needs_rows: bool = False) -> str | None:
-    """Return the delimiter that a `sep=X` line names, else the one that gives all first rows the same number of cells.
-
-    If several do, or none, it is the one that the header has most; with `needs_rows`, None if none does.
-    """
-    lines = [line for line in without_comments(_first_lines(head)) if not is_rule(line)] or [""]
-    first = lines[0]
-    if (named := SEPARATOR_LINE.fullmatch(first.strip('"'))) is not None and named[1]:
-        return named[1].replace("\\t", "\t")
-
-    def has_equal_rows(delimiter: str) -> bool:
-        try:
-            rows = [row for row in csv.reader([f"{line}\n" for line in lines], delimiter=delimiter) if row]
-        except csv.Error:
-            return False
-        complete = rows[:-1] if len(rows) > 2 else rows  # the last one may be cut
-        return len(complete[0]) > 1 and len({len(row) for row in complete}) == 1 if complete else False
-
-    for delimiters in (USUAL_DELIMITERS, RARE_DELIMITERS):
-        if found := [delimiter for delimiter in delimiters if has_equal_rows(delimiter)]:
-            return max(found, key=first.count)
-    if QUOTED_NAMES.fullmatch(first):
-        return " "
-    return None if needs_rows else max(",;\t", key=first.count)
 
 
 def delimited_rows(source: Source, dialect: Dialect, header: str, reported: set[str] | None = None) -> NumberedRows:
@@ -323,15 +280,15 @@ def is_plain_text(source: Source, is_tsv: bool, column: str, header: str) -> boo
     """
     csv.field_size_limit(MAX_CHARS)
     head = source.head()
-    first_line = next((line for line in without_comments(_first_lines(head)) if not is_rule(line)), "")
-    dialect = Dialect("\t", "none") if is_tsv else Dialect(_detect_delimiter(head), "doubled")
+    first_line = next((line for line in without_comments(first_lines(head)) if not is_rule(line)), "")
+    dialect = Dialect("\t", "none") if is_tsv else Dialect(detect_delimiter(head), "doubled")
     if header != FIRST_ROW:
         return not _has_equal_rows(source, dialect)
     try:
         names = [name.strip().lower() for name in next(dialect.reader(iter([first_line])), [])]
     except csv.Error:
         return True
-    is_prose = dialect.delimiter in RARE_DELIMITERS or (dialect.delimiter == "," and ", " in first_line)
+    is_prose = dialect.delimiter in f"{RARE_DELIMITERS} " or (dialect.delimiter == "," and ", " in first_line)
     is_table = len(names) > 1 and (did_you_mean(column, names) or (not is_prose and _has_equal_rows(source, dialect)))
     return column.strip().lower() not in names and not is_table and not SEPARATOR_LINE.fullmatch("".join(names))
 

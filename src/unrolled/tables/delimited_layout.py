@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from unrolled.display import plural
@@ -75,12 +75,23 @@ def without_comments(lines: Sequence[str]) -> list[str]:
     return list(lines[first:])
 
 
+def split_lines(lines: Iterable[str], delimiter: str) -> list[list[str]]:
+    """Return the cells of lines; of blanks between cells, as in columns that are aligned, any number counts as one."""
+    is_blank = delimiter == " "
+    return list(csv.reader(without_end(lines) if is_blank else lines, delimiter=delimiter, skipinitialspace=is_blank))
+
+
+def without_end(lines: Iterable[str]) -> Iterator[str]:
+    """Yield lines without blanks before their ends."""
+    return (line.rstrip(" \r\n") + "\n" for line in lines)
+
+
 def find_layout(lines: Sequence[str], delimiter: str, has_header: bool) -> Layout:
     """Return the layout of a file, given its first lines. Lines that begin with `#` are comments if they have fewer or more
     cells than the row that follows them."""
 
     def cells(line: str) -> list[str]:
-        return next(csv.reader([line], delimiter=delimiter), [])
+        return next(iter(split_lines([line], delimiter)), [])
 
     body = without_comments(lines)
     num_comments = 0
@@ -88,7 +99,7 @@ def find_layout(lines: Sequence[str], delimiter: str, has_header: bool) -> Layou
         while num_comments < len(lines) - len(body) and len(cells(lines[num_comments])) != len(cells(body[0])):
             num_comments += 1
         is_drawn = delimiter == "|" and any(map(is_rule, body[:2]))
-        rows = list(csv.reader([f"{line}\n" for line in lines[num_comments:]], delimiter=delimiter))
+        rows = split_lines([f"{line}\n" for line in lines[num_comments:]], delimiter)
     except csv.Error:
         return Layout(num_comments)
     first, *others = [row for row in rows if row] or [[]]

@@ -56,7 +56,8 @@ class HeaderRows:
 def find_header_rows(rows: Sequence[list[str]]) -> HeaderRows | None:
     """Return the rows of a header, given the first rows of a file; None if it is one row.
 
-    A row belongs to it if it has a text where all others have a number, in two columns or with nothing but units in the rest;
+    A row belongs to it if it has a text where all others have a number, in two columns, with nothing but units in the rest, or
+    with other values than all others in two columns of few values;
     if all of it are names of types; if it gives different names to columns with equal ones; or if a row below does.
 
     Example:
@@ -102,12 +103,14 @@ def _belongs(row: list[str], columns: list[list[str]], numeric: list[bool], is_n
     others = [cell for cell, is_numeric in zip(cells, numeric, strict=True) if not is_numeric and cell in present]
     if sum(texts) >= 2 or (sum(texts) == 1 and all(map(_is_unit, others))):
         return True
-    if is_named or any(cell and not _is_type(cell) for cell in itertools.compress(cells, own_names)):
-        return False
     repeated = [len(column) >= MIN_REPEATED_ROWS and len(set(column)) * 4 <= len(column) for column in columns]
     are_new = [
         cell in present and ({cell} == {*column} or cell not in column) for cell, column in zip(cells, columns, strict=True)
     ]
+    if sum(texts) == 1 and sum(repeated) >= 2 and all(itertools.compress(are_new, repeated)):
+        return True
+    if is_named or any(cell and not _is_type(cell) for cell in itertools.compress(cells, own_names)):
+        return False
     return any(repeated) and all(itertools.compress(are_new, repeated))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from unrolled.datasets.tables import Row
 from unrolled.errors import DataError
+from unrolled.printable import shell_argument
 from unrolled.tables.table_format import MAX_CHARS, MAX_HEADER_ROWS, NumberedRows, ReadErrors, Source
 from unrolled.text.compressed_files import open_bytes
 
@@ -69,10 +70,10 @@ def json_columns(source: Source) -> NumberedRows:
 def has_json_columns(source: Source) -> bool:
     """Return whether a file is one object that has many rows: columns with the keys 0, 1, 2, ..., as pandas writes it.
 
-    If it is named `.json`, it may also have rows under their names, lists of values under `data` with the names under
-    `columns`, or one list of objects among its values, as an answer of a server: `{"count": 2, "data": [...]}`.
+    If it is named `.json` or `.geojson`, it may also have rows under their names, lists of values under `data` with the names
+    under `columns`, or one list of objects among its values, as an answer of a server: `{"count": 2, "data": [...]}`.
     """
-    head, is_json = without_comments(source.head()).strip(), ".json" in (suffix.lower() for suffix in source.path.suffixes)
+    head, is_json = without_comments(source.head()).strip(), _is_json(source.path)
     first_line, end, _ = head.partition("\n")
     if not (is_json or FIRST_VALUE.match(head)) or (end and first_line.rstrip().endswith("}")):  # one object per line
         return False
@@ -81,6 +82,10 @@ def has_json_columns(source: Source) -> bool:
     except DataError:
         return False
     return bool(_rows_of(value) if is_json else _keyed_columns(value))
+
+
+def _is_json(path: Path) -> bool:
+    return any(suffix.lower() in (".json", ".geojson") for suffix in path.suffixes)
 
 
 def rows_note(source: Source) -> str:
@@ -163,7 +168,7 @@ def with_all_columns(rows: NumberedRows) -> NumberedRows:
 def _json_rows(source: Source) -> NumberedRows:
     path = source.path
     with ReadErrors(path, source.encoding) as errors:
-        for line, text in enumerate(source.lines(), 1):
+        for line, text in enumerate(source.lines(newline=""), 1):  # at \r too, which no JSON has in a line
             errors.line = line
             if len(text) > MAX_CHARS:
                 raise DataError(f"{path}, line {line:,}: the row has more than {MAX_CHARS:,} characters, which is too many.")
@@ -177,7 +182,8 @@ def _parse_json_row(path: Path, line: int, text: str) -> Row:
         row = json.loads(text)
     except (ValueError, RecursionError) as error:
         reason = error if isinstance(error, ValueError) else "nested too deeply"
-        hint = " One object per line is expected: jq -c . FILE > FILE.jsonl" if text.strip() == "{" else ""
+        is_other = text.strip() == "{" or str(reason).startswith("Extra data")
+        hint = f" One object per line is expected: jq -c . {shell_argument(str(path))} > NEW.jsonl" if is_other else ""
         hint = " It is Python's way to write a dictionary: write json.dumps of it." if text.startswith("{'") else hint
         raise DataError(f"{path}, line {line:,} is not valid JSON: {reason}.{hint}") from error
     if not isinstance(row, dict):
@@ -208,6 +214,16 @@ def nested_keys(row: Row, prefix: str = "", depth: int = 4) -> list[str]:
         if isinstance(value, dict) and depth:
             keys += [f"{prefix}{key}.{inner}" for inner in value] + nested_keys(value, f"{prefix}{key}.", depth - 1)
     return list(dict.fromkeys(keys))
+
+
+def inner_rows_hint(name: str, row: Row) -> str:
+    """Return a sentence if values of a row are lists of rows, such as the parts of a data set, else an empty one."""
+    lists = {key: len(value) for key, value in row.items() if isinstance(value, list) and value and isinstance(value[0], dict)}
+    if not lists:
+        return ""
+    key, counts = next(iter(lists)), " and ".join(f"{key!r} of {count:,}" for key, count in lists.items())
+    command = f"jq -c {shell_argument(f'.[{json.dumps(key)}][]')} {shell_argument(name)} > NEW.jsonl"
+    return f" There are lists of rows in it, {counts:.200}: to learn from one of them, {command}"
 
 
 def only_row_note(name: str, row: Row) -> str:

@@ -136,8 +136,9 @@ def _sort(table: Table, series: Sequence[_Series], order_by: str) -> list[str]:
         line, time = [pair for group in series for pair in zip(group.lines, group.times, strict=True)][keys]
         raise DataError(
             f"{table.name}, line {line:,}: '{order_by}' is {str(time)[:40]!r}, and the times of a table are all numbers, all "
-            "ISO dates, such as 2024-03-31 or 2024-03-31T18:00, or all dates such as 31.03.2024 or 3/31/2024 6:00 PM, one of "
-            "them after the 12th, which tells days from months. If the rows are in order, leave --order-by out."
+            "ISO dates, such as 2024-03-31 or 2024-03-31T18:00, or all dates such as 31.03.2024, 3/31/24 6:00 PM (one of them "
+            "after the 12th, which tells days from months), 31-Mar-2024 or 2024Q1. If the rows are in order, leave --order-by "
+            "out."
         )
     num_moved = num_repeated = num_clock = 0
     left = iter(keys)

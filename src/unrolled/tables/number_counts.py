@@ -18,6 +18,9 @@ MAX_EXACT_DIGITS = 15
 MAX_CODE_SHARE = 0.25
 """Share of the numbers of a column that a number for missing values has, at most."""
 
+_DECIMALS = re.compile(r"\d+\.\d*[1-9]0*")
+MAX_SPELLINGS = 1_000
+
 MIN_BINARY_DIGITS = 3
 """Zeros and ones of a string of bits, at least; fewer may be a number."""
 
@@ -46,6 +49,8 @@ class NumberCounts:
     example: str = ""
     example_in_parentheses: str = ""
     other_example: str = ""
+    spellings: dict[str, str] = field(default_factory=dict)
+    two_spellings: tuple[str, str] | None = None
     codes: Counter[float] = field(default_factory=Counter)
     low: float = math.inf
     high: float = -math.inf
@@ -71,6 +76,7 @@ class NumberCounts:
             self.other_example = self.other_example or written.strip()
             return self.unit + written.strip()
         self._count_size(number)
+        self._count_spelling(plain)
         self.num_points += "." in written and not is_comma
         is_integer = math.isfinite(number) and number == round(number)
         self.num_integers += is_integer
@@ -84,6 +90,13 @@ class NumberCounts:
         self.digit_lengths[len(digits) if digits.isdecimal() else 0] += 1
         self.num_binary += len(digits) >= MIN_BINARY_DIGITS and not digits.strip("01")
         return self.unit + (plain if is_coded or not is_integer else str(int(number)))
+
+    def _count_spelling(self, plain: str) -> None:
+        """Keep the first two spellings of one number, such as 3.1 and 3.10, which may be two versions."""
+        if self.two_spellings is None and _DECIMALS.fullmatch(plain):
+            first = self.spellings.setdefault(plain.rstrip("0"), plain) if len(self.spellings) < MAX_SPELLINGS else plain
+            if first != plain:
+                self.two_spellings = (min(first, plain, key=len), max(first, plain, key=len))
 
     def _count_size(self, number: float) -> None:
         """Count a number of nines alone, such as -9999, which may stand for a missing value; keep the range of the others."""
@@ -150,4 +163,9 @@ class NumberCounts:
         if self.are_parentheses_negative(declared):
             numbers = plural(self.num_in_parentheses, "number")
             grouped.append(f"'{name}': {numbers} in parentheses, as in {self.example_in_parentheses}, read as negative")
+        if self.two_spellings is not None:
+            first, second = self.two_spellings
+            grouped.append(
+                f"'{name}': {first} and {second} are one number; if they are two versions, say {name}:label or :text"
+            )
         return [*grouped, *filter(None, [self._code_note(name)])]

@@ -54,10 +54,12 @@ class Sums:
         self.total, self.squares = self.total + difference.sum(0), self.squares + (difference**2).sum(0)
         self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
 
-    def ends_with_total(self, last: Array) -> bool:
-        """Return whether the last of several numbers, not all 0, is the sum of the others."""
-        total = self.shift * self.num_rows + self.total
-        return self.num_rows > 3 and bool(np.allclose(total, 2 * last, rtol=1e-9, atol=0)) and bool((last != 0).all())
+    def kind_of_total(self, last: Array) -> str:
+        """Return what the last of several numbers, not all 0, is: the sum of the others; half of it, if these have subtotals;
+        or an empty text."""
+        total, kinds = self.shift * self.num_rows + self.total, {2: "the sum of the others", 3: "half of the sum of the others"}
+        found = (kind for times, kind in kinds.items() if np.allclose(total, times * last, rtol=1e-9, atol=0))
+        return next(found, "") if self.num_rows > 3 and bool((last != 0).all()) else ""
 
     def mean_and_std(self) -> tuple[Array, Array]:
         """Return mean and standard deviation of what was added."""
@@ -146,10 +148,10 @@ class _NumericColumn(Column):
         last: Array | None = None
         for last in readable(cells, lambda cell: cls.parse(notation.plain(cell, cls.kind == "number"))):
             sums.add(last.shape[1:], last)
-        if cls.kind == "number" and last is not None and sums.most_common().ends_with_total(last):
-            logger.info(
-                f"'{name}': the last number, {last.item():g}, is the sum of the others; if it is a total, remove its row"
-            )
+        if cls.kind == "number" and last is not None and (total := sums.most_common().kind_of_total(last)):
+            subtotals = ", and those of subtotals" if total.startswith("half") else ""
+            what = f"the last number, {last.item():g}, is {total}"
+            logger.info(f"'{name}': {what}; if it is a total, remove its row{subtotals}")
         mean, std = sums.most_common().mean_and_std()
         varies = std > 1e-9 * (1 + np.abs(mean))
         column = cls(name, mean, np.where(varies, std, 1.0), notation)

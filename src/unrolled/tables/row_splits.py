@@ -28,6 +28,9 @@ MAX_HELD_OUT_ROWS = 10_000
 MIN_SOURCES = 10
 """With fewer different sources than this, rows are held out one by one: a whole source is too large a part."""
 
+MAX_BEST_ACCURACY = 0.99
+"""If more rows than this can be answered right, that others cannot is not told."""
+
 Indices = npt.NDArray[np.int64]
 
 
@@ -76,7 +79,8 @@ def split_rows(dataset: PairDataset, options: DataOptions, seed: int, has_valida
     rows_of = [order[splits[order] == split] for split in (TRAIN, VALIDATION, TEST)]
     train, validation, test = (dataset.encoded_rows(rows) for rows in rows_of)
     read_rows = (dataset.read_rows[rows_of[VALIDATION]].tolist(), dataset.read_rows[rows_of[TEST]].tolist())
-    return RowSplits(train, validation, test, read_rows, _shared_note(dataset, splits))
+    notes = filter(None, [_source_note(dataset), _shared_note(dataset, splits)])
+    return RowSplits(train, validation, test, read_rows, "; ".join(notes))
 
 
 def _draw_sources(dataset: PairDataset, order: Indices, fractions: HeldOutFractions, seed: int) -> npt.NDArray[np.uint8]:
@@ -104,6 +108,24 @@ def _draw_rows(dataset: PairDataset, fractions: HeldOutFractions, seed: int) -> 
     if not (splits == TRAIN).any():
         splits[0] = TRAIN
     return splits
+
+
+def _source_note(dataset: PairDataset) -> str:
+    """Return a sentence if all rows have one source, or if many have one that other rows have with another label."""
+    sources, targets = np.asarray(dataset.source_keys), np.asarray(dataset.target_keys)
+    num_sources = len(np.unique(sources))
+    if num_sources == 1 < len(sources):
+        return "all rows have the same source, which says nothing about the target"
+    if dataset.spec.target.kind != "label" or num_sources < MIN_SOURCES or num_sources == len(sources):
+        return ""
+    pairs, counts = np.unique(np.stack([sources, targets]), axis=1, return_counts=True)
+    _, first, num_labels = np.unique(pairs[0], return_index=True, return_counts=True)
+    best = np.maximum.reduceat(counts, first).sum() / len(sources)
+    num_rows = int(np.add.reduceat(counts, first)[num_labels > 1].sum())
+    if best > MAX_BEST_ACCURACY:
+        return ""
+    other = f"{num_rows:,} of {len(sources):,} rows have a source that other rows have with another label"
+    return f"{other}: at most {best:.3f} of all rows can be answered right"
 
 
 def _shared_note(dataset: PairDataset, splits: npt.NDArray[np.uint8]) -> str:

@@ -97,7 +97,8 @@ class _Lengths(NamedTuple):
 class SeriesRows:
     """Parts of series as rows of batches: `collate` makes padded batches of parts, each with its history before it.
 
-    It has what the evaluation of a table needs of its `PairDataset`: `source`, `target` (their lengths) and `collate`.
+    It has what the evaluation of a table needs of its `PairDataset`: `source`, `target` (their lengths), `skipped_cells` and
+    `collate`.
     """
 
     eos_per_row = 0
@@ -105,6 +106,7 @@ class SeriesRows:
     def __init__(self, spec: TableSpec, pairs: PairDataset, parts: list[Part]) -> None:
         self.spec, self.pairs, self.parts = spec, pairs, parts
         self.label_weights: Array | None = None
+        self.skipped_cells = pairs.skipped_cells
         steps = [(part.stop - max(0, part.start - HISTORY_STEPS), part.stop - part.start) for part in parts]
         lengths = np.array(steps, dtype=np.int64).reshape(-1, 2).T
         self.source, self.target = _Lengths(lengths[0]), _Lengths(lengths[1])

@@ -162,6 +162,14 @@ class TableSpec:
         """Return the names of the columns of a row that has no value where it needs one."""
         return [*self._needed_columns(source), *([self.target.name] if self.target.is_missing(target.value) else [])]
 
+    def check_target(self, table_name: str, num_empty: int) -> None:
+        """Raise `DataError` if there is nothing to learn from the target; `num_empty` rows have no value in it."""
+        try:
+            self.target.check_target(table_name)
+        except DataError as error:
+            hint = " If an empty cell is a value too, write one there." if num_empty else ""
+            raise DataError(f"{error}{hint}") from error
+
     def missing_names(self, source: Cell, target: Cell) -> set[str]:
         """Return the texts in a row that are names of missing values, such as `NA`."""
         columns, cells = (*self.sources, self.target), (source, *source.others, target)

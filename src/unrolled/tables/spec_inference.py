@@ -49,7 +49,8 @@ def infer_spec(
     for position, (column, column_type, kind) in enumerate(zip(profiled, inferred, kinds, strict=True)):
         if kind is None:
             missing[position] = _missing_names(column_type.kind, column)
-        for note in filter(None, (column.number_note(column_type.kind, kind is not None), column.encoding_note())):
+        notes = [column.number_note(column_type.kind, kind is not None), *column.oddities.notes(column.name, column.num_rows)]
+        for note in filter(None, notes):
             logger.info(note)
     is_optional = [len(profiles) > 1 and column_type.kind in OPTIONAL_KINDS for column_type in inferred[:-1]] + [False]
 
@@ -120,7 +121,7 @@ def parse_column(column_spec: str, role: str) -> tuple[str, str | None]:
         name, marker, argument = column_spec.partition(f":{rule}:")
         return name, marker[1:] + argument
     name, colon, kind = column_spec.rpartition(":")
-    if not colon:
+    if not colon or not kind[:1].isalpha():  # no kind, but a part of the name, as in `Unnamed: 0`
         return column_spec, None
     kinds = (*COLUMN_TYPES, *token_kinds())
     if kind not in kinds:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import datetime
+import functools
 import itertools
 import re
 from collections.abc import Callable, Sequence
@@ -12,21 +13,21 @@ from typing import Any
 import numpy as np
 
 from unrolled.tables.cell_values import Array, to_number
+from unrolled.tables.date_formats import PATTERNS, expand, read_date, read_iso, written_like
 
 Key = float | datetime.datetime
 Reader = Callable[[Any], Key | None]
+Reading = tuple[re.Pattern[str] | None, list[Key]]
+"""The pattern of times that are no numbers and not ISO, and what they are in it."""
+
+MIN_ORDERED_TIMES = 8
+"""Times, at least, whose order shows in which format they are."""
+
+MIN_SPAN_RATIO = 20
+"""How much shorter the time between the first and the last is with the right part as the year of two digits."""
 
 MAX_COMPARED_TIMES = 100
 """The last times of a series, whose distances say when the next steps are."""
-
-_CLOCK = r"(?:[T ]+(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,](?P<fraction>\d{1,6})\d*)?)?)?"
-_ISO = re.compile(rf"(?P<year>\d{{4}})-(?P<month>\d{{1,2}})(?:-(?P<day>\d{{1,2}}){_CLOCK})?")
-_OTHER_DATE = re.compile(
-    rf"(?P<first>\d{{1,2}})(?P<separator>[./-])(?P<second_part>\d{{1,2}})(?P=separator)(?P<year>\d{{4}}){_CLOCK}"
-    r"(?: *(?P<half>[AaPp])\.?[Mm]\.?)?"
-)
-_CLOCK_WITH_SECONDS = re.compile(r"[T ]\d{1,2}:\d\d:\d\d")
-_SPACE_BEFORE_ZONE = re.compile(r" (?=[+-]\d\d:?\d\d$|UTC$|Z$)")
 
 
 def _number(time: Any) -> float | None:
@@ -36,52 +37,17 @@ def _number(time: Any) -> float | None:
     return None
 
 
-def _iso(time: Any) -> datetime.datetime | None:
-    """Return an ISO date, also of a month, or with hours of one digit; in UTC if it has an offset from it."""
-    text = time.isoformat() if isinstance(time, datetime.date) else time.strip() if isinstance(time, str) else ""
-    if found := _ISO.fullmatch(text):
-        return _datetime(found, found["month"], found["day"] or "1")
-    try:
-        date = _date_with_zone(text)
-        return date.astimezone(datetime.UTC) if date.tzinfo else date
-    except (ValueError, OverflowError):
-        return None
-
-
-def _date_with_zone(text: str) -> datetime.datetime:
-    return datetime.datetime.fromisoformat(_SPACE_BEFORE_ZONE.sub("", text).replace("UTC", "Z"))
-
-
-def _day_first(time: Any) -> datetime.datetime | None:
-    found = _OTHER_DATE.fullmatch(time.strip()) if isinstance(time, str) else None
-    return found and _datetime(found, found["second_part"], found["first"])
-
-
-def _month_first(time: Any) -> datetime.datetime | None:
-    found = _OTHER_DATE.fullmatch(time.strip()) if isinstance(time, str) and "." not in time.split(" ")[0] else None
-    return found and _datetime(found, found["first"], found["second_part"])
-
-
-def _datetime(found: re.Match[str], month: str, day: str) -> datetime.datetime | None:
-    """Return the date of a match, or None if there is no such date."""
-    groups = found.groupdict()
-    hour = int(groups["hour"] or 0)
-    if (half := groups.get("half")) is not None:
-        hour = hour % 12 + (12 if half in "Pp" else 0)
-    clock = (hour, int(groups["minute"] or 0), int(groups["second"] or 0), int((groups["fraction"] or "0").ljust(6, "0")))
-    try:
-        return datetime.datetime(int(groups["year"]), int(month), int(day), *clock)
-    except ValueError:
-        return None
-
-
-FORMATS: tuple[Reader, ...] = (_number, _iso, _day_first, _month_first)
+FORMATS: tuple[tuple[Reader, re.Pattern[str] | None], ...] = (
+    (_number, None), (read_iso, None), *((functools.partial(read_date, pattern), pattern) for pattern in PATTERNS)
+)  # fmt: skip
+"""How times are read, and the pattern of those that are no numbers and not ISO."""
 
 
 def time_keys(times: Sequence[Any]) -> list[Key] | int:
     """Return what times are sorted by; or, if they cannot be ordered, the index of the first that does not fit the others.
 
-    They are all numbers, all ISO dates, or all dates such as 31.12.2024 or 12/31/2024, of which one has a day after the 12th.
+    They are all numbers, all ISO dates, or all dates of one of the `PATTERNS`. What is the day and what the month, or the year
+    of two digits, is shown by a day after the 12th, or by many times that are in order in one way only.
 
     Example:
         >>> time_keys(["2024-01-01 9:00", "2024-01-01 10:00"])[0] < time_keys(["2024-01-01 10:00"])[0]
@@ -92,11 +58,11 @@ def time_keys(times: Sequence[Any]) -> list[Key] | int:
     return _read_times(times)[1]
 
 
-def _read_times(times: Sequence[Any]) -> tuple[Reader, list[Key] | int]:
-    """Return the format of times and what they are in it, or the index of the first that does not fit."""
-    fitting: list[tuple[Reader, list[Key]]] = []
-    num_fitting = 0
-    for read in FORMATS:
+def _read_times(times: Sequence[Any]) -> tuple[re.Pattern[str] | None, list[Key] | int]:
+    """Return the pattern of times and what they are in it, or the index of the first that does not fit."""
+    fitting: list[Reading] = []
+    num_fitting, times = 0, expand(list(times))
+    for read, pattern in FORMATS:
         keys: list[Key] = []
         for key in map(read, times):
             if key is None or _has_zone(key) != _has_zone((keys or [key])[0]):
@@ -104,10 +70,33 @@ def _read_times(times: Sequence[Any]) -> tuple[Reader, list[Key] | int]:
             keys.append(key)
         num_fitting = max(num_fitting, len(keys))
         if len(keys) == len(times):
-            fitting.append((read, keys))
-    if not fitting or any(keys != fitting[0][1] for _, keys in fitting[1:]):
-        return _number, 0 if fitting else num_fitting
-    return fitting[0]
+            fitting.append((pattern, keys))
+    fitting = [found for number, found in enumerate(fitting) if found[1] not in [keys for _, keys in fitting[:number]]]
+    if len(fitting) > 1:
+        fitting = _likely(times, fitting)
+    return fitting[0] if len(fitting) == 1 else (None, 0 if fitting else num_fitting)
+
+
+def _likely(times: Sequence[Any], fitting: list[Reading]) -> list[Reading]:
+    """Return the readings of times in which they are in order; of two-digit years, the one in which they are close together."""
+    if len(times) < MIN_ORDERED_TIMES:
+        return fitting
+    ordered = [found for found in fitting if _is_ordered(found[1])] or fitting
+    if any(re.search(r"\d{4}", str(time)) for time in times):
+        return ordered
+    spans = [_span(keys) for _, keys in ordered]
+    shortest = min(spans)
+    close = [found for found, span in zip(ordered, spans, strict=True) if span < MIN_SPAN_RATIO * shortest]
+    return close if len(close) == 1 else ordered
+
+
+def _span(keys: Sequence[Any]) -> Any:
+    return max(keys) - min(keys)
+
+
+def _is_ordered(keys: Sequence[Any]) -> bool:
+    pairs = list(itertools.pairwise(keys))
+    return all(first <= second for first, second in pairs) or all(first >= second for first, second in pairs)
 
 
 def _has_zone(key: Key) -> bool:
@@ -149,7 +138,7 @@ def time_positions(times: Sequence[Any]) -> tuple[str, list[float]]:
         >>> time_positions(["1970-01-02", "1970-01-03 00:00:30"])
         ('date', [86400.0, 172830.0])
     """
-    _, keys = _read_times([_compact_date(time) for time in times])
+    _, keys = _read_times(times)
     if not times or isinstance(keys, int):
         return "", []
     if not isinstance(keys[0], datetime.datetime):
@@ -164,14 +153,14 @@ def next_times(times: Sequence[Any], count: int) -> list[Any]:
         >>> next_times(["2024-01-31", "2024-02-01"], 2), next_times(["1960-11", "1960-12"], 1), next_times([1, 3, 4], 2)
         (['2024-02-02', '2024-02-03'], ['1961-01'], [])
     """
-    read, keys = _read_times([_compact_date(time) for time in times])
+    pattern, keys = _read_times(times)
     if len(times) < 2 or isinstance(keys, int):
         return []
     recent = keys[-MAX_COMPARED_TIMES:]
     try:
         if isinstance(recent[-1], datetime.datetime):
             dates = [key for key in recent if isinstance(key, datetime.datetime)]
-            return [_written_like(times[-1], date, read) for date in next_dates(dates, count)]
+            return [written_like(times[-1], date, pattern) for date in next_dates(dates, count)]
     except (OverflowError, ValueError):  # after the year 9999
         return []
     numbers = np.array(recent, dtype=np.float64)
@@ -179,12 +168,6 @@ def next_times(times: Sequence[Any], count: int) -> list[Any]:
     if not np.allclose(steps, steps[0], rtol=1e-9, atol=0):
         return []
     return [_plain(float(numbers[-1]) + float(steps[-1]) * number) for number in range(1, count + 1)]
-
-
-def _compact_date(time: Any) -> Any:
-    """Return 20240131 as an ISO date, which has other days after it than as a number."""
-    text = str(time)
-    return f"{text[:4]}-{text[4:6]}-{text[6:]}" if re.fullmatch(r"(19|20)\d\d(0[1-9]|1[0-2])([0-2]\d|3[01])", text) else time
 
 
 def next_dates(dates: Sequence[datetime.datetime], count: int) -> list[datetime.datetime]:
@@ -209,23 +192,6 @@ def _in_month(date: datetime.datetime, month: int, is_end: bool) -> datetime.dat
 def _days_of(month: int) -> int:
     """Return the days of a month, counted from the year 0."""
     return calendar.monthrange((month - 1) // 12, (month - 1) % 12 + 1)[1]
-
-
-def _written_like(time: Any, date: datetime.datetime, read: Reader) -> str | int:
-    """Return a date as another time is written."""
-    text = str(time).strip()
-    if text.isdigit():
-        return int(f"{date:%Y%m%d}")
-    if read is _iso and ":" in text:
-        date = date.astimezone(_date_with_zone(text).tzinfo) if date.tzinfo else date
-        has_seconds = date.second or date.microsecond or _CLOCK_WITH_SECONDS.search(text)
-        return date.isoformat(sep=" " if " " in text else "T", timespec="auto" if has_seconds else "minutes")
-    if read is _iso:
-        return f"{date:%Y-%m-%d}"[: 7 if len(text) < 8 else 10]
-    [found] = _OTHER_DATE.finditer(text)
-    day = found["separator"].join(("%d", "%m", "%Y") if read is _day_first else ("%m", "%d", "%Y"))
-    clock = f" {'%I' if found['half'] else '%H'}:%M{':%S' if found['second'] else ''}" if found["hour"] else ""
-    return date.strftime(day + clock + (" %p" if found["half"] else ""))
 
 
 def _plain(number: float) -> float | int:

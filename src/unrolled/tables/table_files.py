@@ -36,9 +36,11 @@ from unrolled.tables.delimited_files import (
     line_rows,
     looks_like_header,
 )
+from unrolled.tables.fasttext_files import fasttext_rows, looks_like_fasttext
 from unrolled.tables.json_files import (
     comments_note,
     has_json_columns,
+    inner_rows_hint,
     json_array,
     json_columns,
     json_lines,
@@ -82,10 +84,12 @@ COLUMN_NUMBER = re.compile(r"-?[0-9]{1,4}")
 
 TABLE_READERS: dict[str, Callable[[Source], NumberedRows]] = {
     "jsonl": json_lines, "json": json_array, "columns": json_columns, "parquet": parquet_rows, "arff": arff_rows,
+    "fasttext": fasttext_rows,
 }  # fmt: skip
 """The readers of formats in which each value has the name of its column. CSV, TSV and CoNLL, which may have no header, are
 opened in `_open_file`."""
 
+JSON_KINDS = ("jsonl", "json", "columns")
 MAX_PROBED_ROWS = 200
 """Rows that are compared with the first one, to see whether that one has the names of the columns."""
 
@@ -152,22 +156,22 @@ class Table:
             if "," in column and all(self.matching_columns(part) for part in column.split(",")):
                 to_do = "several are read as --source, with a --target"
                 raise UsageError(f"'{column}' names {column.count(',') + 1} columns, and one is expected: {to_do}.")
-            header = " If the first row is data: --header none, or --header NAME,NAME." if self.header == FIRST_ROW else ""
-            header = self._hint_of_header(column) or header
+            header = self._hint_of_header(column)
             raise UsageError(f"{self.name} has no column '{column}'{hint} Its columns: {', '.join(listed)}{more}.{header}")
         return matches[0]
 
     def _hint_of_header(self, column: str) -> str:
-        """Return a sentence if the header is a later row, below a title, or if all of each row is one column."""
-        if self.header is None:
-            return ""
+        """Return where the columns may be: in a later row, below a title; in rows inside a value; or all in one column."""
         with contextlib.closing(self.rows()) as rows, contextlib.suppress(DataError):
-            for line, row in itertools.islice(rows, MAX_PROBED_ROWS):
+            first_rows = list(itertools.islice(rows, MAX_PROBED_ROWS if self.header is not None else 2))
+            if self.header is None:
+                return inner_rows_hint(self.name, first_rows[0][1]) if len(first_rows) == 1 else ""
+            for line, row in first_rows:
                 if column.strip().lower() in (str(cell).strip().lower() for cell in row.values()) and len(row) > 1:
                     return f" Line {line:,} has it: if the names of the columns are there, remove the lines above."
-        one = " Each line is one column: commas, semicolons, tabs and pipes separate columns."
-        is_part = COLUMN_NUMBER.fullmatch(column) or column in self.columns[0].split()
-        return one if len(self.columns) == 1 and is_part else ""
+        one = " Each line is one column: commas, semicolons, tabs and pipes separate columns, and blanks between numbers."
+        first = " If the first row is data: --header none, or --header NAME,NAME." if self.header == FIRST_ROW else ""
+        return one + first if len(self.columns) == 1 else first
 
     def first_row_is_data(self, columns: tuple[str | None, ...]) -> bool:
         """Return whether the first row is data: `columns` are numbers, and it does not look like names."""
@@ -300,8 +304,8 @@ def _open_file(path: Path, format: TableFormat, name: str) -> Table:
     rows: Callable[[], NumberedRows]
     kind = "parquet" if is_parquet(path) else suffix_kind(path)
     source = Source.open(path, format.encoding) if kind != "parquet" else Source(path, "")
-    is_json = kind in ("csv", "tsv") and JSON_START.match(source.head())
-    kind = _guess_kind(source) if kind in (None, "jsonl") or is_json else kind
+    is_other = kind in ("csv", "tsv") and (JSON_START.match(source.head()) or looks_like_fasttext(source.head()))
+    kind = _guess_kind(source) if kind in (None, "jsonl") or is_other else kind
     if kind == "tsv" and looks_like_conll(source.head()):
         kind = "conll"
     if kind in ("csv", "tsv"):
@@ -315,11 +319,11 @@ def _open_file(path: Path, format: TableFormat, name: str) -> Table:
         raise UsageError(f"--header is for CSV, TSV and CoNLL files, and {name} is {kind}, with a name for each value.")
     else:
         rows = functools.partial(TABLE_READERS[kind], source)
-        notes = [rows_note(source) if kind == "columns" else "", "" if kind in ("parquet", "arff") else comments_note(source)]
+        notes = [rows_note(source) if kind == "columns" else "", comments_note(source) if kind in JSON_KINDS else ""]
     notes = [*filter(None, [*notes, documentation_note(path)])]
     with contextlib.closing(rows()) as row_iterator:
         first = next(row_iterator, None)
-        is_only = kind in ("json", "jsonl") and next(row_iterator, None) is None
+        is_only = kind in JSON_KINDS[:2] and next(row_iterator, None) is None
     if first is None:
         raise DataError(f"{name} has no rows: at least one is needed.")
     if is_only:
@@ -379,6 +383,8 @@ def _guess_kind(source: Source) -> str:
         return "jsonl"
     if looks_like_arff(head):
         return "arff"
+    if looks_like_fasttext(head):
+        return "fasttext"
     return "conll" if looks_like_conll(head) else "tsv" if "\t" in first_line else "csv"
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from unrolled.datasets.tables import Row
 from unrolled.errors import DataError, UsageError
+from unrolled.tables.other_formats import describe_no_table
 from unrolled.text.archives import contents
 from unrolled.text.compressed_files import DECOMPRESSION_ERRORS, inner_suffix, open_bytes, read_error
 from unrolled.text.encodings import (
@@ -39,9 +40,6 @@ TABLE_SUFFIXES = {
 """The formats of files by their suffix; files with another one are recognized by their first lines (`table_files`)."""
 
 HEAD_BYTES = 1 << 16
-MARKUP = (b"<!doctype html", b"<html", b"<?xml", b"<table", b"<head", b"<meta")
-"""How files begin that are often taken for tables."""
-
 MAX_HEADER_ROWS = 1000
 """Rows of a file whose keys are its columns, if it has no header."""
 
@@ -158,11 +156,8 @@ class Source:
             )
         if encoding is None and (error := marked_encoding_error(path, head)) is not None:
             raise error
-        if head[:100].lstrip().lower().startswith(MARKUP):
-            raise DataError(f"{display_name(path)} is HTML or XML, and no table: save its rows as CSV or as JSON lines.")
-        if path.suffix.lower() == ".sql":
-            hint = "write a table of it as CSV (sqlite3 -header -csv, or \\copy TABLE to 'FILE' csv header)"
-            raise DataError(f"{display_name(path)} is a dump of a database, and no table: {hint}.")
+        if (found := describe_no_table(path.name, head.decode(source.encoding, "replace"))) is not None:
+            raise DataError(f"{display_name(path)} is {found}.")
         return source
 
     def head(self) -> str:

@@ -87,8 +87,9 @@ class PairProfile:
         self._num_aligned.update({"list": is_list and is_aligned, "words": is_aligned, "characters": len(text) == num_chars})
 
     def _parse(self, cell: Cell) -> Any:
-        """Return the value of a cell: a list, or a text in the normal form of the columns."""
+        """Return the value of a cell: a list, or a text in the normal form of the columns, as a number is in CSV."""
         value = parse_list(cell.value)
+        value = parse_text(cell) if isinstance(value, int | float) else value
         return normalize(value, self.source.normalization) if isinstance(value, str) else value
 
     def _is_aligned(self, unit: str) -> bool:

@@ -17,6 +17,9 @@ GUESSED_BYTES = 1 << 16
 MIN_ZEROS = 0.3
 """Share of zeros among the bytes in even or odd places, from which on a file is most likely UTF-16 or UTF-32."""
 
+MAX_ODD = 0.02
+"""Share of characters that are none, or that cannot be printed, in a text of UTF-16 or UTF-32, at most."""
+
 MIN_ASCII = 0.05
 """Share of blanks, digits and line ends in UTF-16 of other scripts than Latin, at least."""
 
@@ -32,6 +35,11 @@ _LATIN_RUNS = re.compile(rb"(?<![\x80-\xff])[\x80-\xff](?![\x80-\xff])|(?<=[A-Za
 
 _INSIDE_WORD = re.compile(r"(?<=[^\W\d_])[^\w\s\u2019](?=[^\W\d_])|(?<=[a-z])[A-Z\u00c0-\u00de\u0160\u017d\u0178]")
 """Signs between letters and capitals after small ones, which are there in a wrong encoding."""
+
+_CAPITAL_INSIDE = re.compile(r"(?<=[\u03ac-\u03ce\u0430-\u045f])[\u0386-\u03ab\u0400-\u042f]")
+"""Greek and Cyrillic capitals after small letters, which Chinese and Korean are full of if they are read so."""
+
+MAX_CAPITALS_INSIDE = 0.05
 
 _SIGNS = (
     "\u201c\u201d\u201e\u2018\u2019\u2013\u2014\u2026\u20ac\u00a3\u00a7\u00a9"
@@ -180,7 +188,10 @@ def _likely_wide_encoding(data: bytes) -> str | None:
     zeros = [float((values[first::2] == 0).mean()) if len(values) > 1 else 0.0 for first in (0, 1)]
     order = "LE" if zeros[1] > zeros[0] else "BE"
     if max(zeros) > MIN_ZEROS:  # the upper bytes of Latin letters
-        return f"UTF-{32 if min(zeros) > MIN_ZEROS else 16}{order}"
+        name = f"UTF-{32 if min(zeros) > MIN_ZEROS else 16}{order}"
+        text = data[: len(data) // 4 * 4].decode(name, "replace")
+        num_odd = sum(character == "\ufffd" or not (character.isprintable() or character.isspace()) for character in text)
+        return name if num_odd <= MAX_ODD * len(text) else None
     uppers = values[zeros[1] > zeros[0] :: 2]
     uppers = uppers[uppers > 0]
     if max(zeros) > MIN_ASCII and 2 * int(np.bincount(uppers, minlength=1).max()) > len(uppers) > 0:  # letters of one alphabet
@@ -207,7 +218,10 @@ def _likely_alphabet(data: bytes) -> str | None:
     before it in its alphabet, capitals less than small letters, anything else hardly at all."""
 
     def mean_log_likelihood(codec: str, letters: str) -> float:
-        high = [character for character in data.decode(codec, "replace") if character > "\x7f"]
+        text = data.decode(codec, "replace")
+        high = [character for character in text if character > "\x7f"]
+        if len(_CAPITAL_INSIDE.findall(text)) > MAX_CAPITALS_INSIDE * len(high):
+            return LOG_UNLIKELY
         ranks = [letters.find(character.lower()) for character in high]
         logs = [
             LOG_UNLIKELY if rank < 0 else rank * LOG_RATIO - (character.isupper() and LOG_CAPITAL)

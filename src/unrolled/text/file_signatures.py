@@ -22,6 +22,11 @@ _SIGNATURES = (
     (b"SQLite format 3\0", "an SQLite database: write a table of it as CSV (sqlite3 -header -csv NAME 'SELECT * FROM TABLE')"),
     (b"ARROW1\0\0", "an Arrow (Feather) file: write it as Parquet or CSV"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file: write its table as Parquet or CSV"),
+    ((b"$FL2", b"$FL3"), "a file of SPSS: write it as CSV (pandas.read_spss reads it)"),
+    (b"<stata_dta>", "a file of Stata: write it as CSV (pandas.read_stata reads it)"),
+    (b"\0" * 12 + b"\xc2\xea\x81\x60", "a file of SAS: write it as CSV (pandas.read_sas reads it)"),
+    (b"MATLAB 5.0 MAT-file", "a file of MATLAB: write its table as CSV (scipy.io.loadmat reads it)"),
+    (b"Obj\x01", "an Avro file: write it as Parquet, JSON lines or CSV"),
     (b"\x93NUMPY", "a NumPy array: a cell of a table names it, as in a column of .npy files"),
     (b"GIF8", "an image: save it as PNG, and a cell of a table names it, as in a column of .png files"),
     ((b"ID3", b"OggS", b"fLaC"), "compressed audio: save it as WAV (ffmpeg -i NAME NEW.wav), and a cell of a table names that"),
@@ -34,7 +39,7 @@ _SIGNATURES = (
 )  # fmt: skip
 _ZIPPED_SHEETS = (".xlsx", ".xlsm", ".ods")
 _ZIPPED_DOCUMENTS = (".docx", ".odt", ".epub", ".pptx", ".odp")
-_TAR_MARK = slice(257, 262)
+_TAR_MARK, _MOBI_MARK = slice(257, 262), slice(60, 68)
 
 
 def marked_encoding(data: bytes) -> str | None:
@@ -60,6 +65,8 @@ def describe_binary(data: bytes, name: str) -> str | None:
         return _describe_zip(data[:4096], name)
     if data[_TAR_MARK] == b"ustar" or name.lower().endswith((".tgz", ".tbz2", ".txz")):
         return f"a tar archive: unpack it (tar -xf {shell_argument(name)}), and name what is in it"
+    if data[_MOBI_MARK] == b"BOOKMOBI":
+        return "an e-book: save it as plain text (ebook-convert of Calibre)"
     if data.startswith(b"RIFF") and data[8:12] == b"WAVE":
         return "a WAV file: a cell of a table names it, as in a column of .wav files"
     if data[8:10] == b'{"' and b"\0" in data[:8]:

@@ -53,6 +53,10 @@ HTML_NOTE = "files of HTML, read with the tags"
 HTML_BYTES = 64
 TWICE_NOTE = "files with UTF-8 that was read as Windows-1252 and written again, as \u00c3\u00a9 for \u00e9"
 MIN_TWICE = 3
+GUTENBERG_NOTE = "files of Project Gutenberg, whose licence, before *** START and after *** END, is learned too: remove it"
+NOTEBOOK_NOTE = "notebooks, learned as JSON, with outputs (jupyter nbconvert --to script writes the code)"
+
+GUTENBERG_MARK = b"*** START OF TH"
 
 MAX_LEFT_OUT_NAMES = 5
 """Files of a folder that are no text and are named; a folder of code has hundreds of compiled ones."""
@@ -230,6 +234,10 @@ def _check_beginning(path: Path, chunk: bytes, notes: dict[str, int]) -> None:
         )
     if chunk[:HTML_BYTES].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html")):
         notes[HTML_NOTE] = notes.get(HTML_NOTE, 0) + 1
+    if GUTENBERG_MARK in chunk[: 4 * SIGNATURE_BYTES]:
+        notes[GUTENBERG_NOTE] = notes.get(GUTENBERG_NOTE, 0) + 1
+    if path.suffix.lower() == ".ipynb":
+        notes[NOTEBOOK_NOTE] = notes.get(NOTEBOOK_NOTE, 0) + 1
     words = chunk[:SIGNATURE_BYTES].decode("utf-8", "replace").split()
     if sum(bool(encoded_twice(word)) for word in words) >= MIN_TWICE:
         notes[TWICE_NOTE] = notes.get(TWICE_NOTE, 0) + 1

@@ -81,7 +81,7 @@ class TableTask:
         if len(self.validation_rows) == 0:
             self.validation = None
             logger.log(self._log_level, "no rows are left for validation: the last model is kept, not the best")
-        spec.target.check_target(self.table.name)
+        spec.check_target(self.table.name, self.dataset.skipped_cells[spec.target.name])
         train_stats = self._train_stats(spec) if is_new else spec.train_stats
         self.spec = replace(spec, train_stats=train_stats)
         self.dataset.spec = self.spec
