@@ -20,6 +20,9 @@ NEUTRAL = {
 }
 """Layers that change nothing when a model is used."""
 
+MAX_NAME = 200
+"""Most characters of a name in a configuration."""
+
 HARD_SIGMOID = "hard_sigmoid"
 GATES = ("sigmoid", HARD_SIGMOID)
 EXPECTED: dict[str, dict[str, tuple[str, ...]]] = {
@@ -193,7 +196,9 @@ def _source_names(value: Any, depth: int = 12) -> list[str]:
 def _layer(entry: Any) -> KerasLayer:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("config"), Mapping):
         raise ModelError("The configuration of the Keras model is damaged: a layer has no settings.")
-    class_name, settings = str(entry.get("class_name")), entry["config"]
+    class_name, settings = str(entry.get("class_name"))[:MAX_NAME], entry["config"]
+    if len(name := str(settings.get("name") or entry.get("name"))) > MAX_NAME:
+        raise ModelError(f"The configuration of the Keras model is damaged: a layer has a name of {len(name):,} characters.")
     if class_name == "Bidirectional":
         raise ModelError(
             f"The layer {settings.get('name')} is Bidirectional (merge_mode={settings.get('merge_mode')!r}): a model that "
@@ -206,5 +211,5 @@ def _layer(entry: Any) -> KerasLayer:
             raise ModelError(
                 f"The layer {settings.get('name')} is TimeDistributed of {inner.class_name}; of Dense is expected."
             )
-        return KerasLayer("Dense", str(settings.get("name")), inner.settings, is_wrapped=True)
-    return KerasLayer(class_name, str(settings.get("name") or entry.get("name")), settings)
+        return KerasLayer("Dense", name, inner.settings, is_wrapped=True)
+    return KerasLayer(class_name, name, settings)

@@ -11,6 +11,7 @@ Reading needs h5py: `pip install "unrolled[import]"`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -142,18 +143,22 @@ def read_layer(layer: KerasLayer, parts: list[np.ndarray], cell: str) -> LayerWe
     return layer_in_our_order(weights, cell, GATE_ORDERS[cell])
 
 
-def open_hdf5(source: Any) -> Any:
-    """Open an HDF5 file for reading. Raises `UsageError` without h5py, `ModelError` if the file is damaged."""
+@contextlib.contextmanager
+def open_hdf5(source: Any) -> Iterator[Any]:
+    """Open an HDF5 file for reading.
+
+    Raises `UsageError` without h5py, and `ModelError` if the file is damaged: h5py may find that at any access.
+    """
     try:
         h5py = importlib.import_module("h5py")
     except ImportError as error:
         raise UsageError('Keras models are HDF5 files, and h5py is not installed: pip install "unrolled[import]".') from error
     try:
-        return h5py.File(source, "r")
-    except OSError as error:
-        raise ModelError(
-            f"{source if isinstance(source, Path) else 'model.weights.h5'} is damaged: {str(error):.120}."
-        ) from error
+        with h5py.File(source, "r") as file:
+            yield file
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError, MemoryError, OverflowError) as error:
+        name, reason = source if isinstance(source, Path) else "model.weights.h5", " ".join(str(error).split())
+        raise ModelError(f"{name} is damaged: {(reason or type(error).__name__)[:120]}.") from error
 
 
 def _read_archive(path: Path) -> tuple[Any, bytes, str]:
@@ -171,7 +176,7 @@ def _read_archive(path: Path) -> tuple[Any, bytes, str]:
             metadata = json.loads(archive.read(METADATA)) if has_version else {}
             version = str(metadata.get("keras_version", 3))
             return json.loads(archive.read("config.json")), archive.read("model.weights.h5"), version
-        except (RuntimeError, NotImplementedError, RecursionError) as error:  # encrypted, or an unknown compression
+        except (RuntimeError, OSError) as error:  # encrypted, an unknown compression, or places that are not in the file
             raise ModelError(f"{path} cannot be read: {error}.") from error
 
 
