@@ -526,7 +526,7 @@ def test_an_imported_amplifier_plays_a_wav_file(cli: Cli, tmp_path: Path, monkey
     [
         (list("abc"), "has 3 entries, and the model has 9 tokens"),
         ({letter: index for index, letter in enumerate("abcdefgh") } | {"the": 8}, "'the', which is not one character"),
-        (["a", "a", *"bcdefgh"], "names the character 'a' twice"),
+        (["a", "a", *"bcdefgh"], "names 'a' twice"),
         ({letter: 2**40 * index for index, letter in enumerate(LETTERS)}, "has 9 entries, and the model has 9 tokens"),
         ("abc", "has 3 different characters"),
     ],
@@ -570,3 +570,26 @@ def test_what_is_no_model_is_refused(content: bytes, suffix: str, tmp_path: Path
     path = tmp_path / f"file{suffix}"
     path.write_bytes(content)
     assert str(path) in message(path, vocabulary)
+
+
+def test_damage_that_hdf5_finds_late_and_weights_that_do_not_fit_are_one_sentence(tmp_path: Path, vocabulary: str) -> None:
+    """h5py opens a file and fails when a group is read; a zip archive has places that are not in it."""
+    path = write_h5(tmp_path / "m.h5", keras_layers("LSTM"))
+    content = bytearray(path.read_bytes())
+    first, causes = content.index(b"TREE") + 8, set()
+    for start in range(first, len(content), max(1, (len(content) - first) // 60)):
+        damaged = content[:start] + b"\xff" * 8 + content[start + 8 :]
+        path.write_bytes(damaged)
+        try:
+            import_file(path, ImportOptions(vocabulary=vocabulary))
+        except ModelError as error:
+            causes.add(type(error.__cause__))
+    assert RuntimeError in causes
+    dense = {"type": "dense", "activation": "", "weights": [[[1.0]], [0.0, 0.0]]}
+    (tmp_path / "r.json").write_text(json.dumps({"in_shape": [None, None, 1], "layers": [dense]}))
+    with pytest.raises(ModelError, match=r"Layer 0 has weights of shape \(1, 1\), and \(2, 1\) is expected there"):
+        read_numbers_model(tmp_path / "r.json")
+    dense["weights"] = [[[1e308]], [0.0]]
+    (tmp_path / "r.json").write_text(json.dumps({"in_shape": [None, None, 1], "layers": [dense]}))
+    with pytest.raises(ModelError, match="not finite"):
+        read_numbers_model(tmp_path / "r.json")

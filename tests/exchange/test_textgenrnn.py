@@ -164,7 +164,7 @@ def test_files_that_do_not_fit_are_refused_by_what_is_wrong(tmp_path: Path) -> N
     for config, expected in (
         ({"rnn_size": 128}, "rnn_size 128, and the weights have 5: it is of another model"),
         ({"rnn_layers": 3}, "rnn_layers 3, and the weights have 2"),
-        ({"word_level": True}, "model of words"),
+        ({"word_level": True}, "word_level True, and the vocabulary is of characters"),
         ({"max_length": 0}, "max_length 0, and 1 to 4096 tokens are expected"),
         ({"max_length": "40"}, "max_length '40'"),
     ):

@@ -222,6 +222,7 @@ def _built_in_texts(source: SourceModel, model_file: TextModelFile | TextModel) 
         (f"{BUILT_IN} Python source", inspect.getsource(textwrap)[: 2 * source.max_checked]),
     ):
         for variant in (text, text.lower()):
-            if len(_known_ids(model_file, source.vocabulary.known_ids, variant)) >= MIN_KNOWN * len(variant):
+            known = _known_ids(model_file, source.vocabulary.known_ids, variant)
+            if model_file.tokenizer.char_counts()[known].sum() >= MIN_KNOWN * len(variant):
                 yield name, variant
                 break

@@ -11,6 +11,7 @@ from unrolled.text.normalization import require_form
 from unrolled.text.record_tokenizers import AbcTokenizer, FastaTokenizer, MidiTokenizer
 from unrolled.text.rule_tokenizer import RegexTokenizer, SmilesTokenizer, WordRuleTokenizer
 from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
+from unrolled.text.word_list_tokenizer import WordListTokenizer
 
 TOKENIZERS: dict[str, type[Tokenizer]] = {
     tokenizer.kind: tokenizer
@@ -24,6 +25,7 @@ TOKENIZERS: dict[str, type[Tokenizer]] = {
         FastaTokenizer,
         AbcTokenizer,
         MidiTokenizer,
+        WordListTokenizer,
     )  # fmt: skip
 }
 """The tokenizers by their kind, which is a choice of `--tokens`; of `kind:argument`, it is what is before the colon."""
