@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from unrolled.errors import UsageError
-from unrolled.text.rule_tokenizer import RuleTokenizer
+from unrolled.text.rule_tokenizer import RuleTokenizer, WordRuleTokenizer
 
 ATTACHED = frozenset("!%),.:;?]}")
 """Marks that are written without the space before them."""
@@ -50,10 +50,10 @@ class WordListTokenizer(RuleTokenizer):
         self._parts = re.compile(f"[{re.escape(marks)}]|[^{re.escape(marks)}]+" if marks else ".+", re.DOTALL)
         self.split_line = self._split
 
-    @classmethod
-    def fit_texts(cls, argument: str, texts: Iterable[str], documents: str, notes: dict[str, int]) -> RuleTokenizer:
-        """Raise `UsageError`: a text has no list of words, and would lose what is not in one."""
-        raise UsageError("--tokens word-list is that of imported models, which have a list of words: use --tokens words.")
+    @property
+    def setting(self) -> str:
+        """The value of `--tokens` that is most like it: a text of its own is not read with a list."""
+        return WordRuleTokenizer.kind
 
     def _split(self, line: str) -> list[str]:
         line = line.lower() if self._is_lower else line
