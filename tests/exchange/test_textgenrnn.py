@@ -211,3 +211,20 @@ def test_a_hostile_window_in_a_model_file_is_refused(window: Any, tmp_path: Path
     save_arrays(tmp_path / "bad.safetensors", arrays, header | {"window": window})
     with pytest.raises(ModelError, match="its window is"):
         read_text_model(tmp_path / "bad.safetensors")
+
+
+def test_a_model_of_words_reads_marks_apart(tmp_path: Path) -> None:
+    """textgenrnn puts spaces around all marks of its texts, also where its list has a word with the mark."""
+    path, reference = write(tmp_path, word_level=True)
+    words = ["the", "end", "end.", ".", "of", "day", ",", "fox", "dog", "ran", "far"]
+    (tmp_path / "poems_vocab.json").write_text(json.dumps({"<s>": V - 1} | {word: i for i, word in enumerate(words, 1)}))
+    model_file = import_file(path, ImportOptions()).model_file
+    assert isinstance(model_file, TextModel)
+    assert model_file.documents == "line"
+    ids = [0, *(words.index(word) + 1 for word in ("the", "end", ".", "dog", ",", "fox"))]
+    assert [0, *model_file.tokenizer.encode("The END. dog, cat fox")[0].tolist()] == ids
+    ids[0] = V - 1
+    model = WindowModel(model_file.network)
+    logits, _ = model.unroll(np.array(ids)[:, None], model.initial_state(1))
+    with torch.no_grad():
+        np.testing.assert_allclose(logits[-1, 0, 1:], reference(ids).numpy()[1:], atol=1e-5)
