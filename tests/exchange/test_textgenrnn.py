@@ -213,6 +213,14 @@ def test_a_hostile_window_in_a_model_file_is_refused(window: Any, tmp_path: Path
         read_text_model(tmp_path / "bad.safetensors")
 
 
+def test_an_embedding_of_other_tokens_is_refused(tmp_path: Path) -> None:
+    path, _ = write(tmp_path)
+    with h5py.File(path, "r+") as file:
+        del file["embedding/embedding/embeddings:0"]
+        file["embedding/embedding/embeddings:0"] = np.zeros((V - 3, E), np.float32)
+    assert f"The layer embedding has weights of shape {(V - 3, E)}, and the output has {V} tokens" in message(path)
+
+
 def test_a_model_of_words_reads_marks_apart(tmp_path: Path) -> None:
     """textgenrnn puts spaces around all marks of its texts, also where its list has a word with the mark."""
     path, reference = write(tmp_path, word_level=True)

@@ -70,6 +70,11 @@ class WindowSource(SourceModel):
     def check(self) -> None:
         if len(set(self.hidden_sizes)) > 1:
             raise ModelError(f"The layers have {self.hidden_sizes} units, and textgenrnn gives all layers the same number.")
+        num_tokens = len(self.head_bias)
+        for name, part in (("embedding", self.embedding), ("output", self.head_weight)):
+            if part is None or part.ndim != 2 or len(part) != num_tokens:
+                shape = None if part is None else part.shape
+                raise ModelError(f"The layer {name} has weights of shape {shape}, and the output has {num_tokens} tokens.")
         self.check_values()
 
     def to_model_file(self) -> TextModel:
