@@ -8,10 +8,18 @@ from unrolled.options import ModelOptions
 LINEAR_CELLS = ("mingru", "minlstm", "rg-lru")
 """The cells whose gates depend on the input only: they have no `weight_hh` and no second bias."""
 
+HARD_SIGMOID_CELLS = {cell: f"{cell}-hard-sigmoid" for cell in ("gru", "gru-reset-before", "lstm")}
+"""For cells with sigmoids as gates, their form with the hard sigmoid of Keras before 2.3, `clip(0.2 x + 0.5, 0, 1)`."""
+
 MOGRIFIER_CELLS = ("mogrifier-gru", "mogrifier-lstm")
 MOGRIFIER_ROUNDS = 5
 """Rounds in which input and state modulate each other: the input in the odd ones, counted from 1, the state in the others.
 Five is the number that the paper found best."""
+
+
+def sigmoid_cell(cell: str) -> str:
+    """Return the cell with sigmoids that a cell of `HARD_SIGMOID_CELLS` else is; of any other cell, itself."""
+    return cell.removesuffix("-hard-sigmoid")
 
 
 def cell_shapes(cell: str, num_gates: int, input_size: int, size: int, two_biases: bool) -> dict[str, tuple[int, ...]]:

@@ -42,7 +42,8 @@ TokensName: TypeAlias = Literal[
 
 CellName: TypeAlias = Literal[
     "rnn", "gru", "gru-reset-before", "lstm", "mogrifier-gru", "mogrifier-lstm", "mingru", "minlstm", "rg-lru", "slstm",
-    "mlstm", "gated-deltanet", "gated-deltanet-positive",
+    "mlstm", "gated-deltanet", "gated-deltanet-positive", "gru-hard-sigmoid", "gru-reset-before-hard-sigmoid",
+    "lstm-hard-sigmoid",
 ]
 """The keys of `CELLS`."""
 # fmt: on
@@ -117,7 +118,8 @@ class ModelOptions:
     cell: CellName = option(
         "lstm",
         "Recurrent cell. gru-reset-before applies the reset gate before the matrix product, as char-rnn does; "
-        "gated-deltanet has eigenvalues from -1 to 1, gated-deltanet-positive from 0 to 1.",
+        "gated-deltanet has eigenvalues from -1 to 1, gated-deltanet-positive from 0 to 1; -hard-sigmoid is for the gates of "
+        "models of Keras before 2.3.",
         old_names=("model",),
         old_values={"gru-before": "gru-reset-before"},
     )

@@ -15,7 +15,7 @@ import pytest
 
 from support.cli import Cli
 from support.programs import need
-from support.text_networks import CELLS, LAYERS, NEWER_CELLS, job_of, saved_model
+from support.text_networks import CELLS, HARD_CELLS, LAYERS, NEWER_CELLS, job_of, saved_model
 from unrolled.errors import UsageError
 from unrolled.exchange import c_export, c_source, card_export, export_job, html_export, numpy_export, onnx_builder, onnx_graph
 from unrolled.exchange.export_job import ExportError, ExportJob, compare_with_reference, rounding_cost
@@ -29,9 +29,9 @@ from unrolled.views import writer_page
 from unrolled.views.js_linker import link
 
 WEIGHTS = ("int8", "int4", "float32")
-PAIRS = [*((c, k) for c in CELLS for k in LAYERS), *NEWER_CELLS]
+PAIRS = [*((c, k) for c in CELLS for k in LAYERS), *NEWER_CELLS, *HARD_CELLS]
 COMBINATIONS = [(cell, layers, WEIGHTS[i % 3]) for i, (cell, layers) in enumerate(PAIRS)]
-DIAGONAL = [*((cell, list(LAYERS)[index % 4]) for index, cell in enumerate((*CELLS, *CELLS[2:]))), *NEWER_CELLS]
+DIAGONAL = [*((cell, list(LAYERS)[index % 4]) for index, cell in enumerate((*CELLS, *CELLS[2:]))), *NEWER_CELLS, *HARD_CELLS]
 """Every cell and every kind of layer at least once, where a combination takes a process or more."""
 
 
@@ -170,7 +170,7 @@ def test_sizes_can_be_fixed_for_compilers(tmp_path: Path, onnxruntime: Any, cell
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("cell", "layers"), [*DIAGONAL[:4], *NEWER_CELLS])
+@pytest.mark.parametrize(("cell", "layers"), [*DIAGONAL[:4], *NEWER_CELLS, *HARD_CELLS])
 def test_the_numpy_file_computes_the_model(tmp_path: Path, cell: str, layers: str) -> None:
     job = saved_job(tmp_path, "m.py", cell, layers, to="numpy")
     result = export_model(job, "numpy")

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import nn
 import unrolled
 from support.cli import Cli
 from support.imported import IDS, LETTERS, CharModel, E, H, V, log_probs, message, text_model
-from support.keras_files import Layer, config, write_h5, write_keras
+from support.keras_files import Layer, config, write_h5, write_keras, write_keras_1
 from unrolled.checkpoints.model_file import TableModelFile
 from unrolled.errors import ModelError, UsageError
 from unrolled.exchange.import_options import ImportOptions
@@ -38,7 +39,15 @@ def keras_layers(kind: str, **settings: Any) -> list[Layer]:
     return [*layers, ("Dense", "out", {}, [random.normal(size=(H, V)), random.normal(size=V)])]
 
 
-def keras_log_probs(layers: list[Layer]) -> np.ndarray:
+def hard_sigmoid_of_keras_2(x: np.ndarray) -> np.ndarray:
+    return np.asarray(np.where(x < -2.5, 0, np.where(x > 2.5, 1, 0.2 * x + 0.5)))
+
+
+def hard_sigmoid_of_keras_3(x: np.ndarray) -> np.ndarray:
+    return np.asarray(np.minimum(np.maximum(x + 3, 0), 6) / 6)
+
+
+def keras_log_probs(layers: list[Layer], sigmoid: Callable[[np.ndarray], np.ndarray] = sigmoid) -> np.ndarray:
     """Read the equations of Keras once more: kernels on the right, gates i f c o and z r h."""
     (embedding,), dense = layers[0][3], layers[-1][3]
     states = [[np.zeros(H), np.zeros(H)] for _ in layers]
@@ -78,6 +87,83 @@ def test_keras(kind: str, settings: Any, write: Any, name: str, tmp_path: Path, 
     assert log_probs(path, vocabulary) == pytest.approx(keras_log_probs(layers), abs=1e-5)
 
 
+HARD = {"recurrent_activation": "hard_sigmoid"}
+
+
+VERSIONS: dict[str, tuple[Any, Callable[[np.ndarray], np.ndarray], str]] = {
+    "1": (
+        write_keras_1,
+        hard_sigmoid_of_keras_2,
+        "0.2 x + 0.5 (Keras before 3), at least 0 and at most 1: the file is of Keras 1.2.2",
+    ),
+    "2": (
+        write_h5,
+        hard_sigmoid_of_keras_2,
+        "0.2 x + 0.5 (Keras before 3), at least 0 and at most 1: the file is of Keras 2.2.4",
+    ),
+    "3": (write_keras, hard_sigmoid_of_keras_3, "x / 6 + 0.5 (Keras 3), at least 0 and at most 1: the file is of Keras 3.15.1"),
+}
+"""By the version of Keras: its layout, its hard sigmoid, and what an import says of it."""
+
+
+@pytest.mark.parametrize(
+    ("version", "kind", "is_after"),
+    [*((v, "LSTM", False) for v in VERSIONS), *((v, "GRU", False) for v in VERSIONS), ("2", "GRU", True), ("3", "GRU", True)],
+)
+def test_hard_sigmoids_of_keras(version: str, kind: str, is_after: bool, tmp_path: Path, vocabulary: str) -> None:
+    """The slope is that of the version in the file: gates of Keras 3 are wider."""
+    write, hard_sigmoid, named = VERSIONS[version]
+    layers = keras_layers(kind, **HARD, **({"reset_after": is_after} if kind == "GRU" else {}))
+    path = write(tmp_path / ("m.keras" if write is write_keras else "m.h5"), layers)
+    expected = keras_log_probs(layers, hard_sigmoid)
+    assert log_probs(path, vocabulary) == pytest.approx(expected, abs=1e-5)
+    assert np.abs(expected - keras_log_probs(layers)).max() > 0.1  # a sigmoid would be seen
+    assert any(named in note for note in import_file(path, ImportOptions(vocabulary=vocabulary)).notes)
+
+
+@pytest.mark.parametrize(("kind", "settings"), [("LSTM", {}), ("GRU", {"reset_after": True})])
+def test_the_check_tries_the_other_gates_of_keras(kind: str, settings: Any, tmp_path: Path, vocabulary: str) -> None:
+    """The same weights in three files, with three kinds of gates: each names the bits of the two others."""
+    (tmp_path / "t.txt").write_text("hello text to exalt\n" * 20)
+    options = ImportOptions(vocabulary=vocabulary, text=str(tmp_path / "t.txt"))
+    hard, soft = (keras_layers(kind, **settings, **more) for more in (HARD, {}))
+    files = {
+        "gates: sigmoid": write_h5(tmp_path / "soft.h5", soft),
+        "gates: hard sigmoid 0.2 x + 0.5 (Keras before 3)": write_h5(tmp_path / "2.h5", hard),
+        "gates: hard sigmoid x / 6 + 0.5 (Keras 3)": write_h5(tmp_path / "3.h5", hard, 3),
+    }
+    checks = {name: import_file(path, options).check for name, path in files.items()}
+    for name, check in checks.items():
+        assert check is not None
+        found = {other: bits for other, bits in check.others.items() if other.startswith("gates: ")}
+        assert found == pytest.approx({other: c.bits for other, c in checks.items() if c and other != name}, abs=1e-5)
+        assert len({check.bits, *found.values()}) == 3
+
+
+@pytest.mark.slow
+def test_a_hard_sigmoid_model_of_keras_is_used_like_any_other(tmp_path: Path, vocabulary: str, cli: Cli) -> None:
+    path = write_h5(tmp_path / "m.h5", keras_layers("LSTM", **HARD))
+    found = cli("import", path, "--vocabulary", vocabulary, "--out", "m.safetensors")
+    assert found.code == 0
+    assert "gates are the hard sigmoid 0.2 x + 0.5" in found.out
+    Path("t.txt").write_text("hello text to exalt\n" * 5)
+    texts = [
+        cli("sample", "m.safetensors", "--length", 30, "--seed", 3, *more).out for more in ((), ("--kernels", "reference"))
+    ]
+    assert len(texts[0]) == 31
+    assert texts[0] == texts[1]
+    assert "int8" in cli("sample", "m.safetensors", "--int8").err
+    assert len(cli("sample", "m.safetensors", "--length", 30, "--portable").out) == 31
+    for command in (
+        ("score", "m.safetensors", "t.txt"),
+        ("eval", "m.safetensors", "t.txt"),
+        ("explain", "m.safetensors", "t.txt"),
+    ):
+        assert cli(*command).code == 0, command
+    for to, out in (("numpy", "n.py"), ("onnx", "n.onnx"), ("html", "n.html"), ("c", "n.c")):
+        assert cli("export", "m.safetensors", "--to", to, "--out", out).code == 0, to
+
+
 RECORDED = {
     ("LSTM", True): [-3.431802, -4.220238, -2.839044, -2.585504, -2.461819, -1.830346, -3.288343, -2.776231, -0.746737],
     ("GRU", True): [-4.086787, -4.726668, -3.490537, -1.581979, -0.800703, -4.843329, -1.418274, -3.351195, -5.4654],
@@ -94,6 +180,32 @@ def test_keras_itself_gave_these_numbers(kind: str, is_after: bool, tmp_path: Pa
     files = (write_keras(tmp_path / "m.keras", layers), *(write_h5(tmp_path / f"{v}.h5", layers, v) for v in (2, 3)))
     for path in files:
         assert log_probs(path, vocabulary)[-1] == pytest.approx(RECORDED[kind, is_after], abs=1e-5)
+
+
+RECORDED_HARD = {
+    ("2", "LSTM", False): [-3.39035, -4.135639, -2.832708, -2.501504, -2.434777, -1.817984, -3.18561, -2.773407, -0.785868],
+    ("2", "GRU", True): [-4.179351, -4.771442, -3.591114, -1.839015, -0.742745, -4.957642, -1.345412, -3.191111, -5.242376],
+    ("2", "GRU", False): [-3.726938, -2.848214, -2.556862, -6.166146, -7.647202, -8.216749, -0.255663, -3.431203, -3.478935],
+    ("3", "LSTM", False): [-3.342703, -4.017685, -2.854548, -2.372016, -2.411174, -1.866077, -2.975192, -2.743776, -0.830146],
+    ("3", "GRU", True): [-4.092964, -4.726121, -3.488832, -1.638751, -0.790174, -4.874515, -1.376343, -3.451246, -5.501728],
+    ("3", "GRU", False): [-3.478322, -2.963312, -2.389847, -5.920686, -7.525278, -7.944218, -0.29829, -3.220498, -3.212626],
+}
+"""The same with hard sigmoids: tf_keras 2.21.0 and Keras 2.2.4 and 1.2.2, which agree, and Keras 3.15.1."""
+
+
+@pytest.mark.parametrize(("version", "kind", "is_after"), RECORDED_HARD)
+def test_keras_itself_gave_these_numbers_with_hard_sigmoids(
+    version: str, kind: str, is_after: bool, tmp_path: Path, vocabulary: str
+) -> None:
+    layers = keras_layers(kind, **HARD, **({"reset_after": is_after} if kind == "GRU" else {}))
+    files = [write_h5(tmp_path / "m.h5", layers, int(version))]
+    if version == "3":
+        files.append(write_keras(tmp_path / "m.keras", layers))
+    elif not is_after:
+        files.append(write_keras_1(tmp_path / "old.h5", layers))
+    for path in files:
+        found = log_probs(path, vocabulary)[-1]
+        assert found == pytest.approx(RECORDED_HARD[version, kind, is_after], abs=1e-5)
 
 
 def test_kernels_of_cudnn_are_turned_round(tmp_path: Path, vocabulary: str) -> None:
@@ -114,7 +226,7 @@ def test_kernels_of_cudnn_are_turned_round(tmp_path: Path, vocabulary: str) -> N
     ("kind", "settings", "expected"),
     [
         ("LSTM", {"go_backwards": True}, "go_backwards=True"),
-        ("LSTM", {"recurrent_activation": "hard_sigmoid"}, "recurrent_activation='hard_sigmoid'"),
+        ("LSTM", {"recurrent_activation": "elu"}, "recurrent_activation='elu', and LSTM of 'sigmoid' or 'hard_sigmoid'"),
         ("SimpleRNN", {"activation": "relu"}, "activation='relu'"),
         ("LSTM", {"return_sequences": False}, "return_sequences=False, and the next layer reads each of its steps"),
     ],
@@ -414,7 +526,7 @@ def test_an_imported_amplifier_plays_a_wav_file(cli: Cli, tmp_path: Path, monkey
     [
         (list("abc"), "has 3 entries, and the model has 9 tokens"),
         ({letter: index for index, letter in enumerate("abcdefgh") } | {"the": 8}, "'the', which is not one character"),
-        (["a", "a", *"bcdefgh"], "names the character 'a' twice"),
+        (["a", "a", *"bcdefgh"], "names 'a' twice"),
         ({letter: 2**40 * index for index, letter in enumerate(LETTERS)}, "has 9 entries, and the model has 9 tokens"),
         ("abc", "has 3 different characters"),
     ],
@@ -458,3 +570,26 @@ def test_what_is_no_model_is_refused(content: bytes, suffix: str, tmp_path: Path
     path = tmp_path / f"file{suffix}"
     path.write_bytes(content)
     assert str(path) in message(path, vocabulary)
+
+
+def test_damage_that_hdf5_finds_late_and_weights_that_do_not_fit_are_one_sentence(tmp_path: Path, vocabulary: str) -> None:
+    """h5py opens a file and fails when a group is read; a zip archive has places that are not in it."""
+    path = write_h5(tmp_path / "m.h5", keras_layers("LSTM"))
+    content = bytearray(path.read_bytes())
+    first, causes = content.index(b"TREE") + 8, set()
+    for start in range(first, len(content), max(1, (len(content) - first) // 60)):
+        damaged = content[:start] + b"\xff" * 8 + content[start + 8 :]
+        path.write_bytes(damaged)
+        try:
+            import_file(path, ImportOptions(vocabulary=vocabulary))
+        except ModelError as error:
+            causes.add(type(error.__cause__))
+    assert RuntimeError in causes
+    dense = {"type": "dense", "activation": "", "weights": [[[1.0]], [0.0, 0.0]]}
+    (tmp_path / "r.json").write_text(json.dumps({"in_shape": [None, None, 1], "layers": [dense]}))
+    with pytest.raises(ModelError, match=r"Layer 0 has weights of shape \(1, 1\), and \(2, 1\) is expected there"):
+        read_numbers_model(tmp_path / "r.json")
+    dense["weights"] = [[[1e308]], [0.0]]
+    (tmp_path / "r.json").write_text(json.dumps({"in_shape": [None, None, 1], "layers": [dense]}))
+    with pytest.raises(ModelError, match="not finite"):
+        read_numbers_model(tmp_path / "r.json")

@@ -164,7 +164,7 @@ def test_files_that_do_not_fit_are_refused_by_what_is_wrong(tmp_path: Path) -> N
     for config, expected in (
         ({"rnn_size": 128}, "rnn_size 128, and the weights have 5: it is of another model"),
         ({"rnn_layers": 3}, "rnn_layers 3, and the weights have 2"),
-        ({"word_level": True}, "model of words"),
+        ({"word_level": True}, "word_level True, and the vocabulary is of characters"),
         ({"max_length": 0}, "max_length 0, and 1 to 4096 tokens are expected"),
         ({"max_length": "40"}, "max_length '40'"),
     ):
@@ -211,3 +211,28 @@ def test_a_hostile_window_in_a_model_file_is_refused(window: Any, tmp_path: Path
     save_arrays(tmp_path / "bad.safetensors", arrays, header | {"window": window})
     with pytest.raises(ModelError, match="its window is"):
         read_text_model(tmp_path / "bad.safetensors")
+
+
+def test_an_embedding_of_other_tokens_is_refused(tmp_path: Path) -> None:
+    path, _ = write(tmp_path)
+    with h5py.File(path, "r+") as file:
+        del file["embedding/embedding/embeddings:0"]
+        file["embedding/embedding/embeddings:0"] = np.zeros((V - 3, E), np.float32)
+    assert f"The layer embedding has weights of shape {(V - 3, E)}, and the output has {V} tokens" in message(path)
+
+
+def test_a_model_of_words_reads_marks_apart(tmp_path: Path) -> None:
+    """textgenrnn puts spaces around all marks of its texts, also where its list has a word with the mark."""
+    path, reference = write(tmp_path, word_level=True)
+    words = ["the", "end", "end.", ".", "of", "day", ",", "fox", "dog", "ran", "far"]
+    (tmp_path / "poems_vocab.json").write_text(json.dumps({"<s>": V - 1} | {word: i for i, word in enumerate(words, 1)}))
+    model_file = import_file(path, ImportOptions()).model_file
+    assert isinstance(model_file, TextModel)
+    assert model_file.documents == "line"
+    ids = [0, *(words.index(word) + 1 for word in ("the", "end", ".", "dog", ",", "fox"))]
+    assert [0, *model_file.tokenizer.encode("The END. dog, cat fox")[0].tolist()] == ids
+    ids[0] = V - 1
+    model = WindowModel(model_file.network)
+    logits, _ = model.unroll(np.array(ids)[:, None], model.initial_state(1))
+    with torch.no_grad():
+        np.testing.assert_allclose(logits[-1, 0, 1:], reference(ids).numpy()[1:], atol=1e-5)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import unrolled
+from unrolled.network_shapes import HARD_SIGMOID_CELLS
 from unrolled.nn import stateful
 from unrolled.nn.cells import CELLS
 from unrolled.nn.stateful import Stateful
@@ -121,7 +122,7 @@ def test_the_examples_in_the_docstrings_run() -> None:
 
 def test_every_cell_has_an_object_that_keeps_its_state() -> None:
     """But for variants of a cell, which `cell_class` of a subclass makes."""
-    variants = {CELLS["gru-reset-before"], CELLS["gated-deltanet-positive"]}
+    variants = {CELLS[name] for name in ("gru-reset-before", "gated-deltanet-positive", *HARD_SIGMOID_CELLS.values())}
     assert {cls.cell_class for cls in OTHERS} | {CELLS[name] for name in ("rnn", "gru", "lstm")} == {*CELLS.values()} - variants
     assert {cls.__name__ for cls in OTHERS} <= set(unrolled.__all__)
 

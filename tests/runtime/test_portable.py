@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from support.text_networks import CELLS, LAYERS, NEWER_CELLS, saved_model, saved_network
+from support.text_networks import CELLS, HARD_CELLS, LAYERS, NEWER_CELLS, saved_model, saved_network
 from unrolled.checkpoints.model_file import load_text_model
 from unrolled.errors import ModelError
 from unrolled.nn.unit_clamp import Clamp
@@ -56,7 +56,7 @@ def test_bits_of_the_functions_are_those_of_the_definition() -> None:
     assert f"{ordered_sum(np.sqrt(np.arange(1, 104, dtype=np.float32))).view(np.uint32):08x}" == SUM_BITS
 
 
-@pytest.mark.parametrize(("cell", "layers"), [*itertools.product(CELLS, LAYERS), *NEWER_CELLS])
+@pytest.mark.parametrize(("cell", "layers"), [*itertools.product(CELLS, LAYERS), *NEWER_CELLS, *HARD_CELLS])
 def test_it_is_the_model_but_for_rounding(tmp_path: Path, cell: str, layers: str) -> None:
     path = saved_model(tmp_path / "m.safetensors", cell, layers)
     arrays, reference = read_text_model(path).network, load_text_model(path).model

@@ -35,6 +35,7 @@ def config(layers: list[Layer]) -> dict[str, Any]:
 def write_h5(path: Path, layers: list[Layer], version: int = 2) -> Path:
     """Write the layout of Keras 2 or 3 as `.h5`: groups by layer, then datasets by weight."""
     with h5py.File(path, "w") as file:
+        file.attrs["keras_version"] = {2: b"2.2.4", 3: "3.15.1"}[version]
         file.attrs["model_config"] = json.dumps(config(layers))
         for kind, name, _, weights in layers:
             below = name if version == 2 else f"sequential/{name}"
@@ -42,6 +43,24 @@ def write_h5(path: Path, layers: list[Layer], version: int = 2) -> Path:
             group = file.create_group(f"model_weights/{name}/{below}{cell}")
             for part, values in zip(PARTS.get(kind, ["kernel", "recurrent_kernel", "bias"]), weights, strict=False):
                 group[f"{part}:0" if version == 2 else part] = np.asarray(values, np.float32)
+    return path
+
+
+def write_keras_1(path: Path, layers: list[Layer]) -> Path:
+    """Write the layout of Keras 1: a matrix and a bias for each gate, and its names of settings."""
+    old = {"recurrent_activation": "inner_activation"}
+    with h5py.File(path, "w") as file:
+        file.attrs["keras_version"] = b"1.2.2"
+        entries = config(layers)["config"]["layers"]
+        for entry in entries:
+            entry["config"] = {old.get(key, key): value for key, value in entry["config"].items()}
+        file.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": entries}).encode()
+        for kind, name, _, weights in layers:
+            gates = {"LSTM": "ifco", "GRU": "zrh"}.get(kind, "")
+            for part, values in zip("WUb", weights, strict=False):
+                blocks = np.split(np.asarray(values, np.float32), max(1, len(gates)), axis=-1)
+                for suffix, block in zip([f"_{gate}" for gate in gates] or [""], blocks, strict=True):
+                    file[f"model_weights/{name}/{name}_{part}{suffix}"] = block
     return path
 
 
@@ -63,6 +82,7 @@ def write_keras(path: Path, layers: list[Layer]) -> Path:
                 group[str(index)] = np.asarray(values, np.float32)
             counts[kind] += 1
     with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("metadata.json", json.dumps({"keras_version": "3.15.1"}))
         archive.writestr("config.json", json.dumps(config(layers)))
         archive.writestr("model.weights.h5", content.getvalue())
     return path

@@ -25,6 +25,9 @@ NEWER_CELLS = (
 )  # fmt: skip
 """Other cells, with kinds of layers that let every part of them count."""
 
+HARD_CELLS = (("lstm-hard-sigmoid", "plain"), ("gru-hard-sigmoid", "residual"), ("gru-reset-before-hard-sigmoid", "one-hot"))
+"""Cells that have every portable step but that of the native module."""
+
 LAYERS: dict[str, dict[str, Any]] = {
     "residual": {"hidden": 21, "layers": 2},
     "plain": {"hidden": 18, "layers": 3, "residual": False, "embedding": 35, "two_biases": True},

@@ -17,7 +17,9 @@ from unrolled.errors import DataError, ModelError, UsageError
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions, TrainRequest
+from unrolled.text.rule_tokenizer import WordRuleTokenizer
 from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
+from unrolled.text.word_list_tokenizer import WordListTokenizer
 from unrolled.training import automatic_base
 from unrolled.training.automatic_base import _loss_after, choose_base, latin_fraction
 from unrolled.training.fine_tuning import adopt_settings, choose_fine_tuning_options
@@ -277,3 +279,12 @@ def test_latin_fraction() -> None:
     assert latin_fraction(np.array([0, 1, 2, 3, 3, 3, 5]), tokenizer) == 1
     assert latin_fraction(np.array([0, 1, 2, 4]), tokenizer) == 0.75
     assert latin_fraction(np.array([3, 3]), tokenizer) == 0
+
+
+def test_a_new_word_begins_as_the_mean_of_all_tokens() -> None:
+    """Only a character has a similar one; a base can be one of words, also of an imported list."""
+    for base in (WordRuleTokenizer(["a", " the"]), WordListTokenizer([" a", " the"])):
+        grown = grow_tokenizer(base, WordRuleTokenizer(["a", " the", " zebra"]))
+        sources = dict(zip(grown.token_strings(), row_sources(base, grown), strict=True))
+        assert sources[" zebra"] == [0, 1]
+        assert sources[" the"] == [1]

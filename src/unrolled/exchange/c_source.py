@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from unrolled import __version__
 from unrolled.exchange.vectors import TestVectors, make_vectors
 from unrolled.generation.prompt_replacements import PromptReplacements, prompt_replacements
-from unrolled.network_shapes import LINEAR_CELLS
+from unrolled.network_shapes import LINEAR_CELLS, sigmoid_cell
 from unrolled.printable import shell_argument
 from unrolled.runtime import portable_arithmetic as step
 from unrolled.runtime.portable import PortableLayer, PortableNetwork
@@ -149,7 +149,7 @@ def _num_characters(tokenizer: Tokenizer) -> int:
 
 def _definitions(portable: PortableNetwork, tokenizer: Tokenizer) -> dict[str, int]:
     """Return the sizes of a model as the macros of the template, without their prefix."""
-    network, cell = portable.network, portable.network.cell
+    network, cell = portable.network, sigmoid_cell(portable.network.cell)
     embedding = 0 if portable.embedding is None else portable.embedding.weight.shape[1]
     return {
         "WEIGHTS": WEIGHT_BITS[portable.weights],
@@ -164,6 +164,7 @@ def _definitions(portable: PortableNetwork, tokenizer: Tokenizer) -> dict[str, i
         "PLAIN": int(cell == "rnn"),
         "LSTM": int(cell in ("lstm", "mogrifier-lstm")),
         "GRU": int(cell in ("gru", "gru-reset-before", "mogrifier-gru")),
+        "HARD_SIGMOID": int(cell != network.cell),
         "SLSTM": int(cell == "slstm"),
         "LINEAR": int(cell in LINEAR_CELLS),
         "MINGRU": int(cell == "mingru"),

@@ -169,15 +169,15 @@ def run_check(
     chance = math.log2(len(source.vocabulary.known_ids))
     is_built_in = name.startswith(BUILT_IN)
     limit = chance * (MAX_OF_CHANCE_BUILT_IN if is_built_in else MAX_OF_CHANCE)
-    others, better, is_bias_only = {}, None, False
+    others, better, is_slight = {}, None, False
     best = float(losses.mean())
     for other in alternatives(source):
         other_losses = _losses_of(other, text)
         others[other.name] = float(other_losses.mean()) / math.log(2)
         if _is_clearly_better(other_losses, losses, limit) and other_losses.mean() < best:
-            best, better, is_bias_only = float(other_losses.mean()), other.name, other.is_bias_only
+            best, better, is_slight = float(other_losses.mean()), other.name, other.is_slight
     check = ImportCheck(name, len(losses), float(losses.mean()) / math.log(2), chance, others, better)
-    if better is not None and not (is_bias_only and is_built_in):
+    if better is not None and not (is_slight and is_built_in):
         raise ModelError(
             f"The weights fit another convention than that of this format: {better} gives {best / math.log(2):.3f} bits per "
             "token on "
@@ -222,6 +222,7 @@ def _built_in_texts(source: SourceModel, model_file: TextModelFile | TextModel) 
         (f"{BUILT_IN} Python source", inspect.getsource(textwrap)[: 2 * source.max_checked]),
     ):
         for variant in (text, text.lower()):
-            if len(_known_ids(model_file, source.vocabulary.known_ids, variant)) >= MIN_KNOWN * len(variant):
+            known = _known_ids(model_file, source.vocabulary.known_ids, variant)
+            if model_file.tokenizer.char_counts()[known].sum() >= MIN_KNOWN * len(variant):
                 yield name, variant
                 break

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from unrolled.atomic_io import make_dir, storage_error
 from unrolled.checkpoints.array_file import save_arrays
@@ -187,9 +191,13 @@ def _format_of(path: Path) -> ImportFormat | None:
 
 @contextlib.contextmanager
 def _named_damage(path: Path, name: str) -> Iterator[None]:
-    """Raise `ModelError` for what a reader stumbles over in a file that is not as its format says."""
+    """Raise `ModelError` for what a reader stumbles over in a file that is not as its format says.
+
+    numpy does not warn: numbers that are not finite are refused by name.
+    """
     try:
-        yield
+        with np.errstate(all="ignore"):
+            yield
     except (
         KeyError,
         IndexError,
@@ -198,6 +206,10 @@ def _named_damage(path: Path, name: str) -> Iterator[None]:
         AttributeError,
         OverflowError,
         RecursionError,
+        MemoryError,
+        EOFError,
+        struct.error,
+        zlib.error,
         zipfile.BadZipFile,
     ) as error:
         raise ModelError(f"{path} is damaged, or not {name}: {error!r:.200}.") from error

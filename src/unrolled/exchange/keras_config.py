@@ -20,10 +20,15 @@ NEUTRAL = {
 }
 """Layers that change nothing when a model is used."""
 
-EXPECTED = {
-    "LSTM": {"activation": "tanh", "recurrent_activation": "sigmoid"},
-    "GRU": {"activation": "tanh", "recurrent_activation": "sigmoid"},
-    "SimpleRNN": {"activation": "tanh"},
+MAX_NAME = 200
+"""Most characters of a name in a configuration."""
+
+HARD_SIGMOID = "hard_sigmoid"
+GATES = ("sigmoid", HARD_SIGMOID)
+EXPECTED: dict[str, dict[str, tuple[str, ...]]] = {
+    "LSTM": {"activation": ("tanh",), "recurrent_activation": GATES},
+    "GRU": {"activation": ("tanh",), "recurrent_activation": GATES},
+    "SimpleRNN": {"activation": ("tanh",)},
     "CuDNNLSTM": {},
     "CuDNNGRU": {},
 }  # fmt: skip
@@ -39,6 +44,16 @@ class KerasLayer:
     settings: Mapping[str, Any]
     is_wrapped: bool = False
 
+    def setting(self, name: str) -> Any:
+        """Return a setting, also under its name in Keras 1, or else the default of Keras before 2.3."""
+        old_name, default = ("inner_activation", HARD_SIGMOID) if name == "recurrent_activation" else (name, "tanh")
+        return self.settings.get(name, self.settings.get(old_name, default))
+
+    @property
+    def has_hard_sigmoids(self) -> bool:
+        """Whether the gates are hard sigmoids."""
+        return "recurrent_activation" in EXPECTED[self.class_name] and self.setting("recurrent_activation") == HARD_SIGMOID
+
 
 @dataclass(frozen=True)
 class KerasNetwork:
@@ -51,8 +66,13 @@ class KerasNetwork:
     notes: tuple[str, ...]
 
     @property
+    def has_hard_sigmoids(self) -> bool:
+        """Whether the gates of the recurrent layers are hard sigmoids."""
+        return self.recurrent[0].has_hard_sigmoids
+
+    @property
     def cell(self) -> str:
-        """The cell of all recurrent layers, a key of `CELLS` of this package."""
+        """The cell of all recurrent layers, a key of `CELLS` of this package; with hard sigmoids, it has another name."""
         first = self.recurrent[0]
         resets_before = first.class_name == "GRU" and not first.settings.get("reset_after", False)
         return "gru-reset-before" if resets_before else CELLS[first.class_name]
@@ -96,6 +116,8 @@ def _network(
             f"The Dense layer {dense.name} has the activation {dense.settings.get('activation')!r}; softmax is expected."
         )
     kinds = {(layer.class_name.removeprefix("CuDNN"), bool(layer.settings.get("reset_after"))) for layer in recurrent}
+    if len({layer.has_hard_sigmoids for layer in recurrent}) > 1:
+        raise ModelError("Some layers have a sigmoid and some a hard sigmoid as gates, and one kind is expected.")
     if len({name for name, _ in kinds}) > 1 or (len(kinds) > 1 and recurrent[0].class_name == "GRU"):
         raise ModelError(
             f"The model has layers of {', '.join(layer.class_name for layer in recurrent)}, and one kind is expected."
@@ -120,11 +142,10 @@ def _check_recurrent(layer: KerasLayer) -> None:
         if settings.get(flag):
             raise ModelError(f"The layer {layer.name} has {flag}=True, which no cell here has.")
     for name, expected in EXPECTED[layer.class_name].items():
-        found = settings.get(name, "hard_sigmoid" if name == "recurrent_activation" else "tanh")
-        if found != expected:
+        if (found := layer.setting(name)) not in expected:
             raise ModelError(
-                f"The layer {layer.name} has {name}={found!r}, and {layer.class_name} of {expected!r} is what a cell here "
-                "computes."
+                f"The layer {layer.name} has {name}={found!r:.60}, and {layer.class_name} of "
+                f"{' or '.join(map(repr, expected))} is what a cell here computes."
             )
 
 
@@ -175,7 +196,9 @@ def _source_names(value: Any, depth: int = 12) -> list[str]:
 def _layer(entry: Any) -> KerasLayer:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("config"), Mapping):
         raise ModelError("The configuration of the Keras model is damaged: a layer has no settings.")
-    class_name, settings = str(entry.get("class_name")), entry["config"]
+    class_name, settings = str(entry.get("class_name"))[:MAX_NAME], entry["config"]
+    if len(name := str(settings.get("name") or entry.get("name"))) > MAX_NAME:
+        raise ModelError(f"The configuration of the Keras model is damaged: a layer has a name of {len(name):,} characters.")
     if class_name == "Bidirectional":
         raise ModelError(
             f"The layer {settings.get('name')} is Bidirectional (merge_mode={settings.get('merge_mode')!r}): a model that "
@@ -188,5 +211,5 @@ def _layer(entry: Any) -> KerasLayer:
             raise ModelError(
                 f"The layer {settings.get('name')} is TimeDistributed of {inner.class_name}; of Dense is expected."
             )
-        return KerasLayer("Dense", str(settings.get("name")), inner.settings, is_wrapped=True)
-    return KerasLayer(class_name, str(settings.get("name") or entry.get("name")), settings)
+        return KerasLayer("Dense", name, inner.settings, is_wrapped=True)
+    return KerasLayer(class_name, name, settings)

@@ -2,13 +2,18 @@
 
     LSTM       gates i, f, c (our g), o
     GRU        gates z, r, h (our n); reset_after=True is our gru with two biases, False is gru-reset-before
-    kernels    (I, G H): transposed here. Those of CuDNNLSTM and CuDNNGRU are stored transposed within each gate
+    kernels    (I, G H): transposed here. Those of CuDNNLSTM and CuDNNGRU are stored transposed within each gate. Keras 1 has
+               a matrix for each gate
+    gates      sigmoid, or a hard sigmoid: clip(0.2 x + 0.5, 0, 1) in Keras 1 and 2, clip(x / 6 + 0.5, 0, 1) in Keras 3
 
 Reading needs h5py: `pip install "unrolled[import]"`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import functools
 import importlib
 import io
 import json
@@ -21,11 +26,13 @@ from typing import Any
 import numpy as np
 
 from unrolled.errors import ModelError, UsageError
-from unrolled.exchange.gate_orders import layer_in_our_order
+from unrolled.exchange.gate_orders import HARD_SIGMOIDS, layer_in_our_order, with_scaled_gates
 from unrolled.exchange.keras_config import KerasLayer, KerasNetwork, parse_network
 from unrolled.exchange.source_model import LayerWeights, SourceModel
 from unrolled.exchange.vocabulary import VocabularyFile, build_vocabulary
+from unrolled.network_shapes import HARD_SIGMOID_CELLS
 
+METADATA = "metadata.json"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 GATE_ORDERS = {"lstm": "ifgo", "gru": "zrn", "gru-reset-before": "zrn", "rnn": ""}
 MAX_RATIO = 16
@@ -54,12 +61,28 @@ def read_keras(path: Path, vocabulary_file: VocabularyFile | None = None) -> Sou
             config = _config_attribute(file, path)
             network = parse_network(config)
             weights = _weights_by_name(file, network, path.stat().st_size)
+            version = _text(file.attrs.get("keras_version", ""))
     else:
-        config, content = _read_archive(path)
+        config, content, version = _read_archive(path)
         network = parse_network(config)
         with open_hdf5(io.BytesIO(content)) as file:
             weights = _weights_by_place(file, network, len(content))
-    return _source_model(path, network, weights, vocabulary_file)
+    source = _source_model(path, network, weights, vocabulary_file)
+    return _with_gates(source, network, version)
+
+
+def _with_gates(source: SourceModel, network: KerasNetwork, version: str) -> SourceModel:
+    """Return a model whose gates are those of its file: hard sigmoids have another slope in Keras 3."""
+    if network.has_hard_sigmoids:
+        is_keras_3 = version.partition(".")[0].isdecimal() and int(version.partition(".")[0]) >= 3
+        name, factor = list(HARD_SIGMOIDS.items())[is_keras_3]
+        note = f"gates are the hard sigmoid {name}, at least 0 and at most 1: the file is of Keras {version or 'before 3'}"
+        scaled = f"{note}; weights and biases of the gates are times 5/6, which is the same in a cell with 0.2 x + 0.5"
+        source = source.with_layers(functools.partial(with_scaled_gates, cell=source.cell, factor=factor))
+        notes = (*source.notes, scaled if is_keras_3 else note)
+        return dataclasses.replace(source, cell=HARD_SIGMOID_CELLS[source.cell], gate_scale=factor, notes=notes)
+    has_choice = source.cell in HARD_SIGMOID_CELLS and not network.recurrent[0].class_name.startswith("CuDNN")
+    return dataclasses.replace(source, gate_scale=1.0) if has_choice else source
 
 
 def _source_model(
@@ -120,31 +143,40 @@ def read_layer(layer: KerasLayer, parts: list[np.ndarray], cell: str) -> LayerWe
     return layer_in_our_order(weights, cell, GATE_ORDERS[cell])
 
 
-def open_hdf5(source: Any) -> Any:
-    """Open an HDF5 file for reading. Raises `UsageError` without h5py, `ModelError` if the file is damaged."""
+@contextlib.contextmanager
+def open_hdf5(source: Any) -> Iterator[Any]:
+    """Open an HDF5 file for reading.
+
+    Raises `UsageError` without h5py, and `ModelError` if the file is damaged: h5py may find that at any access.
+    """
     try:
         h5py = importlib.import_module("h5py")
     except ImportError as error:
         raise UsageError('Keras models are HDF5 files, and h5py is not installed: pip install "unrolled[import]".') from error
     try:
-        return h5py.File(source, "r")
-    except OSError as error:
-        raise ModelError(
-            f"{source if isinstance(source, Path) else 'model.weights.h5'} is damaged: {str(error):.120}."
-        ) from error
+        with h5py.File(source, "r") as file:
+            yield file
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError, MemoryError, OverflowError) as error:
+        name, reason = source if isinstance(source, Path) else "model.weights.h5", " ".join(str(error).split())
+        raise ModelError(f"{name} is damaged: {(reason or type(error).__name__)[:120]}.") from error
 
 
-def _read_archive(path: Path) -> tuple[Any, bytes]:
+def _read_archive(path: Path) -> tuple[Any, bytes, str]:
+    """Return configuration, weights and version of Keras of a `.keras` file; 3, if it does not name one."""
     with zipfile.ZipFile(path) as archive:
-        members = {name: archive.getinfo(name) for name in ("config.json", "model.weights.h5")}
+        has_version = METADATA in archive.namelist()
+        names = ("config.json", "model.weights.h5", *([METADATA] if has_version else []))
+        members = {name: archive.getinfo(name) for name in names}
         for name, member in members.items():
             if member.file_size > MAX_RATIO * path.stat().st_size:
                 raise ModelError(
                     f"{path} is no sound model: {name} in it is {member.file_size:,} bytes, more than the file can hold."
                 )
         try:
-            return json.loads(archive.read("config.json")), archive.read("model.weights.h5")
-        except (RuntimeError, NotImplementedError, RecursionError) as error:  # encrypted, or an unknown compression
+            metadata = json.loads(archive.read(METADATA)) if has_version else {}
+            version = str(metadata.get("keras_version", 3))
+            return json.loads(archive.read("config.json")), archive.read("model.weights.h5"), version
+        except (RuntimeError, OSError) as error:  # encrypted, an unknown compression, or places that are not in the file
             raise ModelError(f"{path} cannot be read: {error}.") from error
 
 
@@ -155,7 +187,12 @@ def _config_attribute(file: Any, path: Path) -> Any:
         raise ModelError(
             f"{path} holds weights without a configuration ({names}): save the whole model in Keras, model.save(...)."
         )
-    return json.loads(value.decode("utf-8") if isinstance(value, bytes) else str(value))
+    return json.loads(_text(value))
+
+
+def _text(value: Any) -> str:
+    """Return an attribute as text; Keras 2 writes bytes."""
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
 def _weights_by_name(file: Any, network: KerasNetwork, file_size: int) -> dict[str, list[np.ndarray]]:
@@ -203,7 +240,17 @@ def in_order(arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
     """Return arrays in the order kernel, recurrent kernel, bias, by their names (`lstm/lstm_cell/recurrent_kernel:0`)."""
     names = ("embeddings", "kernel", "recurrent_kernel", "bias")
     by_name = {path.rsplit("/", 1)[-1].partition(":")[0]: array for path, array in arrays.items()}
-    return [by_name[name] for name in names if name in by_name]
+    return [by_name[name] for name in names if name in by_name] or _of_keras_1(by_name)
+
+
+def _of_keras_1(by_name: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Return the arrays of a layer of Keras 1, `lstm_1_W_i` and others, joined in the order of the gates of Keras 2."""
+    joined = []
+    for part in "WUb":
+        gates = {found[1]: array for name, array in by_name.items() if (found := re.search(f"_{part}(?:_([ifcozrh]))?$", name))}
+        if gates:
+            joined.append(np.concatenate([gates[gate] for gate in (None, *"ifcozrh") if gate in gates], axis=-1))
+    return joined
 
 
 def child_of(group: Any, name: str) -> Any:

@@ -8,6 +8,7 @@ runs, which is not stored: it is added to the bias here.
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from unrolled.exchange.vocabulary import VocabularyFile, build_vocabulary
 GATE_ORDER = "igfo"
 MAX_SHARD_BYTES = 1 << 30
 _CELL = re.compile(r"(?:cell|lstm)_(\d+)[/_].*?(kernels?|weights?|bias(?:es)?|w|b)$")
-_PART = re.compile(r"^[\w.-]+$")
+_PART = re.compile(r"^[\w.-]{1,200}$")
 
 
 def is_ml5(path: Path, head: bytes) -> bool:
@@ -92,7 +93,7 @@ def _variables(folder: Path) -> dict[str, np.ndarray]:
         if not _PART.match(filename) or filename.startswith(".."):
             raise ModelError(f"{manifest} names the file {filename!r:.60}, which is not in its folder.")
         values = _shard(folder, filename)
-        if any(size < 0 for size in shape) or int(np.prod([float(size) for size in shape])) != len(values):
+        if any(size < 0 for size in shape) or math.prod(shape) != len(values):
             raise ModelError(f"{folder / filename} has {len(values)} numbers, and {manifest.name} says {shape}.")
         variables[name] = values.reshape(shape)
     return variables

@@ -24,16 +24,17 @@ from unrolled.errors import DataError, ModelError
 from unrolled.exchange.gate_orders import layer_in_our_order
 from unrolled.exchange.pytorch_state_dict import recurrent_layers, tensor_of
 from unrolled.exchange.source_model import LayerWeights
+from unrolled.runtime.numpy_model import sigmoid
 
 Array = npt.NDArray[np.float64]
 MAX_JSON_BYTES = 256 << 20
 MAX_WEIGHT, MAX_RATE = float(np.finfo(np.float32).max), 10_000_000
 TOLERANCE = 1e-5
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "": lambda x: x,
     "linear": lambda x: x,
     "tanh": np.tanh,
-    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "sigmoid": sigmoid,
     "relu": lambda x: x.clip(0),
 }
 
@@ -101,7 +102,6 @@ def step(layer: Recurrent, x: Array, state: tuple[Array, ...]) -> tuple[Array, .
     weights, h = layer.weights, state[0]
     from_x = np.einsum("ghi,i->gh", weights.weight_ih, x) + weights.bias
     from_h = np.einsum("ghi,i->gh", weights.weight_hh, h) + (0 if weights.bias_hh is None else weights.bias_hh)
-    sigmoid = ACTIVATIONS["sigmoid"]
     if layer.cell == "lstm":
         i, f, g, o = from_x + from_h
         c = sigmoid(f) * state[1] + sigmoid(i) * np.tanh(g)
@@ -134,10 +134,30 @@ def read_numbers_model(path: Path) -> NumbersModel:
     if not isinstance(value, Mapping):
         raise ModelError(f"{path} is no model: a JSON object is expected.")
     if "architecture" in value:
-        return _nam(value)
+        return _checked(_nam(value))
     if isinstance(value.get("layers"), list):
-        return NumbersModel("RTNeural JSON", tuple(map(_rtneural_layer, value["layers"])))
-    return _guitarml(value) if "model_data" in value else _state_dict(value)
+        return _checked(NumbersModel("RTNeural JSON", tuple(map(_rtneural_layer, value["layers"]))))
+    return _checked(_guitarml(value) if "model_data" in value else _state_dict(value))
+
+
+def _checked(model: NumbersModel) -> NumbersModel:
+    """Return a model. Raises `ModelError` if its layers do not fit each other, or a weight is not finite in float32."""
+    width, shapes = num_inputs(model), list[tuple[Any, tuple[int, ...]]]()
+    for number, layer in enumerate(model.layers):
+        if isinstance(layer, Dense):
+            units = len(layer.bias)
+            shapes = [(layer.weight, (units, width)), (layer.bias, (units,))]
+        else:
+            weights, (gates, units) = layer.weights, layer.weights.weight_hh.shape[:2]
+            shapes = [(weights.weight_ih, (gates, units, width)), (weights.weight_hh, (gates, units, units))]
+            shapes += [(bias, (gates, units)) for bias in (weights.bias, weights.bias_hh) if bias is not None]
+        for array, shape in shapes:
+            if array.shape != shape or not array.size:
+                raise ModelError(f"Layer {number} has weights of shape {array.shape}, and {shape} is expected there.")
+            if not np.abs(array).max() <= MAX_WEIGHT:
+                raise ModelError("The model holds weights that are not finite: its training had diverged. Take another one.")
+        width = units
+    return model
 
 
 def _nam(value: Mapping[str, Any]) -> NumbersModel:
@@ -147,8 +167,6 @@ def _nam(value: Mapping[str, Any]) -> NumbersModel:
             "expected."
         )
     config, weights = value["config"], np.asarray(value["weights"], np.float64).reshape(-1)
-    if not np.abs(weights).max(initial=0) <= MAX_WEIGHT:
-        raise ModelError("The model holds weights that are not finite: its training had diverged. Take another one.")
     inputs, units, num_layers, outputs = (
         _whole_number(name, config.get(name, default), len(weights))
         for name, default in (("input_size", 1), ("hidden_size", None), ("num_layers", 1), ("out_channels", 1))

@@ -21,6 +21,7 @@ from unrolled.exchange.export_job import (
     reference_run,
     run_program,
 )
+from unrolled.network_shapes import HARD_SIGMOID_CELLS
 from unrolled.printable import shell_argument
 from unrolled.runtime.portable_arithmetic import Floats
 
@@ -85,11 +86,10 @@ CELL_STEPS = {
 }
 """The body of `cell_step` in the exported file, by cell."""
 
-LOG_SIGMOID = """
+CELL_STEPS |= {hard: CELL_STEPS[cell].replace("sigmoid(", "hard_sigmoid(") for cell, hard in HARD_SIGMOID_CELLS.items()}
 
-def log_sigmoid(x):
-    return np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x)))
-"""
+FUNCTIONS = {"log_sigmoid": "np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x)))", "hard_sigmoid": "np.clip(0.2 * x + 0.5, 0, 1)"}
+"""What else a step can call."""
 
 SCRIPT = '''\
 """@TITLE@
@@ -123,7 +123,7 @@ EMBEDDING = WEIGHTS.get("embedding.weight", np.eye(len(WEIGHTS["head.bias"]), dt
 
 def sigmoid(x):
     return 0.5 * np.tanh(0.5 * x) + 0.5
-@LOG_SIGMOID@
+@FUNCTIONS@
 
 def layer_norm(x, weight, bias):
     x = x - x.mean(-1, keepdims=True)
@@ -211,7 +211,11 @@ def numpy_script(job: ExportJob, weights_name: str) -> str:
         "HIDDEN": network.hidden_size,
         "RESIDUAL": network.residual,
         "CELL": CELL_STEPS[network.cell],
-        "LOG_SIGMOID": LOG_SIGMOID if "log_sigmoid(" in CELL_STEPS[network.cell] else "",
+        "FUNCTIONS": "".join(
+            f"\n\ndef {name}(x):\n    return {result}\n"
+            for name, result in FUNCTIONS.items()
+            if f"{name}(" in CELL_STEPS[network.cell]
+        ),
         "PARTS": parts,
         "BEGIN": tokenizer.bos_id,
         "CHECK_TOKENS": tokens[:, 0].tolist(),

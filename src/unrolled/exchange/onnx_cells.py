@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from unrolled.exchange.onnx_builder import NODES, GraphBuilder
-from unrolled.network_shapes import MOGRIFIER_CELLS, MOGRIFIER_ROUNDS
+from unrolled.network_shapes import HARD_SIGMOID_CELLS, MOGRIFIER_CELLS, MOGRIFIER_ROUNDS
 from unrolled.runtime.portable_arithmetic import Floats
 from unrolled.runtime.text_network import TextLayer
 
@@ -19,8 +19,8 @@ from unrolled.runtime.text_network import TextLayer
 class StepNodes:
     """Nodes of one step of a layer; each method adds some and returns the name of the result, `(B, ...)`."""
 
-    def __init__(self, graph: GraphBuilder, prefix: str, layer: TextLayer) -> None:
-        self.graph, self.prefix, self.layer, self._count = graph, prefix, layer, 0
+    def __init__(self, graph: GraphBuilder, prefix: str, layer: TextLayer, gate: str = "Sigmoid") -> None:
+        self.graph, self.prefix, self.layer, self._gate, self._count = graph, prefix, layer, gate, 0
 
     def _name(self, kind: str) -> str:
         self._count += 1
@@ -44,6 +44,10 @@ class StepNodes:
         names = [self._name("part") for _ in range(parts)]
         self.graph.node("Split", [x], names, axis=-1)
         return names
+
+    def gate(self, x: str) -> str:
+        """Add the nonlinearity of gates; the slope of a hard sigmoid is ONNX's default, 0.2."""
+        return self.op(self._gate, x)
 
     def log_sigmoid(self, x: str) -> str:
         """Add `ln(1 / (1 + e^-x))`."""
@@ -79,18 +83,28 @@ Step: TypeAlias = Callable[[StepNodes, str, str, list[str]], list[str]]
 
 def _lstm(nodes: StepNodes, x: str, h: str, state: list[str]) -> list[str]:
     i, f, g, o = nodes.gates(x, h)
-    kept = nodes.op("Mul", nodes.op("Sigmoid", f), state[1])
-    c = nodes.op("Add", kept, nodes.op("Mul", nodes.op("Sigmoid", i), nodes.op("Tanh", g)))
-    return [nodes.op("Mul", nodes.op("Sigmoid", o), nodes.op("Tanh", c)), c]
+    kept = nodes.op("Mul", nodes.gate(f), state[1])
+    c = nodes.op("Add", kept, nodes.op("Mul", nodes.gate(i), nodes.op("Tanh", g)))
+    return [nodes.op("Mul", nodes.gate(o), nodes.op("Tanh", c)), c]
 
 
 def _gru(nodes: StepNodes, x: str, h: str, state: list[str]) -> list[str]:
     layer = nodes.layer
     r_x, z_x, n_x = nodes.gates(x, None)
     r_h, z_h, n_h = nodes.split(nodes.linear(h, layer.weight_hh, layer.bias_hh), 3)
-    r, z = (nodes.op("Sigmoid", nodes.op("Add", *pair)) for pair in ((r_x, r_h), (z_x, z_h)))
+    r, z = (nodes.gate(nodes.op("Add", *pair)) for pair in ((r_x, r_h), (z_x, z_h)))
     n = nodes.op("Tanh", nodes.op("Add", n_x, nodes.op("Mul", r, n_h)))
     return [nodes.mix(z, n, state[0])]
+
+
+def _gru_reset_before(nodes: StepNodes, x: str, h: str, state: list[str]) -> list[str]:
+    weight, bias, size = nodes.layer.weight_hh, nodes.layer.bias_hh, nodes.layer.weight_hh.shape[1]
+    rows_rz, rows_n = slice(2 * size), slice(2 * size, None)
+    r_x, z_x, n_x = nodes.gates(x, None)
+    r_h, z_h = nodes.split(nodes.linear(h, weight[rows_rz], None if bias is None else bias[rows_rz]), 2)
+    r, z = (nodes.gate(nodes.op("Add", *pair)) for pair in ((r_x, r_h), (z_x, z_h)))
+    n_h = nodes.linear(nodes.op("Mul", r, h), weight[rows_n], None if bias is None else bias[rows_n])
+    return [nodes.mix(z, nodes.op("Tanh", nodes.op("Add", n_x, n_h)), state[0])]
 
 
 def _mingru(nodes: StepNodes, x: str, h: str, state: list[str]) -> list[str]:
@@ -135,8 +149,11 @@ STEPS: dict[str, Step] = {
     "minlstm": _minlstm,
     "rg-lru": _rg_lru,
     "slstm": _slstm,
+    HARD_SIGMOID_CELLS["gru"]: _gru,
+    HARD_SIGMOID_CELLS["gru-reset-before"]: _gru_reset_before,
+    HARD_SIGMOID_CELLS["lstm"]: _lstm,
 }
-"""The cells without a recurrent node of ONNX."""
+"""The cells without a recurrent node of ONNX, or whose hard sigmoids are an attribute of it that some programs do not read."""
 
 ONNX_CELLS = (*NODES, *STEPS)
 """The cells that can be exported to ONNX."""
@@ -144,7 +161,8 @@ ONNX_CELLS = (*NODES, *STEPS)
 
 def add_step(graph: GraphBuilder, prefix: str, cell: str, layer: TextLayer, x: str, state: list[str]) -> list[str]:
     """Add one step of a cell that reads `x` `(B, I)`; return the names of the next state, whose first part is the output."""
-    nodes, h = StepNodes(graph, prefix, layer), state[0]
+    gate = "HardSigmoid" if cell in HARD_SIGMOID_CELLS.values() else "Sigmoid"
+    nodes, h = StepNodes(graph, prefix, layer, gate), state[0]
     if cell in MOGRIFIER_CELLS:
         x, h = nodes.mogrify(x, h)
     return STEPS[cell](nodes, x, h, state)

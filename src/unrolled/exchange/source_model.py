@@ -62,6 +62,8 @@ class SourceModel:
         vocabulary: What each of the V tokens is.
         embedding: `(V, E)`, or None for one-hot input.
         gate_order: The order of the gates in the file, in the letters of `CELLS[cell]`; empty if there is one gate.
+        gate_scale: In a format whose gates can be hard sigmoids, what the rows of the gates were multiplied by for the slope of
+            `HARD_SIGMOID_CELLS`; None where gates are sigmoids.
         notes: What was changed, left out or assumed, one sentence each.
         facts: What else the file says, for `history`.
     """
@@ -76,6 +78,7 @@ class SourceModel:
     gate_order: str = ""
     notes: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+    gate_scale: float | None = None
     max_checked: ClassVar[int] = 2000
     """Tokens of the text that the check at the end of an import reads."""
 

@@ -30,6 +30,7 @@ from unrolled.exchange.vocabulary import VocabularyFile, build_vocabulary
 from unrolled.network_shapes import window_network_shapes
 from unrolled.options import ModelOptions
 from unrolled.runtime.text_network import MAX_WINDOW, TextModel, build_window_network
+from unrolled.text.word_list_tokenizer import ALWAYS_APART, WordListTokenizer
 
 DEFAULT_WINDOW = 40
 """`max_length` of textgenrnn."""
@@ -69,6 +70,11 @@ class WindowSource(SourceModel):
     def check(self) -> None:
         if len(set(self.hidden_sizes)) > 1:
             raise ModelError(f"The layers have {self.hidden_sizes} units, and textgenrnn gives all layers the same number.")
+        num_tokens = len(self.head_bias)
+        for name, part in (("embedding", self.embedding), ("output", self.head_weight)):
+            if part is None or part.ndim != 2 or len(part) != num_tokens:
+                shape = None if part is None else part.shape
+                raise ModelError(f"The layer {name} has weights of shape {shape}, and the output has {num_tokens} tokens.")
         self.check_values()
 
     def to_model_file(self) -> TextModel:
@@ -126,7 +132,14 @@ def read_textgenrnn(path: Path, vocabulary_file: VocabularyFile | None = None) -
     config_path, config = _read_config(path, vocabulary_file)
     forward, backward = tuple(pair[0] for pair in layers), tuple(pair[1] for pair in layers if len(pair) > 1)
     window = _window(config_path, config, forward, bool(backward))
-    vocabulary = build_vocabulary(_vocabulary_file(path, vocabulary_file).tokens(len(head_bias)))
+    tokens = _vocabulary_file(path, vocabulary_file).tokens(len(head_bias))
+    vocabulary = build_vocabulary(tokens, ALWAYS_APART if config.get("word_level") else "")
+    are_words = isinstance(vocabulary.tokenizer, WordListTokenizer)
+    if bool(config.get("word_level", are_words)) != are_words:
+        kind = "words" if are_words else "characters"
+        raise ModelError(
+            f"{config_path} says word_level {not are_words}, and the vocabulary is of {kind}: it is of another model."
+        )
     notes = [*vocabulary.notes, "token 0 is padding: it gets the probability zero, as textgenrnn never writes it"]
     if config_path is None:
         notes.append(f"windows of {window} tokens, textgenrnn's default: its NAME_config.json with max_length was not found")
@@ -201,8 +214,6 @@ def _read_config(path: Path, vocabulary_file: VocabularyFile | None) -> tuple[Pa
 
 def _window(path: Path | None, config: dict[str, Any], layers: tuple[LayerWeights, ...], is_bidirectional: bool) -> int:
     """Return the length of the window. Raises `ModelError` if the configuration is of another model than the weights."""
-    if config.get("word_level"):
-        raise ModelError(f"{path} is of a model of words (word_level), and only models of characters or bytes can be imported.")
     found = {
         "rnn_layers": len(layers), "rnn_size": layers[0].weight_hh.shape[1], "rnn_bidirectional": is_bidirectional,
         "dim_embeddings": layers[0].weight_ih.shape[2],

@@ -1,14 +1,16 @@
 """The vocabulary of a foreign model: from what its file calls token 0, 1, 2 ... to a tokenizer of this package.
 
 Characters become a `CharTokenizer` that keeps the ids of the file. Lua reads texts as bytes, so vocabularies of char-rnn can
-hold single bytes of longer characters; these become a `ByteTokenizer`.
+hold single bytes of longer characters; these become a `ByteTokenizer`. Words become a `WordListTokenizer`.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,13 @@ from unrolled.errors import ModelError
 from unrolled.exchange.torch7 import Table
 from unrolled.exchange.torch_pickle import read_torch_pickle
 from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
+from unrolled.text.word_list_tokenizer import WordListTokenizer, written
+
+MIN_WORDS = 0.5
+"""With a larger fraction of tokens of several characters, tokens are words."""
+
+SUBWORD_MARKS = ("##", "\u0120", "\u2581")
+"""What the parts of words begin with in vocabularies of WordPiece, of byte-level BPE and of SentencePiece."""
 
 MAX_VOCABULARY_BYTES = 256 << 20
 UNKNOWN_NAMES = {"unk", "unknown", "oov", "uk"}
@@ -56,10 +65,10 @@ class Vocabulary:
         return [index for index, source_id in enumerate(self.source_ids) if source_id is not None]
 
 
-def build_vocabulary(tokens: Sequence[Token]) -> Vocabulary:
-    """Return the vocabulary of a model whose token `i` is `tokens[i]`.
+def build_vocabulary(tokens: Sequence[Token], word_setting: str = "") -> Vocabulary:
+    """Return the vocabulary of a model whose token `i` is `tokens[i]`; of words, with this setting of `WordListTokenizer`.
 
-    Raises `ModelError` if a token is neither a character nor a byte.
+    Raises `ModelError` if a token is neither a character nor a byte, and most are not words.
     """
     by_id: Sequence[Token] = tokens
     if any(isinstance(token, bytes) for token in tokens):
@@ -68,7 +77,9 @@ def build_vocabulary(tokens: Sequence[Token]) -> Vocabulary:
         if any(token is None or len(token) != 1 for token in decoded) and all(value is not None for value in byte_values):
             return _byte_vocabulary([value for value in byte_values if value is not None])
         by_id = decoded
-    return _character_vocabulary([token if token is None else str(token) for token in by_id])
+    texts = [token if token is None else str(token) for token in by_id]
+    are_words = sum(len(token or "") > 1 for token in texts) > MIN_WORDS * len(texts)
+    return _word_vocabulary(texts, word_setting) if are_words else _character_vocabulary(texts)
 
 
 def _decode(token: Token) -> str | None:
@@ -100,12 +111,39 @@ def _byte_vocabulary(values: list[int]) -> Vocabulary:
     return Vocabulary(ByteTokenizer(), source_ids, notes=(note,) if absent else ())
 
 
+def _word_vocabulary(tokens: list[str | None], setting: str) -> Vocabulary:
+    """Return a vocabulary of words; of those in brackets, some are padding, unknown and end."""
+    special = UNKNOWN_NAMES | PADDING_NAMES | END_NAMES
+    words = {
+        index: token
+        for index, token in enumerate(tokens)
+        if token and not (token[0] in "<[" and token.strip("<>[]").lower() in special)
+    }
+    strange = next((word for word in words.values() if " " in word or word.startswith(SUBWORD_MARKS) and len(word) > 2), None)
+    if strange is not None:
+        raise ModelError(
+            f"The vocabulary holds {strange!r:.60}, which is no word: only models of characters, bytes or words between spaces "
+            "can be imported. If the vocabulary in the file is wrong, name another one with --vocabulary."
+        )
+    make = functools.partial(WordListTokenizer, argument=setting)
+    vocabulary = _with_special_tokens(tokens, {index: written(word) for index, word in words.items()}, make)
+    note = f"{len(words):,} words, found between spaces; what is no word of the vocabulary is not read"
+    return dataclasses.replace(vocabulary, notes=(note, *vocabulary.notes))
+
+
 def _character_vocabulary(tokens: list[str | None]) -> Vocabulary:
-    """Return a vocabulary of characters; padding, unknown and end become a character or the eos, with a note."""
-    characters: dict[int, str] = {index: token for index, token in enumerate(tokens) if token is not None and len(token) == 1}
+    """Return a vocabulary of characters."""
+    characters = {index: token for index, token in enumerate(tokens) if token is not None and len(token) == 1}
+    return _with_special_tokens(tokens, characters, CharTokenizer)
+
+
+def _with_special_tokens(
+    tokens: list[str | None], characters: dict[int, str], tokenizer_of: Callable[[list[str], bool], Tokenizer]
+) -> Vocabulary:
+    """Return the vocabulary of characters or words by their id; padding, unknown and end become one or the eos, with a note."""
     if len(set(characters.values())) != len(characters):
         double = Counter(characters.values()).most_common(1)[0][0]
-        raise ModelError(f"The vocabulary names the character {double!r} twice: each token must be a different one.")
+        raise ModelError(f"The vocabulary names {double!r:.60} twice: each token must be a different one.")
     taken, eos_source_id, notes = set(characters.values()), None, []
     for index, token in enumerate(tokens):
         if index in characters:
@@ -127,7 +165,7 @@ def _character_vocabulary(tokens: list[str | None]) -> Vocabulary:
             f"token {index}, {'without a name' if token is None else repr(token)}, is the character {characters[index]!r}"
         )
     order = [index for index in range(len(tokens)) if index != eos_source_id]
-    tokenizer = CharTokenizer([characters[index] for index in order], eos_source_id is not None)
+    tokenizer = tokenizer_of([characters[index] for index in order], eos_source_id is not None)
     source_ids: list[int | None] = [*order] if eos_source_id is None else [*order, eos_source_id]
     documents = "none" if eos_source_id is None else "file" if "\n" in taken else "line"
     return Vocabulary(tokenizer, source_ids, documents, tuple(notes))
@@ -180,16 +218,37 @@ def parts_within(value: Any) -> Iterator[Any]:
     while waiting:
         part = waiting.popleft()
         yield part
-        inner = part.values() if isinstance(part, Mapping) else part if isinstance(part, list | tuple) else ()
+        inner = part.values() if isinstance(part, Mapping) else part if isinstance(part, list | tuple) else _json_within(part)
         for found in inner:
             if isinstance(found, Mapping | list | tuple | str) and id(found) not in seen:
                 seen.add(id(found))
                 waiting.append(found)
 
 
+def _json_within(text: Any) -> tuple[Any, ...]:
+    """Return the JSON object that a text is, in a tuple: Keras's `Tokenizer.to_json` writes its maps as texts."""
+    try:
+        return (json.loads(text),) if isinstance(text, str) and text[:1] == "{" else ()
+    except (ValueError, RecursionError):
+        return ()
+
+
 def find_tokens(value: Any, num_tokens: int) -> list[Token] | None:
     """Return the tokens that a value or anything within it names, such as `{"idx_to_token": {...}}`; None if nothing does."""
+    found = _first_words(value, num_tokens)
+    if found is not None:
+        return found
     return next((tokens for part in parts_within(value) if (tokens := tokens_of(part, num_tokens)) is not None), None)
+
+
+def _first_words(value: Any, num_tokens: int) -> list[Token] | None:
+    """Return the tokens of Keras's `Tokenizer(num_words=num_tokens)`, whose `word_index` has all words of its texts."""
+    for part in parts_within(value):
+        if isinstance(part, Mapping) and part.get("num_words") == num_tokens:
+            index = (_json_within(part.get("word_index")) or (part.get("word_index"),))[0]
+            if isinstance(index, Mapping):
+                return tokens_of({word: i for word, i in index.items() if isinstance(i, int) and i < num_tokens}, num_tokens)
+    return None
 
 
 @dataclass(frozen=True)

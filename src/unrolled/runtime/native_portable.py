@@ -33,7 +33,8 @@ CELL_KINDS = {
     "rg-lru": 6,
     "slstm": 7,
 }
-"""The cells, by the number that names one in the native module; a Mogrifier is a GRU or an LSTM with rounds before it."""
+"""The cells, by the number that names one in the native module; a Mogrifier is a GRU or an LSTM with rounds before it. Numpy
+computes the cells that are not here, those with hard sigmoids."""
 
 MAX_UNITS, MAX_LAYERS, MAX_VOCAB = 1 << 16, 1 << 10, 1 << 22
 
@@ -63,7 +64,8 @@ _CACHE: weakref.WeakKeyDictionary[TextNetwork, PortableNetwork] = weakref.WeakKe
 
 
 def _fits(network: TextNetwork) -> bool:
-    return max(network.hidden_size / MAX_UNITS, len(network.layers) / MAX_LAYERS, network.vocab_size / MAX_VOCAB) <= 1
+    sizes = (network.hidden_size / MAX_UNITS, len(network.layers) / MAX_LAYERS, network.vocab_size / MAX_VOCAB)
+    return network.cell in CELL_KINDS and max(sizes) <= 1
 
 
 class NativePortableNetwork(PortableNetwork):

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from unrolled.network_shapes import MOGRIFIER_CELLS, MOGRIFIER_ROUNDS
+from unrolled.network_shapes import HARD_SIGMOID_CELLS, MOGRIFIER_CELLS, MOGRIFIER_ROUNDS
 from unrolled.nn.kernels.extension import num_threads
 from unrolled.nn.unit_clamp import Clamp, check_clamps
 from unrolled.runtime.blas import blas_threads
@@ -26,6 +26,9 @@ LayerState: TypeAlias = tuple[Floats, ...]
 State: TypeAlias = tuple[LayerState, ...]
 """The state of a model: that of each layer, the first layer first."""
 
+Gate: TypeAlias = Callable[[Floats], Floats]
+"""The nonlinearity of gates."""
+
 CellStep: TypeAlias = Callable[[TextLayer, Floats, Floats, LayerState], LayerState]
 """From a layer, its `W_x x + b` `(B, G H)`, the `h` that its gates read and its state to its next state, whose first part is
 the output of the cell. The `h` that gates read is that of the state, but for the rounds of a Mogrifier."""
@@ -35,6 +38,12 @@ def sigmoid(x: Floats) -> Floats:
     """Return 1 / (1 + e^-x)."""
     with np.errstate(over="ignore"):  # e^-x may be infinite, and the result is 0 then, as it should be
         result: Floats = 1 / (1 + np.exp(-x))
+    return result
+
+
+def hard_sigmoid(x: Floats) -> Floats:
+    """Return `0.2 x + 0.5`, at least 0 and at most 1."""
+    result: Floats = np.clip(np.float32(0.2) * x + np.float32(0.5), 0, 1)
     return result
 
 
@@ -55,26 +64,26 @@ def rnn_step(layer: TextLayer, from_x: Floats, h: Floats, state: LayerState) -> 
     return (np.tanh(from_x + from_hidden(layer, h)),)
 
 
-def gru_step(layer: TextLayer, from_x: Floats, h: Floats, state: LayerState) -> LayerState:
+def gru_step(layer: TextLayer, from_x: Floats, h: Floats, state: LayerState, gate: Gate = sigmoid) -> LayerState:
     """`n = tanh(W_xn x + b_n + r (W_hn h + b_hn))`, `h' = (1 - z) n + z h`: the reset gate after the matrix product."""
     (r_x, z_x, n_x), (r_h, z_h, n_h) = np.split(from_x, 3, axis=1), np.split(from_hidden(layer, h), 3, axis=1)
-    r, z = sigmoid(r_x + r_h), sigmoid(z_x + z_h)
+    r, z = gate(r_x + r_h), gate(z_x + z_h)
     return ((1 - z) * np.tanh(n_x + r * n_h) + z * state[0],)
 
 
-def gru_reset_before_step(layer: TextLayer, from_x: Floats, h: Floats, state: LayerState) -> LayerState:
+def gru_reset_before_step(layer: TextLayer, from_x: Floats, h: Floats, state: LayerState, gate: Gate = sigmoid) -> LayerState:
     """`n = tanh(W_xn x + b_n + W_hn (r h) + b_hn)`, `h' = (1 - z) n + z h`: the reset gate before the matrix product."""
     (r_x, z_x, n_x), (r_h, z_h, _) = np.split(from_x, 3, axis=1), np.split(from_hidden(layer, h), 3, axis=1)
-    r, z = sigmoid(r_x + r_h), sigmoid(z_x + z_h)
+    r, z = gate(r_x + r_h), gate(z_x + z_h)
     n_h = np.split(from_hidden(layer, r * h), 3, axis=1)[2]
     return ((1 - z) * np.tanh(n_x + n_h) + z * state[0],)
 
 
-def lstm_step(layer: TextLayer, from_x: Floats, h: Floats, state: LayerState) -> LayerState:
+def lstm_step(layer: TextLayer, from_x: Floats, h: Floats, state: LayerState, gate: Gate = sigmoid) -> LayerState:
     """`c' = f c + i g`, `h' = o tanh(c')`."""
     i, f, g, o = np.split(from_x + from_hidden(layer, h), 4, axis=1)
-    c = sigmoid(f) * state[1] + sigmoid(i) * np.tanh(g)
-    return sigmoid(o) * np.tanh(c), c
+    c = gate(f) * state[1] + gate(i) * np.tanh(g)
+    return gate(o) * np.tanh(c), c
 
 
 def slstm_step(layer: TextLayer, from_x: Floats, h: Floats, state: LayerState) -> LayerState:
@@ -127,11 +136,13 @@ def linear_step(cell: str) -> CellStep:
     return step
 
 
+GATED_STEPS = {"gru": gru_step, "gru-reset-before": gru_reset_before_step, "lstm": lstm_step}
+"""The steps that take the nonlinearity of gates."""
+
 CELL_STEPS: dict[str, CellStep] = {
     "rnn": rnn_step,
-    "gru": gru_step,
-    "gru-reset-before": gru_reset_before_step,
-    "lstm": lstm_step,
+    **GATED_STEPS,
+    **{HARD_SIGMOID_CELLS[cell]: functools.partial(step, gate=hard_sigmoid) for cell, step in GATED_STEPS.items()},
     "mogrifier-gru": gru_step,
     "mogrifier-lstm": lstm_step,
     "slstm": slstm_step,

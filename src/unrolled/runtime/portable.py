@@ -9,6 +9,7 @@ Letters: B batch, V vocabulary size, E input size, H hidden size, G gates.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled.errors import ModelError
-from unrolled.network_shapes import LINEAR_CELLS, MOGRIFIER_CELLS, MOGRIFIER_ROUNDS
+from unrolled.network_shapes import HARD_SIGMOID_CELLS, LINEAR_CELLS, MOGRIFIER_CELLS, MOGRIFIER_ROUNDS
 from unrolled.nn.unit_clamp import Clamp, check_clamps
 from unrolled.runtime.language_model import Ids, LanguageModel, Mask
 from unrolled.runtime.portable_arithmetic import (
@@ -29,6 +30,7 @@ from unrolled.runtime.portable_arithmetic import (
     Int8Matrix,
     Matrix,
     TableMatrix,
+    hard_sigmoid,
     layer_norm,
     portable_exp,
     portable_expm1,
@@ -45,6 +47,9 @@ MAX_IDENTITY = 8192
 
 MIN_SQUARE = np.float32(1e-12)
 """Least `1 - a^2` of an RG-LRU."""
+
+RESET_BEFORE_CELLS = ("gru-reset-before", HARD_SIGMOID_CELLS["gru-reset-before"])
+"""The GRUs whose reset gate is applied before the matrix product."""
 
 DECAY_EXPONENT = np.float32(8)
 """What the gate r of an RG-LRU is multiplied by."""
@@ -71,6 +76,9 @@ class PortableLayer:
     decay: Floats | None = None
     """Of an RG-LRU, `8 ln(sigmoid(decay_logit))`."""
 
+
+Gate: TypeAlias = Callable[[Floats], Floats]
+"""The nonlinearity of gates."""
 
 CellStep: TypeAlias = Callable[[PortableLayer, Floats, Floats, tuple[Floats, ...]], tuple[Floats, ...]]
 """From a layer, the products of its input with the biases added `(B, GH)`, the h that its gates read and its state to its next
@@ -170,7 +178,7 @@ def _float32(array: Any) -> Floats:
 
 def _portable_layer(cell: str, layer: TextLayer, cell_format: type[Matrix], input_format: type[Matrix]) -> PortableLayer:
     rows, size = layer.weight_hh.shape
-    split = 2 * size if cell == "gru-reset-before" else rows
+    split = 2 * size if cell in RESET_BEFORE_CELLS else rows
     rounds = [layer.others[f"mogrifier_{'qr'[i % 2]}"][i // 2] for i in range(MOGRIFIER_ROUNDS * (cell in MOGRIFIER_CELLS))]
     return PortableLayer(
         cell,
@@ -215,10 +223,12 @@ def _rnn_step(layer: PortableLayer, x: Floats, h: Floats, state: tuple[Floats, .
     return (portable_tanh(x + _recurrent(layer, h)),)
 
 
-def _gru_step(layer: PortableLayer, x: Floats, h: Floats, state: tuple[Floats, ...]) -> tuple[Floats, ...]:
+def _gru_step(
+    layer: PortableLayer, x: Floats, h: Floats, state: tuple[Floats, ...], gate: Gate = portable_sigmoid
+) -> tuple[Floats, ...]:
     size, recurrent = h.shape[1], _recurrent(layer, h)
-    r = portable_sigmoid(x[:, :size] + recurrent[:, :size])
-    z = portable_sigmoid(x[:, size : 2 * size] + recurrent[:, size : 2 * size])
+    r = gate(x[:, :size] + recurrent[:, :size])
+    z = gate(x[:, size : 2 * size] + recurrent[:, size : 2 * size])
     if layer.recurrent_n is None:
         n = portable_tanh(x[:, 2 * size :] + r * recurrent[:, 2 * size :])
     else:
@@ -229,10 +239,12 @@ def _gru_step(layer: PortableLayer, x: Floats, h: Floats, state: tuple[Floats, .
     return ((ONE - z) * n + z * state[0],)
 
 
-def _lstm_step(layer: PortableLayer, x: Floats, h: Floats, state: tuple[Floats, ...]) -> tuple[Floats, ...]:
+def _lstm_step(
+    layer: PortableLayer, x: Floats, h: Floats, state: tuple[Floats, ...], gate: Gate = portable_sigmoid
+) -> tuple[Floats, ...]:
     i, f, g, o = np.split(x + _recurrent(layer, h), 4, axis=1)
-    c = portable_sigmoid(f) * state[1] + portable_sigmoid(i) * portable_tanh(g)
-    return portable_sigmoid(o) * portable_tanh(c), c
+    c = gate(f) * state[1] + gate(i) * portable_tanh(g)
+    return gate(o) * portable_tanh(c), c
 
 
 def _slstm_step(layer: PortableLayer, x: Floats, h: Floats, state: tuple[Floats, ...]) -> tuple[Floats, ...]:
@@ -267,11 +279,13 @@ def _rg_lru_step(layer: PortableLayer, x: Floats, h: Floats, state: tuple[Floats
     return (portable_exp(log_a) * h + written,)
 
 
+GATED_STEPS = {"gru": _gru_step, "gru-reset-before": _gru_step, "lstm": _lstm_step}
+"""The steps that take the nonlinearity of gates."""
+
 CELL_STEPS: dict[str, CellStep] = {
     "rnn": _rnn_step,
-    "gru": _gru_step,
-    "gru-reset-before": _gru_step,
-    "lstm": _lstm_step,
+    **GATED_STEPS,
+    **{HARD_SIGMOID_CELLS[cell]: functools.partial(step, gate=hard_sigmoid) for cell, step in GATED_STEPS.items()},
     "mogrifier-gru": _gru_step,
     "mogrifier-lstm": _lstm_step,
     "mingru": _mingru_step,

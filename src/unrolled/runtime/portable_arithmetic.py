@@ -51,6 +51,9 @@ LOG1P = np.array([2, 0.666664183, 0.400215298, 0.280017734, 0.280121565], np.flo
 EXPM1_LIMIT = np.float32(-0.34)
 """Above it, exp(x) - 1 is a polynomial, whose digits do not cancel."""
 
+HARD_SLOPE = np.float32(0.2)
+"""Slope of the hard sigmoid of Keras before 2.3 at 0."""
+
 LAYER_NORM_EPSILON = np.float32(1e-5)
 HALF, ONE, TWO = np.float32(0.5), np.float32(1), np.float32(2)
 
@@ -94,6 +97,12 @@ def portable_tanh(x: Floats) -> Floats:
 def portable_sigmoid(x: Floats) -> Floats:
     """Return 1 / (1 + exp(-x)), computed as 0.5 * tanh(0.5 x) + 0.5."""
     return HALF * portable_tanh(HALF * x) + HALF
+
+
+def hard_sigmoid(x: Floats) -> Floats:
+    """Return `0.2 x + 0.5`, at least 0 and at most 1."""
+    result: Floats = np.minimum(np.maximum(HARD_SLOPE * x + HALF, np.float32(0)), ONE)
+    return result
 
 
 def portable_log_sigmoid(x: Floats) -> Floats:

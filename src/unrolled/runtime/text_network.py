@@ -22,7 +22,7 @@ from unrolled.checkpoints.array_file import (
     require_finite,
 )
 from unrolled.errors import ModelError, UsageError
-from unrolled.network_shapes import text_network_shapes, window_network_shapes
+from unrolled.network_shapes import HARD_SIGMOID_CELLS, text_network_shapes, window_network_shapes
 from unrolled.options import ModelOptions, from_dict
 from unrolled.text.tokenizer import Tokenizer
 
@@ -40,6 +40,7 @@ GATE_NAMES: dict[str, tuple[str, ...]] = {
     "rg-lru": ("r", "i", "n"),
     "slstm": ("i", "f", "g", "o"),
 }
+GATE_NAMES |= {hard: GATE_NAMES[cell] for cell, hard in HARD_SIGMOID_CELLS.items()}
 """The gates of each cell, in the order in which their rows are stacked in `weight_ih`, `weight_hh` and the biases.
 
 The equations are those of `nn.cells`. "gru" has the reset gate after the matrix product, `n = tanh(W_xn x + b_n + r (W_hn h +
@@ -47,7 +48,8 @@ b_hn))`, as torch.nn.GRU and cuDNN; "gru-reset-before" before it, `n = tanh(W_xn
 `h' = (1 - z) n + z h`. The forget gate of the LSTM has its whole bias stored: nothing is added to it when it runs.
 """
 
-STATE_NAMES = {"lstm": ("h", "c"), "mogrifier-lstm": ("h", "c"), "slstm": ("h", "c", "n", "m")}
+_LSTM_STATE = dict.fromkeys(("lstm", "mogrifier-lstm", HARD_SIGMOID_CELLS["lstm"]), ("h", "c"))
+STATE_NAMES = _LSTM_STATE | {"slstm": ("h", "c", "n", "m")}
 """The parts of the state of a layer, each of H numbers; of a cell that is not named here, `h` alone."""
 
 WINDOW_CELL = "lstm-window"

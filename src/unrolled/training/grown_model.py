@@ -64,7 +64,7 @@ def row_sources(base: Tokenizer, grown: Tokenizer) -> list[list[int]]:
         elif token in ids:
             sources.append([ids[token]])
         else:
-            nearest = cast(CharTokenizer, base).nearest_known(token)
+            nearest = cast(CharTokenizer, base).nearest_known(token) if len(token) == 1 else ""
             is_similar = bool(nearest.strip()) or token.isspace()
             sources.append([ids[char] for char in nearest] if nearest and is_similar else everything)
     return sources

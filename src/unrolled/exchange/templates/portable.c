@@ -189,7 +189,13 @@ static float rnn_tanh(float x) {
     return y < 1.0f ? y : 1.0f;
 }
 
-#if !RNN_PLAIN
+#if RNN_HARD_SIGMOID
+static float rnn_sigmoid(float x) {
+    float y = 0.2f * x + 0.5f;
+    y = y > 0.0f ? y : 0.0f;
+    return y < 1.0f ? y : 1.0f;
+}
+#elif !RNN_PLAIN
 static float rnn_sigmoid(float x) { return 0.5f * rnn_tanh(0.5f * x) + 0.5f; }
 #endif
 

@@ -17,6 +17,7 @@ from unrolled.nn.cells.contract import (
     unroll_by_step,
 )
 from unrolled.nn.cells.gated import GRUCell, GRUResetBeforeCell, GRUState, LSTMCell, LSTMState, RNNCell, RNNState
+from unrolled.nn.cells.hard_sigmoid import HardSigmoidGRUCell, HardSigmoidGRUResetBeforeCell, HardSigmoidLSTMCell
 from unrolled.nn.cells.linear import LinearCell, LinearState, MinGRUCell, MinLSTMCell, RGLRUCell
 from unrolled.nn.cells.matrix_memory import (
     GatedDeltaNetCell,
@@ -31,7 +32,8 @@ from unrolled.options import REGISTRIES
 
 __all__ = [
     "CELLS", "Cell", "EmbeddingLookup", "GRUCell", "GRUResetBeforeCell", "GRUState", "GatedCell", "GatedDeltaNetCell",
-    "GatedDeltaNetPositiveCell", "GatedDeltaNetState", "Inputs", "Kernel", "LSTMCell", "LSTMState", "LinearCell",
+    "GatedDeltaNetPositiveCell", "GatedDeltaNetState", "HardSigmoidGRUCell",
+    "HardSigmoidGRUResetBeforeCell", "HardSigmoidLSTMCell", "Inputs", "Kernel", "LSTMCell", "LSTMState", "LinearCell",
     "LinearState", "MLSTMCell", "MLSTMState", "MinGRUCell", "MinLSTMCell", "MogrifierGRUCell", "MogrifierLSTMCell",
     "RGLRUCell", "RNNCell", "RNNState", "ResidualKernel", "SLSTMCell", "SLSTMState", "State", "keep_rows", "map_state",
     "state_tensors", "to_dense", "unroll_by_step",
@@ -51,6 +53,9 @@ CELLS: dict[str, type[GatedCell]] = {
     "mlstm": MLSTMCell,
     "gated-deltanet": GatedDeltaNetCell,
     "gated-deltanet-positive": GatedDeltaNetPositiveCell,
+    "gru-hard-sigmoid": HardSigmoidGRUCell,
+    "gru-reset-before-hard-sigmoid": HardSigmoidGRUResetBeforeCell,
+    "lstm-hard-sigmoid": HardSigmoidLSTMCell,
 }
 """The cells that a model can be made of, by the name in `ModelOptions.cell`: `CELLS["name"] = MyCell` adds one."""
 

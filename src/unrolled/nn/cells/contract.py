@@ -180,6 +180,11 @@ class GatedCell(Cell):
     def init_gates(self) -> None:
         """Set the parameters that have initial values of their own, such as the bias of a forget gate."""
 
+    @staticmethod
+    def gate(x: Tensor) -> Tensor:
+        """Return the nonlinearity of gates: a value from 0 to 1 for each of `x`."""
+        return torch.sigmoid(x)
+
     def gate_activations(self, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
         """Return each gate after its nonlinearity, `(..., H)`, for an input `x` `(..., I)` and the previous `h` `(..., H)`."""
         return ()

@@ -71,8 +71,8 @@ class GRUCell(GatedCell):
     def gate_activations(self, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
         r_x, z_x, n_x = F.linear(x, self.weight_ih, self.bias).chunk(3, -1)  # each (..., H)
         r_h, z_h, n_h = F.linear(h, self.weight_hh, self.bias_hh).chunk(3, -1)
-        r = torch.sigmoid(r_x + r_h)
-        return r, torch.sigmoid(z_x + z_h), torch.tanh(n_x + r * n_h)
+        r = self.gate(r_x + r_h)
+        return r, self.gate(z_x + z_h), torch.tanh(n_x + r * n_h)
 
     def step(self, x: Tensor, state: GRUState) -> tuple[Tensor, GRUState]:
         _, z, n = self.gate_activations(x, state.h)
@@ -93,8 +93,8 @@ class GRUResetBeforeCell(GRUCell):
         r_x, z_x, n_x = F.linear(x, self.weight_ih, self.bias).chunk(3, -1)  # each (..., H)
         bias_rz, bias_n = (None, None) if self.bias_hh is None else (self.bias_hh[: 2 * size], self.bias_hh[2 * size :])
         r_h, z_h = F.linear(h, self.weight_hh[: 2 * size], bias_rz).chunk(2, -1)
-        r = torch.sigmoid(r_x + r_h)
-        return r, torch.sigmoid(z_x + z_h), torch.tanh(n_x + F.linear(r * h, self.weight_hh[2 * size :], bias_n))
+        r = self.gate(r_x + r_h)
+        return r, self.gate(z_x + z_h), torch.tanh(n_x + F.linear(r * h, self.weight_hh[2 * size :], bias_n))
 
 
 class LSTMCell(GatedCell):
@@ -126,7 +126,7 @@ class LSTMCell(GatedCell):
 
     def gate_activations(self, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
         i, f, g, o = (F.linear(x, self.weight_ih, self.bias) + F.linear(h, self.weight_hh, self.bias_hh)).chunk(4, -1)
-        return torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
+        return self.gate(i), self.gate(f), torch.tanh(g), self.gate(o)
 
     def step(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         i, f, g, o = self.gate_activations(x, state.h)  # each (B, H)

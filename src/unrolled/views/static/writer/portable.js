@@ -62,6 +62,7 @@ const [P1, P2, P3, P4] = [f(0.13379648327827454), f(0.003493951866403222), f(2.0
 const [Q1, Q2, Q3, Q4] = [f(0.467129647731781), f(0.025870759040117264), f(0.0003282957768533379), f(7.761245797155425e-7)];
 const LOG1P = new Float32Array([2, 0.666664183, 0.400215298, 0.280017734, 0.280121565]);
 const EPSILON = f(1e-5);
+const HARD_SLOPE = f(0.2);
 const EXPM1_LIMIT = f(-0.34);
 const MIN_SQUARE = f(1e-12);
 const bits = new Int32Array(1);
@@ -94,6 +95,12 @@ const gate = (t) => f(f(0.5 * t) + 0.5);
 
 /** @param {number} x a float32 */
 const sigmoid = (x) => gate(tanh(f(0.5 * x)));
+
+/** @param {number} x a float32 */
+function hardSigmoid(x) {
+  const y = f(f(HARD_SLOPE * x) + 0.5);
+  return y > 1 ? 1 : y > 0 ? y : 0;
+}
 
 /** @param {number} x a float32 */
 function logSigmoid(x) {
@@ -297,7 +304,11 @@ function loopTanh(count) {
 export function createStepper(network) {
   const { cell, hiddenSize: size, layers } = network;
   const reset = new Float32Array(size);
-  const isLstm = cell === "lstm" || cell === "mogrifier-lstm";
+  const soft = cell.replace("-hard-sigmoid", "");
+  const isLstm = soft === "lstm" || soft === "mogrifier-lstm";
+  const isHard = soft !== cell;
+  /** Gates are read from the sum itself, or from the tanh of its half. */
+  const [scale, toGate] = isHard ? [1, hardSigmoid] : [0.5, gate];
   /** Products of the first layer's input, which depend on the token alone. @type {Map<number, Float32Array>} */
   const firstInputs = new Map();
   const { values, tanh: tanhOfFirst } = network.nativeTanh ?? loopTanh(4 * size);
@@ -382,14 +393,15 @@ export function createStepper(network) {
    */
   function lstmStep(x, recurrent, h, c) {
     const [candidate, out] = [2 * size, 3 * size];
-    for (let i = 0; i < 4 * size; i++) values[i] = f(x[i] + recurrent[i]) * (i >= candidate && i < out ? 1 : 0.5);
-    tanhOfFirst(4 * size);
+    for (let i = 0; i < 4 * size; i++) values[i] = f(x[i] + recurrent[i]) * (i >= candidate && i < out ? 1 : scale);
+    if (isHard) for (let i = candidate; i < out; i++) values[i] = tanh(values[i]);
+    else tanhOfFirst(4 * size);
     for (let i = 0; i < size; i++) {
-      c[i] = f(gate(values[i + size]) * c[i]) + f(gate(values[i]) * values[i + candidate]);
+      c[i] = f(toGate(values[i + size]) * c[i]) + f(toGate(values[i]) * values[i + candidate]);
       values[i] = c[i];
     }
     tanhOfFirst(size);
-    for (let i = 0; i < size; i++) h[i] = gate(values[i + out]) * values[i];
+    for (let i = 0; i < size; i++) h[i] = toGate(values[i + out]) * values[i];
   }
 
   /**
@@ -400,16 +412,16 @@ export function createStepper(network) {
    * @param {Float32Array} recurrent
    */
   function gruStep(layer, x, read, h, recurrent) {
-    for (let i = 0; i < 2 * size; i++) values[i] = f(x[i] + recurrent[i]) * 0.5; // of r and z
-    tanhOfFirst(2 * size);
+    for (let i = 0; i < 2 * size; i++) values[i] = f(x[i] + recurrent[i]) * scale; // of r and z
+    if (!isHard) tanhOfFirst(2 * size);
     if (layer.recurrentN) {
-      for (let i = 0; i < size; i++) reset[i] = gate(values[i]) * read[i];
+      for (let i = 0; i < size; i++) reset[i] = toGate(values[i]) * read[i];
       const recurrentN = add(product(layer.recurrentN, reset), layer.biasHh, 2 * size);
       for (let i = 0; i < size; i++) values[i] = x[2 * size + i] + recurrentN[i];
-    } else for (let i = 0; i < size; i++) values[i] = x[2 * size + i] + f(gate(values[i]) * recurrent[2 * size + i]);
+    } else for (let i = 0; i < size; i++) values[i] = x[2 * size + i] + f(toGate(values[i]) * recurrent[2 * size + i]);
     tanhOfFirst(size);
     for (let i = 0; i < size; i++) {
-      const z = gate(values[size + i]);
+      const z = toGate(values[size + i]);
       h[i] = f(f(1 - z) * values[i]) + f(z * h[i]);
     }
   }
