@@ -232,7 +232,9 @@ class BenchOptions:
     text: str = option("builtin:python", "Text of `learning` and `cells`.", reads=True)
     seed: int = option(1, "Random seed of `learning`, the first of `cells` and `languages`.", ge=0, lt=2**62)
     seeds: int = option(1, "Seeds of `cells` and `languages`; the medians are reported.", ge=1, le=1000)
-    cells: str | None = option(None, "Cells of `cells` and `languages`, separated by commas (default: all).")
+    cells: str | None = option(
+        None, "Cells of `cells` and `languages`, separated by commas (default: all but those with hard sigmoids)."
+    )
     languages: str | None = option(None, "Languages of `languages`, separated by commas (default: all).")
     quick: bool = option(False, "An eighth of the training time of `cells` and `languages`, and no strings of 1,000 symbols.")
     svg: str | None = option(

@@ -169,8 +169,9 @@ def test_bash_completes(cli: Cli, tmp_path: Path) -> None:
     Path("my book.txt").touch()
     for words, expected in (
         (["unrolled", "tra"], ["train"]), (["unrolled", "train", "--hid"], ["--hidden"]),
-        (["unrolled", "train", "--cell", "ls"], ["lstm"]), (["unrolled", "sample", "--prompt-f"], ["--prompt-file"]),
-        (["unrolled", "train", "--cell", "=", "ls"], ["lstm"]), (["unrolled", "config", "s"], ["show"]),
+        (["unrolled", "train", "--cell", "ls"], ["lstm", "lstm-hard-sigmoid"]),
+        (["unrolled", "sample", "--prompt-f"], ["--prompt-file"]),
+        (["unrolled", "train", "--cell", "=", "sl"], ["slstm"]), (["unrolled", "config", "s"], ["show"]),
         (["unrolled", "man", "exp"], ["explain", "export"]), (["unrolled", "train", "my"], ["my book.txt"]),
     ):  # fmt: skip
         call = f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _unrolled"

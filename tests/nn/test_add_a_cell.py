@@ -70,6 +70,7 @@ def test_a_registered_cell_is_put_through_the_languages(mgu: Any) -> None:
     assert row["model"] == mgu
     assert row["steps"] > 1
     assert "mgu" in choose("--cells", None, CELLS)
+    assert "lstm-hard-sigmoid" not in choose("--cells", None, CELLS)
 
 
 def test_kernels_without_the_cell_refuse_it_by_name(mgu: Any) -> None:

@@ -38,6 +38,7 @@ from unrolled.bench.process import Worker
 from unrolled.datasets.formal_languages import LANGUAGES, TRAIN_LENGTHS, UNSCORED, LabeledString
 from unrolled.display import plural
 from unrolled.errors import UsageError, did_you_mean
+from unrolled.network_shapes import HARD_SIGMOID_CELLS
 from unrolled.nn.cells import CELLS, GatedCell, LSTMCell, SLSTMCell
 from unrolled.nn.cells.matrix_memory import MatrixMemoryCell, num_heads
 from unrolled.nn.kernels.extension import usable_processors
@@ -362,8 +363,10 @@ def run_languages(options: BenchOptions) -> list[dict[str, Any]]:
 
 
 def choose(flag: str, names: str | None, known: Collection[str]) -> list[str]:
-    """Return the names that a flag lists, separated by commas; all if there is none. Raises `UsageError` for an unknown one."""
-    chosen = list(known) if names is None else list(dict.fromkeys(name.strip() for name in names.split(",")))
+    """Return the names that a flag lists, separated by commas; if there are none, all but the cells with hard sigmoids, which
+    are for imported models. Raises `UsageError` for an unknown one."""
+    usual = [name for name in known if name not in HARD_SIGMOID_CELLS.values()]
+    chosen = usual if names is None else list(dict.fromkeys(name.strip() for name in names.split(",")))
     for name in chosen:
         if name not in known:
             hint = did_you_mean(name, known) or "."
