@@ -48,7 +48,7 @@ def to_tab(page: Page, name: str, key: str) -> None:
 
 
 def test_texts_are_written_stopped_and_continued(browser: Browser, page_server: LiveServer) -> None:
-    with open_live(browser, page_server) as page:
+    with open_live(browser, page_server, "#write?hold=1") as page:  # the step of held units is slow enough to be stopped
         go_to(page, "#tab-write")
         go_to(page, "#prompt")
         page.keyboard.type("the ")
@@ -81,6 +81,8 @@ def test_texts_are_written_stopped_and_continued(browser: Browser, page_server: 
         page.keyboard.press("Escape")
         assert page.inner_text("#guess-panel").startswith("Point at a character")
         go_to(page, "#hold", "Shift+Tab")
+        page.keyboard.press("Space")
+        assert not page.is_checked("#hold")
         page.keyboard.press("Space")
         go_to(page, "#hold-value")
         page.keyboard.press("ArrowLeft")
