@@ -362,6 +362,30 @@ def test_json_of_lines(cli: Cli, runs: dict[str, str], tmp_path: Path) -> None:
     assert json.loads(cli("score", runs["stream"], text, "--json", "--top", 0).out)["lines"] == []
 
 
+@pytest.mark.slow
+def test_lines_of_a_folder_are_found_in_their_files(
+    cli: Cli, runs: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, lines were counted through all files, and none was named; a file without a line end is a file, too."""
+    monkeypatch.chdir(tmp_path)
+    Path("texts").mkdir()
+    Path("texts/a.txt").write_text("the dog\nthe cat")
+    Path("texts/b.txt").write_text("a dog\n#####\nthe cat\n")
+    lines = json.loads(cli("score", runs["stream"], "texts", "--json").out)["lines"]
+    assert [(line["file"], line["line"], line["text"]) for line in lines] == [
+        ("texts/a.txt", 1, "the dog"), ("texts/a.txt", 2, "the cat"),
+        ("texts/b.txt", 1, "a dog"), ("texts/b.txt", 2, "#####"), ("texts/b.txt", 3, "the cat"),
+    ]  # fmt: skip
+    assert re.search("^texts/b.txt:2 .*  #####$", cli("score", runs["stream"], "texts", "--top", 1).out, re.MULTILINE)
+    assert "line texts/b.txt:2: " in cli("score", runs["stream"], "texts", "--alert-above", 80).out
+    [alert] = json.loads(cli("score", runs["stream"], "texts", "--alert-above", 80, "--json").out)["alerts"]
+    assert (alert["file"], alert["line"]) == ("texts/b.txt", 2)
+    assert cli("score", runs["stream"], "texts", "--html", "page.html").code == 0
+    assert '"place":"texts/b.txt:2"' in Path("page.html").read_text()
+    [line] = json.loads(cli("score", runs["stream"], "texts/a.txt", "--top", 1, "--json").out)["lines"]
+    assert ("file" in line, line["line"] in (1, 2)) == (False, True)
+
+
 def test_json_of_characters(cli: Cli, runs: dict[str, str], tmp_path: Path) -> None:
     text = tmp_path / "t.txt"
     text.write_text("The fox.\n", "utf-8")

@@ -26,7 +26,7 @@ from unrolled.evaluation.line_alerts import (
     lines_needed,
     require_as_many,
 )
-from unrolled.evaluation.line_surprisal import LineAggregator, ScoredLine, ScoringStream
+from unrolled.evaluation.line_surprisal import FileStarts, LineAggregator, ScoredLine, ScoringStream
 from unrolled.evaluation.log_blocks import LogBlocks
 from unrolled.evaluation.surprisal import SurprisalScorer, TextBlock, score_blocks
 from unrolled.options import AlertOptions, ScoreOptions
@@ -63,6 +63,7 @@ class AlertScan:
         check_alert_options(options, score_options, labels)
         format = TableFormat(encoding=score_options.encoding)
         blocks: Iterable[TextBlock]
+        files = FileStarts()
         self._blocks = LogBlocks(session.tokenizer)
         if text is not None:
             own_lines = split_lines(text)
@@ -73,7 +74,7 @@ class AlertScan:
             lines, labels = labelled_lines(name, options.label, options.source, format)
             blocks = self._blocks.blocks_of_lines(lines)
         else:
-            blocks = session.text_blocks(name, format)
+            blocks = session.text_blocks(name, format, files=files)
             labels = read_labels(options.labels) if options.labels is not None else labels
             if labels is not None and name not in (None, "-"):
                 require_as_many(len(labels), _count_lines(session, name, format))
@@ -81,7 +82,7 @@ class AlertScan:
         if self._labels is not None:
             is_anomaly(self._labels)
         self.threshold = alert_threshold(session, options, score_options)
-        self._stream = ScoringStream(["model"], [open_scorer(session, score_options)], blocks)
+        self._stream = ScoringStream(["model"], [open_scorer(session, score_options)], blocks, files)
         self._bits = array("d")
         self._notes = self._blocks.notes if text is not None or options.label is not None else list
 
@@ -155,10 +156,11 @@ def alert_threshold(session: TextSession, options: AlertOptions, score_options: 
 
 def _alert(line: ScoredLine) -> Alert:
     return Alert(
-        line.number,
+        line.number_in_file,
         line.bits[0],
         line.text if line.source is None else line.source,
         None if line.key is None else str(line.key),
+        line.file,
     )
 
 

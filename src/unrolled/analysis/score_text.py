@@ -18,7 +18,7 @@ from unrolled.checkpoints.run_dir import find_model, run_of_model
 from unrolled.datasets.base_models import display_path
 from unrolled.display import plural
 from unrolled.errors import DataError, UsageError
-from unrolled.evaluation.line_surprisal import ScoringStream
+from unrolled.evaluation.line_surprisal import FileStarts, ScoringStream
 from unrolled.evaluation.log_blocks import LogBlocks, decode_points
 from unrolled.evaluation.surprisal import UNKNOWN_BITS, SurprisalScorer, TextBlock, token_bits
 from unrolled.nn.unit_clamp import Clamp, parse_clamp
@@ -131,10 +131,11 @@ def open_scoring_stream(session: TextSession, name: str | None, options: ScoreOp
         clamps = [parse_clamp(text) for text in options.clamp]
         scorers.insert(CLAMPED_INDEX, replace(scorers[0], model=session.scoring_model(clamps, options.portable), clamps=clamps))
         names.insert(CLAMPED_INDEX, "with " + ", ".join(options.clamp))
-    blocks = session.text_blocks(name, TableFormat(encoding=options.encoding), options.unknown)
+    files = FileStarts()
+    blocks = session.text_blocks(name, TableFormat(encoding=options.encoding), options.unknown, files)
     if name is not None:
         blocks = _not_empty(blocks, name)
-    return ScoringStream(names, scorers, blocks)
+    return ScoringStream(names, scorers, blocks, files)
 
 
 def _not_empty(blocks: Iterator[TextBlock], name: str) -> Iterator[TextBlock]:

@@ -36,6 +36,7 @@ from unrolled.text.unknown_tokens import refuse_unknown
 
 if TYPE_CHECKING:
     from unrolled.checkpoints.model_file import TextModelFile
+    from unrolled.evaluation.line_surprisal import FileStarts
     from unrolled.evaluation.surprisal import TextBlock
     from unrolled.nn.device import DeviceConfig
     from unrolled.nn.language_model import RecurrentLM
@@ -258,7 +259,9 @@ class TextSession(Displayed):
             return code_points.tobytes().decode("utf-8", "surrogateescape")
         return "".join(self.tokenizer.texts_of(code_points))
 
-    def text_blocks(self, name: str | None, format: TableFormat | None = None, unknown: str = "keep") -> Iterator[TextBlock]:
+    def text_blocks(
+        self, name: str | None, format: TableFormat | None = None, unknown: str = "keep", files: FileStarts | None = None
+    ) -> Iterator[TextBlock]:
         """Yield a text, as `code_point_chunks` takes it, in the blocks that the model scores; report what was masked."""
         from unrolled.evaluation.log_blocks import LogBlocks, has_line_format
         from unrolled.evaluation.surprisal import text_blocks
@@ -266,7 +269,7 @@ class TextSession(Displayed):
         if name is None:
             yield from self.held_out_blocks(self.train_and_held_out()[1])
             return
-        chunks = self.code_point_chunks(name, format, unknown)
+        chunks = self.code_point_chunks(name, format, unknown, files)
         if not has_line_format(self.tokenizer):
             yield from text_blocks(chunks)
             return
@@ -283,10 +286,13 @@ class TextSession(Displayed):
         chunks = self._code_points_of(self.tokenizer.first_strands(np.asarray(ids)))  # the scorer reads the other ones too
         return held_out_sessions(chunks) if self.saved.documents == "session" else text_blocks(chunks)
 
-    def code_point_chunks(self, name: str | None, format: TableFormat | None = None, unknown: str = "keep") -> Iterator[Any]:
+    def code_point_chunks(
+        self, name: str | None, format: TableFormat | None = None, unknown: str = "keep", files: FileStarts | None = None
+    ) -> Iterator[Any]:
         """Yield a text as arrays of code points: a file, a folder, or `-` for standard input (None: the validation text).
 
-        Raises `DataError` for a token that the model does not know, if `unknown` is `refuse`.
+        `files`, if given, are told of each file of several. Raises `DataError` for a token that the model does not know, if
+        `unknown` is `refuse`.
         """
         from unrolled.evaluation.log_blocks import has_line_format
         from unrolled.tables.table_format import TableFormat
@@ -299,19 +305,22 @@ class TextSession(Displayed):
             return
         warnings: dict[str, int] = {}
         spelled: Counter[str] = Counter()
-        last = LINE_FEED
+        last, num_lines = LINE_FEED, 0
         form = self.tokenizer.normalization
         paths = self._files(name, format or TableFormat())
         try:
             for path in paths:
                 if last not in (LINE_FEED, RECORD_SEPARATOR) and not self.tokenizer.reads_bytes:
                     yield np.array([LINE_FEED], dtype=np.uint8)
-                chunks = read_chunks(path, self.tokenizer.reads_bytes, warnings)
-                normalized = normalize_chunks(chunks, form, warnings)
+                    num_lines += 1
+                if files is not None and len(paths) > 1:
+                    files.add(display_name(path), num_lines)
+                normalized = normalize_chunks(read_chunks(path, self.tokenizer.reads_bytes, warnings), form, warnings)
                 if unknown == "refuse" and not self.tokenizer.reads_bytes:
                     normalized = refuse_unknown(normalized, self.tokenizer, self.saved.documents, display_name(path))
                 for chunk in self.tokenizer.translate(normalized, spelled):
                     if len(chunk):
+                        num_lines += int(np.isin(chunk, (LINE_FEED, RECORD_SEPARATOR)).sum())
                         yield chunk
                         last = int(chunk[-1])
         finally:

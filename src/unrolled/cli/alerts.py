@@ -84,7 +84,7 @@ def _print_json(scan: AlertScan) -> None:
 def alert_text(alert: Alert) -> str:
     """Return an alert as a line for a terminal."""
     text = alert.text if len(alert.text) <= MAX_SHOWN else f"{alert.text[:MAX_SHOWN]}... ({len(alert.text):,} characters)"
-    return printable(f"line {alert.number:,}: {alert.bits:.1f} bits: {text}".replace("\n", " "))
+    return printable(f"line {alert.place}: {alert.bits:.1f} bits: {text}".replace("\n", " "))
 
 
 def threshold_text(threshold: Threshold) -> str:

@@ -176,21 +176,31 @@ def roc_auc(scores: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) ->
 
 @dataclass(frozen=True, repr=False)
 class Alert(Displayed):
-    """A line above the threshold: its `number` from 1, its `bits`, its `text`, and the `key` of its session, if it has one."""
+    """A line above the threshold: its `number` from 1, its `bits`, its `text`, and the `key` of its session, if it has one.
+
+    Of a text that is several files, `file` is the one that it is in, and `number` is that in the file.
+    """
 
     number: int
     bits: float
     text: str
     key: str | None = None
+    file: str | None = None
+
+    @property
+    def place(self) -> str:
+        """The line's number, or `FILE:NUMBER`."""
+        return f"{self.number:,}" if self.file is None else f"{self.file}:{self.number}"
 
     @property
     def facts(self) -> Mapping[str, object]:
         """What is displayed."""
-        return {"line": self.number, "bits": f"{self.bits:.1f}", "session": self.key or "", "text": self.text}
+        return {"line": self.place, "bits": f"{self.bits:.1f}", "session": self.key or "", "text": self.text}
 
     def to_json(self) -> dict[str, Any]:
         """Return the alert as JSON values."""
-        return {"line": self.number, "bits": round(self.bits, 3), "session": self.key, "text": self.text}
+        file = {} if self.file is None else {"file": self.file}
+        return {**file, "line": self.number, "bits": round(self.bits, 3), "session": self.key, "text": self.text}
 
 
 @dataclass(frozen=True, repr=False)
@@ -210,7 +220,7 @@ class AlertReport(Displayed):
         return {"lines": f"{self.num_lines:,}", "alerts": f"{len(self.alerts):,}", "threshold": bits, **metrics}
 
     def _repr_html_(self) -> str:
-        rows = [[f"{alert.number:,}", f"{alert.bits:.1f}", one_line(alert.text, MAX_LINE_CHARS)] for alert in self.alerts]
+        rows = [[alert.place, f"{alert.bits:.1f}", one_line(alert.text, MAX_LINE_CHARS)] for alert in self.alerts]
         shown = html_table(rows[:MAX_SHOWN_ALERTS], ["line", "bits", "text"]) if rows else ""
         more = f"<div>{len(rows) - MAX_SHOWN_ALERTS:,} more</div>" if len(rows) > MAX_SHOWN_ALERTS else ""
         return super()._repr_html_() + shown + more

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import heapq
 import math
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -22,9 +23,39 @@ MAX_KEPT_TOKENS = 400
 """Tokens of a line that are kept for display."""
 
 
+class FileStarts:
+    """The files of a text that is several, each with the number of lines before it; they are added while the text is read."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._starts: list[int] = []
+
+    def add(self, name: str, num_lines: int) -> None:
+        """Add the next file, before which there are `num_lines` lines."""
+        self._names.append(name)
+        self._starts.append(num_lines)
+
+    def place(self, number: int) -> tuple[str | None, int]:
+        """Return the file that a line of the text is in, and its number there; None and the number of a text that is one file.
+
+        Example:
+            >>> files = FileStarts()
+            >>> files.add("a.txt", 0), files.add("b.txt", 3)
+            (None, None)
+            >>> files.place(3), files.place(4)
+            (('a.txt', 3), ('b.txt', 1))
+        """
+        if not self._names:
+            return None, number
+        index = bisect.bisect_left(self._starts, number) - 1
+        return self._names[index], number - self._starts[index]
+
+
 @dataclass(frozen=True, eq=False)
 class ScoredLine:
     """A line of a text with its line end: its `number` from 1, `bits` of each model, and its first code points.
+
+    Of a text that is several files, `file` is the one that it is in, and `number_in_file` its number there.
 
     `excess_surprisal` compares the first model's bits with the mean of the text so far: (bits - mean * n) / sqrt(n) for a line
     of n tokens. Dividing by the root keeps long lines from being ranked first, or last, for their length alone.
@@ -43,6 +74,13 @@ class ScoredLine:
     """The key of its session, if the model reads sessions and the line has one."""
     source: str | None = None
     """The line before it was masked, if the model masks lines."""
+    file: str | None = None
+    number_in_file: int = 0
+
+    @property
+    def place(self) -> str:
+        """The line's number, or `FILE:NUMBER`."""
+        return str(self.number) if self.file is None else f"{self.file}:{self.number_in_file}"
 
     @property
     def text(self) -> str:
@@ -106,9 +144,9 @@ class ScoreTotals:
 class LineAggregator:
     """Adds up the bits of blocks to lines. Of a line longer than a block, only sums and its first tokens are kept."""
 
-    def __init__(self, num_models: int, tokenizer: Tokenizer) -> None:
+    def __init__(self, num_models: int, tokenizer: Tokenizer, files: FileStarts | None = None) -> None:
         self.totals = ScoreTotals([0.0] * num_models, [0] * num_models)
-        self._tokenizer = tokenizer
+        self._tokenizer, self._files = tokenizer, files or FileStarts()
         self._open_line: _LineSums | None = None
 
     def add(self, block: ScoredBlock, min_excess: float = -math.inf) -> Iterator[ScoredLine]:
@@ -168,6 +206,7 @@ class LineAggregator:
                 self._tokenizer,
                 sums.keys[index],
                 sums.sources[index],
+                *self._files.place(first + int(index) + 1),
             )
 
     def _update_totals(self, sums: _LineSums, num_closed: int) -> None:
@@ -222,11 +261,17 @@ class ScoringStream:
     what was read so far.
     """
 
-    def __init__(self, names: Sequence[str], scorers: Sequence[SurprisalScorer], blocks: Iterable[TextBlock]) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        scorers: Sequence[SurprisalScorer],
+        blocks: Iterable[TextBlock],
+        files: FileStarts | None = None,
+    ) -> None:
         self.model_names, self.num_clamped = list(names), sum(bool(scorer.clamps) for scorer in scorers)
         self._tokenizer = scorers[0].tokenizer
         self._blocks = score_blocks(scorers, blocks)
-        self._aggregator = LineAggregator(len(scorers), self._tokenizer)
+        self._aggregator = LineAggregator(len(scorers), self._tokenizer, files)
 
     @property
     def totals(self) -> ScoreTotals:

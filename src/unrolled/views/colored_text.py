@@ -75,10 +75,11 @@ def print_lines(model_names: Sequence[str], lines: Sequence[ScoredLine], use_col
     model_headings = " ".join(
         f"{f'bits {index + 1}' if len(model_names) > 1 else 'bits':>7}" for index in range(len(model_names))
     )
-    console.print(Text(f"{'line':>9} {'excess':>7} {model_headings}  (bits per token)", style="bold"))
+    width = max([9, *(len(printable(line.place)) for line in lines)])
+    console.print(Text(f"{'line':>{width}} {'excess':>7} {model_headings}  (bits per token)", style="bold"))
     for line in lines:
         means = " ".join(f"{bits / max(1, line.num_tokens):7.2f}" for bits in line.bits)
-        prefix = f"{line.number:>9} {line.excess_surprisal:7.2f} {means}  "
+        prefix = f"{printable(line.place):>{width}} {line.excess_surprisal:7.2f} {means}  "
         texts, bits = line.source_and_bits()
         body = color_text(texts, bits, surprisal_color) if use_color else Text(printable("".join(texts)))
         if not line.text:

@@ -49,6 +49,7 @@ def _line_dict(line: ScoredLine) -> dict[str, Any]:
     chars, bits = line.source_and_bits()
     return {
         "number": line.number,
+        "place": None if line.file is None else line.place,
         "characters": chars,
         "shortened": line.is_truncated,
         "bits": [-1 if math.isnan(char_bits) else round(100 * char_bits) for char_bits in bits.tolist()],

@@ -144,7 +144,8 @@ def _known(bits: float) -> float | None:
 
 def _line_dict(line: ScoredLine, has_several_models: bool) -> dict[str, Any]:
     item: dict[str, Any] = {
-        "line": line.number,
+        **({} if line.file is None else {"file": line.file}),
+        "line": line.number_in_file,
         "bits": line.bits[0],
         "characters": line.num_chars,
         "excess_surprisal": line.excess_surprisal,

@@ -9,7 +9,7 @@ import { plural, writeText } from "../shared/visible_text.js";
 /**
  * A line of the text. `bits` are hundredths of a bit for each character, -1 where there is no prediction; `meanBits` is the
  * mean of each model.
- * @typedef {{ number: number, characters: string[], shortened: boolean, bits: number[], meanBits: number[] }} Line
+ * @typedef {{ number: number, place: string | null, characters: string[], shortened: boolean, bits: number[], meanBits: number[] }} Line
  */
 
 /**
@@ -51,7 +51,7 @@ function characterSpan(text, hundredths) {
 function lineItem(line, isLink) {
   const code = element("code", {}, ...line.characters.map((text, index) => characterSpan(text, line.bits[index] ?? -1)));
   if (line.shortened) code.append(element("i", { className: "placeholder", textContent: "…" }));
-  const number = element("a", { textContent: integer(line.number) });
+  const number = element("a", { textContent: line.place ?? integer(line.number) });
   if (isLink) number.href = `#line-${line.number}`;
   const mean = element("span", { className: "mean-bits", textContent: line.meanBits.map((bits) => bits.toFixed(2)).join("  ") });
   return element("li", isLink ? {} : { id: `line-${line.number}` }, number, mean, code);
