@@ -142,13 +142,16 @@ def test_the_forecast_of_an_autoregression_is_near_its_optimum(cli: Cli) -> None
     model = unrolled.load_table("run")
     assert model.evaluate(fresh).num_rows == 256
     values = autoregression(20_000, seed=9)
-    source = model.spec.source
+    source, target = model.spec.source, model.spec.target
     assert isinstance(source, NumbersColumn)
+    assert isinstance(target, NumbersColumn)
+    assert target.difference <= 1, "a change is one from the last number"
     with torch.inference_mode():
         inputs = torch.from_numpy(source.to_inputs(values[:, None]))[:, None]
         network = model.session.saved.model
         outputs = network.stream(inputs, network.initial_state(1))[0][:, 0, :1].numpy()
-    errors = source.unscale(outputs)[100:-1, 0] - values[101:]
+    predicted = target.unscale(target.after(outputs, source.scaling.apply(values[:, None])))
+    errors = predicted[100:-1, 0] - values[101:]
     assert np.mean(errors**2) < 1.05 * NOISE**2
 
 
