@@ -211,7 +211,7 @@ def tutorial(train: Series, fresh: Series, seconds: float, seed: int) -> Floats:
         for index in torch.split(torch.randperm(len(windows)), 64):
             optimizer.zero_grad()
             loss = nn.functional.mse_loss(model(windows[index]), wanted[index])
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             optimizer.step()
             if time.process_time() >= stop:
                 break

@@ -37,8 +37,8 @@ class SeriesOptions:
     )
     time_features: Literal["auto", "on", "off"] = option(
         "auto",
-        "Read the time of day, the day of the week and the time of the year of each step beside its numbers, where --order-by "
-        "names dates. auto: for a forecast.",
+        "Add inputs for the time of day, the day of the week and the time of the year of each step, where --order-by names "
+        "dates. auto: for a forecast.",
     )
     center: Literal["none", "row", "group"] = option(
         "none",

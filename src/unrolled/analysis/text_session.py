@@ -291,8 +291,8 @@ class TextSession(Displayed):
     ) -> Iterator[Any]:
         """Yield a text as arrays of code points: a file, a folder, or `-` for standard input (None: the validation text).
 
-        `files`, if given, are told of each file of several. Raises `DataError` for a token that the model does not know, if
-        `unknown` is `refuse`.
+        `files` records the line at which each file begins, if there are several. Raises `DataError` for a token that the model
+        does not know, if `unknown` is `refuse`.
         """
         from unrolled.evaluation.log_blocks import has_line_format
         from unrolled.tables.table_format import TableFormat

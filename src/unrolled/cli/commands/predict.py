@@ -64,8 +64,8 @@ def run(argv: list[str]) -> int:
             table, rows = model.predict_table(rows_of_values(texts, columns) if texts else table_name, **settings)
         if options.wav is not None:
             sound = write_sound(model.save_wav, table, model.spec, rows, options)
-            told = f"{sound['wav']}: {plural(sound['samples'], 'sample')}, {sound['rate']:,} a second"
-            print_json(sound) if as_json else print(told)
+            written = f"{sound['wav']}: {plural(sound['samples'], 'sample')}, {sound['rate']:,} a second"
+            print_json(sound) if as_json else print(written)
         elif as_json:
             write_json(result_stream(), table, model.spec, rows, options, JSON_VERSION)
         else:
