@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import calendar
 import datetime
 import re
 from typing import Any
 
-MONTH_NAMES = tuple(name.lower() for name in calendar.month_name[1:])
+MONTH_NAMES = (
+    "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december",
+)  # fmt: skip
+"""English names, whatever the locale of the program is."""
+
 CENTURY_PIVOT = 69
 """Years of two digits are of this century below it, and of the last one from it on, as in POSIX."""
 

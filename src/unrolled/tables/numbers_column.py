@@ -22,7 +22,7 @@ from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.ragged import RaggedArray
 from unrolled.tables.scaling import Scaling
 from unrolled.tables.series_metrics import series_baselines, series_report
-from unrolled.tables.step_arrays import SeriesName, parse_steps
+from unrolled.tables.step_arrays import SeriesName, parse_steps, seconds_of
 from unrolled.tables.time_features import CYCLES, next_seconds, num_time_features, time_features
 
 
@@ -117,7 +117,7 @@ class NumbersColumn(Column):
 
     def encode(self, cell: Cell) -> Array:
         values, rate = parse_steps(cell)
-        seconds = getattr(cell.value, "seconds", ())
+        seconds = seconds_of(cell.value)
         if self.cycles and len(seconds) != len(values):
             raise DataError(
                 f"{cell.location}: the model reads the {' and the '.join(self.cycles)} of each step, and the steps have no "
@@ -165,7 +165,7 @@ class NumbersColumn(Column):
         if self.difference:
             parts.append(np.nan_to_num(self.change.apply(_changes(scaled, self.difference))))
         if self.cycles:
-            seconds = values.seconds  # type: ignore[attr-defined]
+            seconds = seconds_of(values)
             predicted = np.append(seconds[1:], next_seconds(seconds, 1)) if self.horizon else seconds
             parts.append(time_features(predicted, self.cycles))
         return np.concatenate(parts, axis=1).astype(np.float32)
@@ -174,7 +174,7 @@ class NumbersColumn(Column):
         """Return the calendar that a forecast reads with the `count` steps after `values`: that of the next step of each."""
         if not self.cycles:
             return np.zeros((count, 0), dtype=np.float32)
-        return time_features(next_seconds(values.seconds, count + 1)[1:], self.cycles)  # type: ignore[attr-defined]
+        return time_features(next_seconds(seconds_of(values), count + 1)[1:], self.cycles)
 
     def to_targets(self, values: Array, known: int | None = None) -> Array:
         """Return encoded numbers as the loss takes them, float32 `(T, D)`, NaN for gaps; or their changes."""

@@ -57,6 +57,11 @@ class StepArray(np.ndarray[Any, Any]):
         return array
 
 
+def seconds_of(values: Any) -> Array:
+    """Return the times of steps that are dates, in seconds since 1970; none where they are not known."""
+    return values.seconds if isinstance(values, StepArray) else np.zeros(0)
+
+
 def last_steps(values: Array, count: int) -> Array:
     """Return the last `count` steps of values, of a `StepArray` with their times."""
     if not isinstance(values, StepArray):
