@@ -80,6 +80,23 @@ def test_c_computes_what_the_model_computes(name: str, tmp_path: Path, monkeypat
 
 
 @needs_compiler
+def test_what_is_no_number_does_not_spoil_the_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, a time that was no number made all later outputs NAN; an infinite number is a gap."""
+    monkeypatch.chdir(tmp_path)
+    model_file = series_model(horizon=3, difference=1, cycles=("day", "week"), gaps=True)
+    for column in (model_file.spec.source, model_file.spec.target):
+        cast(NumbersColumn, column).scaling = dataclasses.replace(
+            cast(NumbersColumn, column).scaling, low=np.full(2, -np.inf), high=np.full(2, np.inf)
+        )
+    Path("x.c").write_text(series_source(model_file, "m", "x.c")[0])
+    flags = ["-O1", "-fsanitize=undefined", "-fno-sanitize-recover", "-DMAIN"]
+    subprocess.run([str(find_compiler()), *flags, "x.c", "-lm", "-o", "x"], check=True)
+    lines = "1e9,10000,-3\nabc,inf,nan\n\n,,\ninf,-inf,5\n1e9,10001,4\n"
+    done = subprocess.run(["./x"], input=lines, capture_output=True, text=True, check=True)
+    assert [all(map(np.isfinite, map(float, line.split(",")))) for line in done.stdout.splitlines()] == [True] * 6
+
+
+@needs_compiler
 def test_the_state_that_a_series_starts_from() -> None:
     model_file = series_model(loss="mse", residual=False)
     with torch.no_grad():

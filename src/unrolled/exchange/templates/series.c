@@ -9,7 +9,7 @@
      rnn_init(&model);    before each series
      rnn_step(&model, numbers, @SECONDS_ARGUMENT@outputs);    one step of the series
 
-   numbers: RNN_NUMBERS values in the unit of the data, as in the columns @COLUMNS@; NAN is a gap.
+   numbers: RNN_NUMBERS values in the unit of the data, as in the columns @COLUMNS@; NAN is a gap, and so is an infinite number.
 @SECONDS@   outputs: RNN_OUTPUTS values: @OUTPUTS@. */
 
 #include <math.h>
@@ -70,7 +70,7 @@ static void read_numbers(rnn_model *model, const double *numbers) {
     float *gaps = model->inputs + RNN_NUMBERS, *changes = model->inputs + RNN_NUMBERS * (1 + RNN_GAPS);
     (void)gaps, (void)changes;
     for (int i = 0; i < RNN_NUMBERS; i++) {
-        int is_gap = numbers[i] != numbers[i];
+        int is_gap = !(numbers[i] - numbers[i] == 0); /* NAN, or infinite */
         if (!is_gap) model->last[i] = scaled(&SCALING[i], numbers[i]), model->is_known[i] = 1;
         model->inputs[i] = (float)model->last[i];
 #if RNN_GAPS
@@ -91,10 +91,12 @@ static void read_numbers(rnn_model *model, const double *numbers) {
 
 #if RNN_CALENDAR
 static void read_calendar(float *calendar, double seconds) {
+    memset(calendar, 0, sizeof(float) * RNN_CALENDAR);
+    if (!(seconds - seconds == 0)) return; /* a time that is not known */
     for (int i = 0; i < RNN_CYCLES; i++) {
         if (CYCLES[i] == 604800.0) { /* the days of the week, from Monday on; 1970 began on a Thursday */
-            int weekday = (int)fmod(fmod(floor(seconds / 86400.0) + 3.0, 7.0) + 7.0, 7.0);
-            for (int day = 0; day < 7; day++) *calendar++ = (float)(day == weekday);
+            calendar[(int)fmod(fmod(floor(seconds / 86400.0) + 3.0, 7.0) + 7.0, 7.0)] = 1;
+            calendar += 7;
         } else {
             double turns = seconds / CYCLES[i], angle = 6.283185307179586 * (turns - floor(turns));
             *calendar++ = (float)sin(angle);
