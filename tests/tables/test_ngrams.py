@@ -11,7 +11,7 @@ import torch
 import unrolled
 from support.cli import Cli
 from support.tables import many_to_one, write_csv
-from unrolled.checkpoints.model_file import TableModelFile, load_model, save_model
+from unrolled.checkpoints.model_file import TableModelFile, load_checked, load_model, save_checked, save_model
 from unrolled.evaluation.calibration import _best_share, set_answer_scales
 from unrolled.evaluation.predictor import Predictor
 from unrolled.interpret.occlusion import occlude
@@ -25,8 +25,9 @@ from unrolled.tables.ngrams import MAX_BUCKETS, MAX_CHARACTERS, MIN_BUCKETS, cho
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.text_column import TextColumn
 from unrolled.text.tokenizer import CharTokenizer
-from unrolled.training import launch
+from unrolled.training import launch, ngram_fit
 from unrolled.training.callbacks import NullProgress
+from unrolled.training.ngram_fit import PENALTY, fit_ngrams
 
 SETTINGS: dict[str, Any] = {"hidden": 8, "layers": 1, "threads": 1, "progress": False, "batch": 8}
 
@@ -43,10 +44,13 @@ def test_the_hashes_of_a_text() -> None:
     hashes = hash_ngrams("Who is it?")
     assert hashes.dtype == np.uint32
     assert hashes.tolist() == sorted(set(hash_ngrams("  who   IS it?").tolist())), "case and the width of gaps do not count"
-    assert not set(hash_ngrams("who").tolist()) & set(hash_ngrams("xyz").tolist()) - set(hash_ngrams(" ").tolist())
-    assert hash_ngrams("a").tolist()[:2] == [74631986, 1032454442], "old models need the same numbers"
-    kinds = 4 + 3 + sum(len(" who is it? ") + 1 - size for size in range(1, 7))
-    assert kinds - 7 < len(hashes) <= kinds, "words and marks, pairs and runs; the blank and 'i' come twice"
+    one_word = set(hash_ngrams(" ").tolist()) | set(hash_ngrams("b").tolist()) & set(hash_ngrams("c").tolist())
+    assert not set(hash_ngrams("who").tolist()) & set(hash_ngrams("xyz").tolist()) - one_word
+    assert hash_ngrams("a", version=1).tolist()[:2] == [74631986, 1032454442], "old models need the same numbers"
+    num_of_words, num_of_runs = 4 + 3 + 2 + 1, sum(len(" who is it? ") + 1 - size for size in range(1, 7))
+    assert (hashes % 2 == 0).sum() == num_of_words, "words and marks, pairs, later words after the first two, their number"
+    assert num_of_runs - 7 < (hashes % 2).sum() <= num_of_runs, "the blank and 'i' come twice"
+    assert len(hash_ngrams("Who is it?", version=1)) == 7 + (hashes % 2).sum()
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n", "?", "漢字", "\ud800", "é" * 3, "a\0b"])
@@ -57,7 +61,7 @@ def test_the_hashes_of_odd_texts(text: str) -> None:
 def test_long_texts_keep_their_words() -> None:
     start = "word " * (MAX_CHARACTERS // 5)
     assert set(hash_ngrams(start + "late")) - set(hash_ngrams(start)), "a word and a pair after the last run"
-    assert len(set(hash_ngrams(start + "late")) - set(hash_ngrams(start))) == 2
+    assert len(set(hash_ngrams(start + "late")) - set(hash_ngrams(start))) == 3, "and the word after the first two"
 
 
 def test_buckets_follow_the_training_rows() -> None:
@@ -71,11 +75,70 @@ def test_buckets_follow_the_training_rows() -> None:
 def test_its_logits() -> None:
     classifier = NgramClassifier(4, 2)
     with torch.no_grad():
-        classifier.embedding.weight[:4] = torch.tensor([[1.0, 0], [0, 2], [3, 0], [0, 4]])
+        classifier.table[:4] = torch.tensor([[1.0, 0], [0, 2], [3, 0], [0, 4]])
+        classifier.weights[:4] = torch.tensor([3.0, 4, 2, 0])
         classifier.bias.copy_(torch.tensor([0.5, 0]))
-    logits = classifier(torch.tensor([[0, 2], [1, 4]]))
-    expected = torch.tensor([[[0.5 + SCALE / 2**0.5, 2 * SCALE / 2**0.5], [0.5 + 3 * SCALE, 0]]])
+    logits = classifier(torch.tensor([[0, 2, 3], [1, 4, 4]]))
+    expected = torch.tensor([[[0.5 + 3 / 5 * SCALE, 4 / 5 * 2 * SCALE], [0.5 + 3 * SCALE, 0], [0.5, 0]]])
     torch.testing.assert_close(logits, expected)
+
+
+def test_the_fit_is_the_minimum_of_the_loss() -> None:
+    generator = np.random.default_rng(0)
+    rows = [np.unique(generator.integers(0, 64, 12)) for _ in range(60)]
+    labels = np.array([int(row.sum() % 7 > 3) for row in rows])
+    label_weights = np.array([0.5, 1.5, 0], dtype=np.float32)
+    classifier = NgramClassifier(1024, 3)
+    fit_ngrams(classifier, rows, labels, label_weights)
+    table, bias = (values.clone().double().requires_grad_() for values in (classifier.table, classifier.bias))
+    losses = []
+    for row, label in zip(rows, labels.tolist(), strict=True):
+        weights = classifier.weights[torch.from_numpy(row)].double()
+        logits = SCALE * (weights / weights.norm()) @ table[torch.from_numpy(row)] + bias
+        losses.append(torch.nn.functional.cross_entropy(logits, torch.tensor(label)) * float(label_weights[label]))
+    loss = torch.stack(losses).mean() + PENALTY / 2 / len(rows) * table.square().sum()
+    gradients = torch.autograd.grad(loss, (table, bias), retain_graph=True)
+    assert max(float(gradient.norm()) for gradient in gradients) < 0.01
+    assert torch.autograd.grad(losses[0], table)[0].norm() > 0.1, "the gradient of one row is not small"
+    words, runs = classifier.weights[:64:2], classifier.weights[1:64:2]
+    assert words.mean() > 2 * runs.mean()
+    assert not classifier.weights[64:].any(), "n-grams of no row add nothing"
+
+
+def test_of_a_long_table_rows_are_left_out_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [np.array([number, number + 1]) for number in range(0, 200, 2)]
+    labels = np.arange(100) // 50
+    monkeypatch.setattr(ngram_fit, "MAX_LOGIT_TERMS", 2 * 2 * 25)
+    classifier = NgramClassifier(1024, 2)
+    fit_ngrams(classifier, rows, labels)
+    assert classifier.weights.nonzero().flatten().tolist() == [first + k for first in range(0, 200, 8) for k in (0, 1)]
+    assert classifier.table[:100].argmax(-1)[classifier.weights[:100] > 0].tolist() == [0] * 26
+    assert classifier.table[100:200].argmax(-1)[classifier.weights[100:200] > 0].tolist() == [1] * 24
+
+
+def test_a_model_whose_ngrams_learned_beside_the_layers_predicts_as_it_did(tmp_path: Path) -> None:
+    model_file = text_model()
+    column, classifier = model_file.spec.source, model_file.model.ngrams
+    assert classifier is not None
+    column.ngram_version = 1
+    table = torch.randn(1025, 3)
+    table[-1] = 0.0
+    classifier.table.copy_(table)
+    classifier.weights[:-1] = 1.0
+    save_model(tmp_path / "new.safetensors", model_file)
+    tensors, metadata = load_checked(tmp_path / "new.safetensors")
+    tensors["ngrams.embedding.weight"] = tensors.pop("ngrams.table")
+    del tensors["ngrams.weights"], metadata["spec"]["source"]["ngram_version"]
+    save_checked(tmp_path / "old.safetensors", tensors, metadata)
+    old = load_model(tmp_path / "old.safetensors")
+    assert isinstance(old, TableModelFile)
+    assert old.model.ngrams is not None
+    assert old.spec.source.ngram_version == 1
+    hashes = hash_ngrams("bad cab", version=1) % 1024
+    logits = SCALE * table[hashes.astype(np.int64)].sum(0) / len(hashes) ** 0.5
+    encoded = old.spec.encode_source(Cell("bad cab", "t")).ngrams
+    assert encoded is not None
+    torch.testing.assert_close(old.model.ngrams(torch.from_numpy(encoded % 1024)[:, None].long())[0, 0], logits)
 
 
 def test_it_learns_by_default_and_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,8 +147,9 @@ def test_it_learns_by_default_and_is_kept(tmp_path: Path, monkeypatch: pytest.Mo
     classifier, spec = model_file.model.ngrams, model_file.spec
     assert classifier is not None
     assert spec.source.ngram_buckets == 1024 == spec.dims.ngram_buckets
-    assert classifier.embedding.weight.abs().sum() > 0, "it has learned"
-    assert not classifier.embedding.weight[-1].any(), "padding adds nothing"
+    assert classifier.table.abs().sum() > 0, "it has learned"
+    assert not classifier.table[-1].any(), "padding adds nothing"
+    assert not classifier.weights[-1]
     save_model(tmp_path / "again.safetensors", model_file)
     table = unrolled.load_table("again.safetensors")
     assert table.predict(["the red dog sleeps", "a blue cat sleeps"]) == ["warm", "cold"]
@@ -150,7 +214,8 @@ def test_explained_parts_count_the_ngrams_that_go() -> None:
     assert classifier is not None
     with torch.no_grad():
         for number in hash_ngrams("bad"):
-            classifier.embedding.weight[int(number) % 1024, 0] = 1.0
+            classifier.table[int(number) % 1024, 0] = 1.0
+            classifier.weights[int(number) % 1024] = 1.0
     machine = DeviceConfig(torch.device("cpu"), torch.float32, 1)
     predictor, cell = Predictor(model_file.model, model_file.spec, machine, PredictOptions()), Cell("fee bad cab", "t")
     (column,) = occlude(predictor, cell, predictor.predict([cell])[0])

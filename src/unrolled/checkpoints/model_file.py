@@ -32,6 +32,7 @@ from unrolled.checkpoints.array_file import (
 from unrolled.errors import ModelError, UsageError
 from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.nn.language_model import RecurrentLM, parameter_count
+from unrolled.nn.ngram_classifier import to_present_state
 from unrolled.options import ModelOptions, PairOptions, from_dict
 from unrolled.tables.model_dims import ModelDims
 from unrolled.tables.spec import TableSpec
@@ -96,7 +97,7 @@ def load_model(path: Path) -> ModelFile:
     if metadata.get("window") is not None:
         raise UsageError(window_refusal(path))
     try:
-        tensors = {name: _to_float32(tensor) for name, tensor in tensors.items()}
+        tensors = to_present_state({name: _to_float32(tensor) for name, tensor in tensors.items()})
         require_finite({name: tensor.numpy() for name, tensor in tensors.items()})
         with torch.random.fork_rng(devices=[]):  # on the meta device, torch's initializers import its compiler: 0.9 s
             model_file = build(tensors, metadata)

@@ -230,18 +230,18 @@ class _TableGraph(GraphBuilder):
 
     def ngram_logits(self, classifier: NgramClassifier) -> str:
         """Add `NgramClassifier.forward`, its share and the temperature in the weights; return the logits `(B, V)`."""
-        from unrolled.nn.ngram_classifier import SCALE
+        from unrolled.nn.ngram_classifier import MIN_SQUARES, SCALE
 
-        known, table = len(self.known_labels), _array(classifier.embedding.weight)
+        known, weights = len(self.known_labels), _array(classifier.weights)
         factor = _array(classifier.share) / _array(self.net.temperature)
-        weight, bias = factor * SCALE * table[:, :known], factor * _array(classifier.bias)[:known]
-        sums = self.node("Gather", [self.weight("ngrams.weight", weight), "ngrams"], ["ngrams.rows"], axis=0)
+        table = factor * SCALE * weights[:, None] * _array(classifier.table)[:, :known]
+        bias = factor * _array(classifier.bias)[:known]
+        sums = self.node("Gather", [self.weight("ngrams.table", table), "ngrams"], ["ngrams.rows"], axis=0)
         sums = self.node("ReduceSum", [sums, self.axis[0]], ["ngrams.sum"], keepdims=0)
-        padding = self.weight("ngrams.padding", np.array(len(table) - 1))
-        is_real = self.number(self.node("Less", ["ngrams", padding], ["ngrams.is_real"]), "ngrams.mask")
-        counts = self.node("ReduceSum", [is_real, self.axis[0]], ["ngrams.counts"], keepdims=0)
-        roots = self.node("Sqrt", [self.node("Max", [counts, self.weight("ngrams.one", np.array(1, np.float32))],
-                                             ["ngrams.at_least_one"])], ["ngrams.roots"])  # fmt: skip
+        squares = self.node("Gather", [self.weight("ngrams.squares", weights**2), "ngrams"], ["ngrams.row_squares"], axis=0)
+        squares = self.node("ReduceSum", [squares, self.axis[0]], ["ngrams.square_sum"], keepdims=0)
+        smallest = self.weight("ngrams.smallest", np.array(MIN_SQUARES, np.float32))
+        roots = self.node("Sqrt", [self.node("Max", [squares, smallest], ["ngrams.positive"])], ["ngrams.roots"])
         mean = self.node("Div", [sums, self.node("Unsqueeze", [roots, self.axis[1]], ["ngrams.column"])], ["ngrams.mean"])
         return self.node("Add", [mean, self.weight("ngrams.bias", bias)], ["ngrams.logits"])
 

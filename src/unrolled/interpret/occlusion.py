@@ -20,7 +20,6 @@ from torch import Tensor
 from unrolled.evaluation.predictor import Prediction, Predictor
 from unrolled.tables.cell_values import Array, Cell
 from unrolled.tables.column import Column
-from unrolled.tables.ngrams import hash_ngrams
 from unrolled.tables.source_columns import EncodedSource
 from unrolled.tables.text_column import TextColumn
 
@@ -198,7 +197,7 @@ def _with_ngrams(column: TextColumn, texts: Sequence[str], variants: Sequence[En
         "".join([*texts[:part], *texts[part + 1 :]]) if is_exact else column.decode(variant.steps)
         for part, variant in enumerate(variants)
     ]
-    return [replace(variant, ngrams=hash_ngrams(text)) for text, variant in zip(left, variants, strict=True)]
+    return [replace(variant, ngrams=column.hash_ngrams(text)) for text, variant in zip(left, variants, strict=True)]
 
 
 def _with_column(source: EncodedSource, number: int, steps: Array) -> EncodedSource:

@@ -93,10 +93,7 @@ class EncoderDecoder(nn.Module):
                 return F.mse_loss(logits.float(), targets), state
             sums, counts = number_losses(logits, targets, self.dims.number_loss, self.dims.quantiles)
             return sums.sum() / counts.sum().clamp_min(1), state
-        loss = self._label_loss(logits, targets, batch)
-        if self.ngrams is not None and self.training:
-            loss = (loss + self._label_loss(self.ngrams(batch["ngrams"]), targets, batch)) / 2
-        return loss, state
+        return self._label_loss(logits, targets, batch), state
 
     def _label_loss(self, logits: Tensor, targets: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the mean cross-entropy of the targets that count."""
@@ -156,7 +153,7 @@ class EncoderDecoder(nn.Module):
     def logits(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the logits (or numbers) of the head: `(1, B, V or D)` for the source, or `(T, B, V)` for each step.
 
-        Those of a classifier of n-grams are added, except in training, where each part has a loss of its own.
+        Those of a classifier of n-grams are added, except in training: the recurrent layers would not learn what it knows.
         """
         if self.head is None:
             raise ValueError("This model generates with a decoder: it has no head.")

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from unrolled.tables.cell_values import MISSING_IN_NUMBERS, Array, Cell, is_missing, parse_text
 from unrolled.tables.metric_report import MetricReport
+from unrolled.tables.ngrams import VERSION as NGRAM_VERSION
 from unrolled.tables.ragged import RaggedArray
 from unrolled.text.normalization import change_note, normalize, normalize_counted
 from unrolled.text.tokenizer import Tokenizer
@@ -87,7 +88,7 @@ class Column:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.ngram_buckets = 0
+        self.ngram_buckets, self.ngram_version = 0, NGRAM_VERSION
         """Rows of the classifier of hashed n-grams that reads this column too (see `tables/ngrams.py`); 0: there is none."""
 
         self.missing_names = frozenset[str]() if self.may_keep_na else MISSING_IN_NUMBERS

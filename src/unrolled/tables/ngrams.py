@@ -24,6 +24,12 @@ MAX_CHARACTER_NGRAM = 6
 MAX_CHARACTERS = 500
 """Characters of a text of which runs are taken: of longer texts, words and pairs are enough, and runs would fill the memory."""
 
+MAX_WORDS_COUNTED = 20
+"""Words of the longest text whose number is one of its n-grams; longer ones share a number."""
+
+VERSION = 2
+"""Which n-grams there are, and how they are numbered; a model file says which its classifier knows."""
+
 MIN_BUCKETS, MAX_BUCKETS = 1 << 10, 1 << 16
 """Limits of the rows that a classifier has for each label."""
 
@@ -34,19 +40,36 @@ MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 """An odd number with well-mixed bits (2^64 divided by the golden ratio)."""
 
 
-def hash_ngrams(text: str) -> Hashes:
+def hash_ngrams(text: str, version: int = VERSION) -> Hashes:
     """Return the distinct n-grams of a text as sorted numbers. They are the same on every machine.
+
+    In version 2, the numbers of what is made of words are even and those of runs odd, and there are two more kinds made of
+    words: each later word together with the first two, which tell the form of a question, and how many words there are.
 
     Example:
         >>> set(hash_ngrams("Who")) == set(hash_ngrams("who")), len(hash_ngrams("who"))
-        (True, 15)
+        (True, 16)
+        >>> hash_ngrams("a") % 2
+        array([1, 1, 1, 0, 0], dtype=uint32)
     """
     words = WORD_PATTERN.findall(text.lower())
     word_hashes = np.array([zlib.crc32(word.encode("utf-8", "replace")) for word in words], dtype=np.uint64)
     pairs = word_hashes[:-1] * MULTIPLIER + word_hashes[1:]
     runs = _character_runs(" ".join(text[:MAX_CHARACTERS].lower().split()))
-    kinds = [_mix(values, kind) for kind, values in enumerate([word_hashes, pairs, *runs])]
-    return np.unique(np.concatenate(kinds))
+    of_words = [_mix(values, kind) for kind, values in enumerate([word_hashes, pairs])]
+    of_runs = [_mix(values, kind) for kind, values in enumerate(runs, len(of_words))]
+    if version > 1:
+        of_words += [_mix(values, kind) for kind, values in enumerate(_forms(word_hashes), 100)]
+        of_words = [values & ~np.uint32(1) for values in of_words]
+        of_runs = [values | np.uint32(1) for values in of_runs]
+    return np.unique(np.concatenate([*of_words, *of_runs]))
+
+
+def _forms(word_hashes: npt.NDArray[np.uint64]) -> list[npt.NDArray[np.uint64]]:
+    """Return the hashes of the first two words with each later one, and the number of words."""
+    first = word_hashes[:1] * MULTIPLIER + word_hashes[1:2]
+    num_words = np.array([min(len(word_hashes), MAX_WORDS_COUNTED)], dtype=np.uint64)
+    return [first * MULTIPLIER + word_hashes[2:] if len(word_hashes) > 2 else first[:0], num_words]
 
 
 def _character_runs(text: str) -> list[npt.NDArray[np.uint64]]:

@@ -247,7 +247,7 @@ class PairDataset:
         lengths: npt.NDArray[np.int64] = np.max([arrays.lengths for arrays in (self.source, *self.others, self.target)], 0)
         return lengths
 
-    def fit_ngrams(self, rows: npt.NDArray[np.int64]) -> None:
+    def choose_ngram_buckets(self, rows: npt.NDArray[np.int64]) -> None:
         """Choose the size of a classifier of n-grams, if there is one, by how many different ones the rows `rows` have."""
         if (ngrams := self.ngrams) is not None:
             num_ngrams = count_ngrams(ngrams[row] for row in rows.tolist())

@@ -14,7 +14,6 @@ from unrolled.tables.columns import column_from_json, column_to_json
 from unrolled.tables.long_table import LongFormat
 from unrolled.tables.model_dims import ModelDims
 from unrolled.tables.modes import Mode, mode_of
-from unrolled.tables.ngrams import hash_ngrams
 from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.source_columns import EncodedSource, SourceDims, join_cells
 from unrolled.tables.table_files import Table
@@ -230,7 +229,7 @@ class TableSpec:
         if not isinstance(column, TextColumn) or not column.ngram_buckets:
             return None
         is_cut = len(steps) > self.step_limit
-        return hash_ngrams(column.text_of_steps(cell, steps[: self.step_limit]) if is_cut else column.read_text(cell))
+        return column.hash_ngrams(column.text_of_steps(cell, steps[: self.step_limit]) if is_cut else column.read_text(cell))
 
     def encode_row(self, source: Cell, target: Cell) -> tuple[EncodedSource, Array]:
         """Return the arrays of a row. Raises `DataError`, with the location, if one of its cells cannot be read."""

@@ -14,7 +14,7 @@ from unrolled.tables.cell_values import Array, Cell, parse_text, readable
 from unrolled.tables.column import MAX_BASELINE_ROWS, Column, EvalRows, SymbolCounts, normalized_texts
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.metrics import generation_report
-from unrolled.tables.ngrams import read_buckets
+from unrolled.tables.ngrams import Hashes, hash_ngrams, read_buckets
 from unrolled.tables.ragged import RaggedArray
 from unrolled.tables.word_tokenizer import BPETokenizer, WordTokenizer, split_words, word_tokenizer_from_json
 from unrolled.text.normalization import normalize_counted
@@ -131,6 +131,10 @@ class TextColumn(Column):
         """Whether the texts of its tokens together are the text: words and characters, and not bytes and pieces of words."""
         return isinstance(self.tokenizer, WordTokenizer | CharTokenizer)
 
+    def hash_ngrams(self, text: str) -> Hashes:
+        """Return the n-grams of a text as the classifier of this column's model numbers them."""
+        return hash_ngrams(text, self.ngram_version)
+
     def decode(self, values: Array) -> str:
         return self.tokenizer.decode(i for i in values.tolist() if i != self.unk_id)
 
@@ -149,7 +153,7 @@ class TextColumn(Column):
         return generation_report([self.read_text(cell) for cell in rows.truths], rows.texts, baselines)
 
     def to_dict(self) -> dict[str, Any]:
-        ngrams = {"ngram_buckets": self.ngram_buckets} if self.ngram_buckets else {}
+        ngrams = {"ngram_buckets": self.ngram_buckets, "ngram_version": self.ngram_version} if self.ngram_buckets else {}
         return {"tokenizer": self.tokenizer.to_json(), **ngrams}
 
     @classmethod
@@ -157,7 +161,7 @@ class TextColumn(Column):
         tokenizer_json = value["tokenizer"]
         from_json = word_tokenizer_from_json if tokenizer_json["kind"] in ("words", "bpe") else tokenizer_from_json
         column = cls(name, from_json(tokenizer_json))
-        column.ngram_buckets = read_buckets(value.get("ngram_buckets", 0))
+        column.ngram_buckets, column.ngram_version = read_buckets(value.get("ngram_buckets", 0)), value.get("ngram_version", 1)
         return column
 
     def describe(self) -> str:

@@ -34,9 +34,6 @@ or where the pressure to memorize (see `DROPOUT_BY_PRESSURE`) reaches `MAX_PRESS
 MAX_PRESSURE, MAX_WORD_PRESSURE = 300.0, 100.0
 """The lower one is for texts of words with one label: on TREC, the lowest validation loss was after 5 of 8 epochs."""
 
-MIN_NGRAM_STEPS = 500
-"""Minimum number of steps where a text has one label: on few rows they take seconds, and n-grams are not learned in fewer."""
-
 DROPOUT_BY_PRESSURE = ((5.0, 0.1), (20.0, 0.3), (50.0, 0.4), (200.0, 0.5))
 TOKEN_DROPOUT_BY_PRESSURE = ((5.0, 0.02), (50.0, 0.1), (200.0, 0.2))
 """Dropout of units and of tokens by the pressure to memorize, which is epochs times the square root of the weights per target;
@@ -107,13 +104,11 @@ def _max_epochs(
     request: TrainRequest, dims: ModelDims, stats: TableStats, count_parameters: Callable[[TrainRequest], int]
 ) -> float:
     """Return the passes over the rows after which more time brings little."""
-    labels_text = bool(dims.ngram_buckets)
-    max_pressure = MAX_WORD_PRESSURE if labels_text and stats.has_words else MAX_PRESSURE
-    max_epochs = min(
+    max_pressure = MAX_WORD_PRESSURE if dims.ngram_buckets and stats.has_words else MAX_PRESSURE
+    return min(
         threshold_value(MAX_EPOCHS_BY_TARGETS, stats.targets),
         max_pressure / math.sqrt(count_parameters(request) / stats.targets),
     )
-    return max(max_epochs, MIN_NGRAM_STEPS * min(1.0, request.training.batch / stats.rows)) if labels_text else max_epochs
 
 
 def _fit_time_budget(

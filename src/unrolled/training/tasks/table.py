@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 import functools
 import logging
 from dataclasses import replace
@@ -39,6 +39,7 @@ from unrolled.tables.word_tokenizer import WordTokenizer
 from unrolled.training.diagnosis import judge_table
 from unrolled.training.fine_tuning import load_base
 from unrolled.training.grown_model import load_reader
+from unrolled.training.ngram_fit import fit_rows
 from unrolled.training.table_base import read_as_base
 from unrolled.training.table_recipe import TableStats, choose_table_options
 from unrolled.training.tasks.base import FinalEvaluation, StopCheck
@@ -88,6 +89,7 @@ class TableTask:
         self.is_balanced = request.pair.balance
         if self.is_balanced:
             self._balance_labels()
+        self._ngrams = fit_rows(self.dataset, self.train_rows) if is_new else None
         self._throughputs: dict[Any, float] = {}
 
     def _fit_training(self, spec: TableSpec) -> TableSpec:
@@ -98,7 +100,7 @@ class TableTask:
         self.dataset.spec = spec = replace(spec, medians=self.dataset.fit_medians(self.train_rows))
         for message in self.dataset.imputed_messages():
             logger.info(message)
-        self.dataset.fit_ngrams(self.train_rows)
+        self.dataset.choose_ngram_buckets(self.train_rows)
         return spec
 
     def _train_stats(self, spec: TableSpec) -> dict[str, Any]:
@@ -207,8 +209,7 @@ class TableTask:
 
     def _count_parameters(self, request: TrainRequest) -> int:
         with torch.random.fork_rng(devices=[]):
-            weights = self.build_model(request).named_parameters()
-        return sum(weight.numel() for name, weight in weights if not name.startswith("ngrams."))  # those learn on their own
+            return sum(weight.numel() for weight in self.build_model(request).parameters())
 
     def throughput(self, request: TrainRequest, machine: DeviceConfig) -> float:
         """Return the training speed of a request in targets per second, measured on rows of the table."""
@@ -262,6 +263,7 @@ class TableTask:
         model = EncoderDecoder(self.spec.dims, request.model, request.pair)
         if self.base is not None and self.spec.source.tokenizer is not None:
             load_reader(model, self.base, self.spec.source.tokenizer)
+        model.ngrams = copy.deepcopy(self._ngrams) if self._ngrams is not None else model.ngrams
         return model
 
     def batches(self, options: TrainingOptions) -> PairLoader:
@@ -302,10 +304,8 @@ class TableTask:
         lines = []
         shown = [] if self.spec.is_stream else rows[:SAMPLE_ROWS]  # the rows of a series are too long for a line
         for (source, target), prediction in zip(shown, predictions, strict=False):
-            asked, predicted, true = map(
-                one_line, (source_text(self.spec.sources, source), prediction.text, display_text(target.value))
-            )
-            lines.append(f"{asked} -> {predicted}  ({true})")
+            asked, true = one_line(source_text(self.spec.sources, source)), one_line(display_text(target.value))
+            lines.append(f"{asked} -> {one_line(prediction.text)}  ({true})")
         metric = report.headline
         if model.decoder is None:
             lines.insert(0, f"{metric} {report.metrics[metric]:.3f} on {plural(len(rows), f'validation {self.spec.row_noun}')}")
@@ -325,7 +325,6 @@ class TableTask:
         if self.validation is None:
             why = "No rows were held out for validation, so the last model is kept, not the best: add rows or --validation."
             return self._with_test(FinalEvaluation(None, why), model, machine)
-        count = self.validation.count(self.validation_rows)
         val = mean_loss(model, self.validation, self.validation_rows, machine)
         train = mean_loss(model, self.dataset, self.train_rows[: max(1, len(self.validation_rows))], machine)
         threshold_note = self._choose_threshold(model, machine)
@@ -335,7 +334,8 @@ class TableTask:
         if (label := only_label(self.spec.target, [cell for _, cell in self.validation_cells])) is not None:
             diagnosis += f" The validation rows have one label only, '{label}': these figures say nothing about the others."
         else:
-            diagnosis += judge_table(train, val, best_fraction, epochs, count, better, self.spec.is_stream)
+            num_rows = self.validation.count(self.validation_rows)
+            diagnosis += judge_table(train, val, best_fraction, epochs, num_rows, better, self.spec.is_stream)
         return self._with_test(FinalEvaluation(val, diagnosis), model, machine)
 
     def _choose_threshold(self, model: EncoderDecoder, machine: DeviceConfig) -> str:
@@ -363,7 +363,7 @@ class TableTask:
             return final
         test_nats, error = mean_loss_with_error(model, self.dataset, self.test_rows, machine)
         summary = f"test: {self._summary(model, machine, self.test_cells, 'test')[0]} (not used for model selection)"
-        return dataclasses.replace(final, test_nats=test_nats, test_standard_error=error, test_summary=summary)
+        return replace(final, test_nats=test_nats, test_standard_error=error, test_summary=summary)
 
     def _summary(
         self, model: EncoderDecoder, machine: DeviceConfig, cells: list[tuple[Cell, Cell]], split: str
