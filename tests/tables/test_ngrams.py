@@ -22,12 +22,13 @@ from unrolled.options import ModelOptions, PairOptions, PredictOptions
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.label_columns import LabelColumn
 from unrolled.tables.ngrams import MAX_BUCKETS, MAX_CHARACTERS, MIN_BUCKETS, choose_buckets, count_ngrams, hash_ngrams
+from unrolled.tables.pair_batching import PairDataset
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.text_column import TextColumn
 from unrolled.text.tokenizer import CharTokenizer
 from unrolled.training import launch, ngram_fit
 from unrolled.training.callbacks import NullProgress
-from unrolled.training.ngram_fit import PENALTY, fit_ngrams
+from unrolled.training.ngram_fit import PENALTY, fit_ngrams, fit_rows
 
 SETTINGS: dict[str, Any] = {"hidden": 8, "layers": 1, "threads": 1, "progress": False, "batch": 8}
 
@@ -106,14 +107,20 @@ def test_the_fit_is_the_minimum_of_the_loss() -> None:
 
 
 def test_of_a_long_table_rows_are_left_out_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [np.array([number, number + 1]) for number in range(0, 200, 2)]
-    labels = np.arange(100) // 50
-    monkeypatch.setattr(ngram_fit, "MAX_LOGIT_TERMS", 2 * 2 * 25)
-    classifier = NgramClassifier(1024, 2)
-    fit_ngrams(classifier, rows, labels)
-    assert classifier.weights.nonzero().flatten().tolist() == [first + k for first in range(0, 200, 8) for k in (0, 1)]
-    assert classifier.table[:100].argmax(-1)[classifier.weights[:100] > 0].tolist() == [0] * 26
-    assert classifier.table[100:200].argmax(-1)[classifier.weights[100:200] > 0].tolist() == [1] * 24
+    dataset = PairDataset(text_model().spec)
+    for number in range(40):
+        dataset.add(number, Cell("abcdefab"[number // 5] * 3, "t"), Cell("pq"[number // 20], "y"))
+    dataset.finalize()
+    assert dataset.ngrams is not None
+    monkeypatch.setattr(ngram_fit, "MAX_LOGIT_TERMS", int(dataset.ngrams.lengths.sum()) * 3 // 10)
+    classifier = fit_rows(dataset, np.arange(40))
+    assert classifier is not None
+    seen = [bool(classifier.weights[hash_ngrams(letter * 3).astype(np.int64) % 1024].all()) for letter in "abcdef"]
+    assert seen == [True, False, True, False, True, False], "rows 0, 10, 20 and 30"
+    monkeypatch.undo()
+    whole = fit_rows(dataset, np.arange(40))
+    assert whole is not None
+    assert whole.weights.count_nonzero() > classifier.weights.count_nonzero()
 
 
 def test_a_model_whose_ngrams_learned_beside_the_layers_predicts_as_it_did(tmp_path: Path) -> None:

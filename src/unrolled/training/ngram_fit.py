@@ -59,6 +59,8 @@ def fit_rows(dataset: PairDataset, rows: npt.NDArray[np.int64]) -> NgramClassifi
     if not dims.ngram_buckets or dataset.ngrams is None:
         return None
     classifier = NgramClassifier(dims.ngram_buckets, dims.target_size)
+    stride = -(-int(dataset.ngrams.lengths[rows].sum()) * dims.target_size // MAX_LOGIT_TERMS)
+    rows = rows[:: max(1, stride)]
     ngrams = [dataset.ngrams[row] % np.uint32(dims.ngram_buckets) for row in rows.tolist()]
     fit_ngrams(classifier, ngrams, np.array([dataset.target[row][0] for row in rows.tolist()]), dataset.label_weights)
     return classifier
@@ -74,8 +76,6 @@ def fit_ngrams(classifier: NgramClassifier, rows: list[Array], labels: Array, la
         label_weights: What the loss of a row with each label is multiplied by, `(V,)`.
     """
     num_buckets, num_labels = len(classifier.table) - 1, classifier.table.shape[1]
-    stride = -(-sum(map(len, rows)) * num_labels // MAX_LOGIT_TERMS)
-    rows, labels = rows[:: max(1, stride)], labels[:: max(1, stride)]
     lengths = np.array([len(row) for row in rows])
     ragged = _Rows(np.concatenate(rows).astype(np.int64), np.cumsum(lengths) - lengths)
     weights = _ngram_weights(ragged, num_buckets)
