@@ -62,9 +62,9 @@ ORDER = {
         "gate_saturation", "loss_breakdown",
     ],
     "training": [
-        "distributed", "polar_express", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput",
+        "distributed", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput",
         "forecast_choice", "diagnosis",
-        "thread_control", "trainer_state", "signals", "run_names", "grown_model", "fine_tuning",
+        "thread_control", "trainer_state", "signals", "grown_model", "fine_tuning",
         "table_base", "callbacks", "tasks", "resume",
         "automatic_base", "open_data", "trainer", "launch",
     ],

@@ -30,8 +30,7 @@ from unrolled.text.batching import StreamBatches
 from unrolled.text.corpus import open_corpus
 from unrolled.training import launch
 from unrolled.training.callbacks import NullProgress
-from unrolled.training.optim import OPTIMIZERS, Muon, clip_gradient, make_optimizer
-from unrolled.training.polar_express import polar_express
+from unrolled.training.optim import OPTIMIZERS, Muon, clip_gradient, make_optimizer, polar_express
 from unrolled.training.schedule import Budget, BudgetUsed, learning_rate, make_budget
 from unrolled.training.tasks.table import TableTask
 from unrolled.training.tasks.text import TextTask
