@@ -21,7 +21,8 @@ from support.cli import TINY_RUN, Cli, StandardInput
 from support.texts import sentences
 from unrolled import __version__, doctor
 from unrolled.cli.commands import train as train_command
-from unrolled.cli.main import COMMANDS, main
+from unrolled.cli.main import main
+from unrolled.cli.registry import COMMANDS
 from unrolled.options import OPTION_CLASSES, PRESETS, EvaluateOptions, SampleOptions, flag_name
 
 RUNNING: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

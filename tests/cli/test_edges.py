@@ -23,7 +23,8 @@ from support.models import small_model
 from unrolled import options
 from unrolled.checkpoints.model_file import load_model, save_checked, save_model
 from unrolled.cli import main as main_module
-from unrolled.cli.main import COMMANDS, MEMORY_ADVICE
+from unrolled.cli.main import MEMORY_ADVICE
+from unrolled.cli.registry import COMMANDS
 from unrolled.errors import ModelError, UnrolledError, UsageError
 from unrolled.options import from_dict
 from unrolled.printable import PrintableStream, printable
