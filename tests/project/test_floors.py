@@ -98,7 +98,7 @@ ORDER = {
         "prometheus", "openapi", "app", "run_server",
     ],
     "bench": ["peers", "workloads", "process", "busy", "languages", "learning"],
-    "cli": ["json_output", "parser", "source_values", "alerts", "completion", "registry", "commands", "main"],
+    "cli": ["json_output", "parser", "alerts", "completion", "registry", "commands", "main"],
 }  # fmt: skip
 """Within a package, the order in which the data passes: a module imports from earlier ones only."""
 
