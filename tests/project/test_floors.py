@@ -39,14 +39,14 @@ ORDER = {
         "row_tally", "pair_batching", "row_splits", "series_rows",
     ],
     "nn": [
-        "unit_clamp", "cells", "stack", "clamp", "recorder", "number_loss", "ngram_classifier", "attention", "encoder",
+        "unit_clamp", "cells", "stack", "clamped_cell", "recorder", "number_loss", "ngram_classifier", "attention", "encoder",
         "decoder", "encoder_decoder", "language_model", "sequence_model", "device", "stateful", "kernels",
     ],
     "checkpoints": [
         "format_1", "array_file", "model_file", "run_dir", "run_data", "run_summary", "tensorboard",
     ],
     "runtime": [
-        "blas", "text_network", "language_model", "numpy_model", "window_model", "native_layers", "native_decoder",
+        "blas", "text_network", "language_model", "numpy_model", "window_model", "native_model", "native_decoder",
         "portable_arithmetic", "portable", "portable_draw", "native_portable",
     ],
     "generation": [

@@ -18,7 +18,7 @@ from unrolled.display import Displayed
 from unrolled.generation.sampling import Network
 from unrolled.nn.unit_clamp import Clamp
 from unrolled.runtime.language_model import LanguageModel
-from unrolled.runtime.native_layers import NativeModel, unsupported_reason
+from unrolled.runtime.native_model import NativeModel, unsupported_reason
 from unrolled.runtime.text_network import TextNetwork
 from unrolled.runtime.window_model import numpy_reader
 from unrolled.text.batching import IGNORE_INDEX, MAX_ROW_LENGTH, Batch, IdReader, length_sorted_batches
