@@ -74,8 +74,8 @@ ORDER = {
         "html_page", "surprisal_page", "explorer", "report", "rows_page", "series_page", "wasm_products", "writer_page",
     ],
     "analysis": [
-        "checking_command",
-        "notebook", "notebook_activations", "text_session", "linear_baseline", "table_session", "evaluate_text", "saved_songs",
+        "keep_if",
+        "notebook", "notebook_activations", "text_session", "linear_baseline", "table_session", "evaluate_text", "midi_samples",
         "score_text",
         "log_alerts", "novel_samples",
         "baselines", "cell_views", "series_charts", "explain_text", "explain_rows", "explain_series", "explain_table",

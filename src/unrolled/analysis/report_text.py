@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from unrolled.analysis.baselines import MAX_TRAIN_TOKENS, Baselines, measure_baselines, ngram_samples
-from unrolled.analysis.checking_command import CheckingCommand
+from unrolled.analysis.keep_if import CheckingCommand
 from unrolled.analysis.novel_samples import sample_ids
 from unrolled.analysis.report_data import created_by, run_evidence, run_sections, training_time
 from unrolled.analysis.text_session import TextSession
