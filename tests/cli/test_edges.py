@@ -146,13 +146,13 @@ def test_a_closed_stderr_leaves_only_the_document(trained: Path, tmp_path: Path)
 
 
 def test_bench_prints_json_only_if_asked(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    from unrolled import bench
+    from unrolled.bench import benchmarks
 
     def measure(options: object) -> dict[str, int]:
-        bench.logger.info("5 MB/s")
+        benchmarks.logger.info("5 MB/s")
         return {"rate": 5}
 
-    monkeypatch.setitem(bench.BENCHMARKS, "encoding", measure)
+    monkeypatch.setitem(benchmarks.BENCHMARKS, "encoding", measure)
     assert cli("bench", "encoding").out == "5 MB/s\n"
     done = cli("bench", "encoding", "--json")
     assert (json.loads(done.out)["encoding"], done.err) == ({"rate": 5}, "5 MB/s\n")

@@ -97,7 +97,7 @@ ORDER = {
         "predict_routes", "completions", "text_routes", "token_routes", "state_routes", "run_routes", "training_routes",
         "prometheus", "openapi", "app", "run_server",
     ],
-    "bench": ["peers", "workloads", "process", "busy", "languages", "learning"],
+    "bench": ["peers", "workloads", "process", "busy", "languages", "learning", "benchmarks"],
     "cli": ["json_output", "parser", "alerts", "completion", "registry", "commands", "main"],
 }  # fmt: skip
 """Within a package, the order in which the data passes: a module imports from earlier ones only."""
