@@ -65,7 +65,7 @@ ORDER = {
         "distributed", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput",
         "forecast_choice", "diagnosis",
         "thread_control", "trainer_state", "signals", "grown_model", "fine_tuning",
-        "callbacks", "tasks", "resume",
+        "table_base", "callbacks", "tasks", "resume",
         "automatic_base", "open_data", "trainer", "launch",
     ],
     "views": [

@@ -7,7 +7,6 @@ its language (benchmarks/LOG.md).
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,19 +18,12 @@ from unrolled.checkpoints.run_dir import find_model
 from unrolled.errors import DataError, UsageError
 from unrolled.network_shapes import embedding_dim
 from unrolled.options import TrainRequest, flag_name
-from unrolled.tables.spec import TableSpec
-from unrolled.tables.spec_inference import parse_column
-from unrolled.tables.table_files import Table
-from unrolled.tables.text_column import TextColumn
 from unrolled.text.corpus import Corpus
 from unrolled.text.line_format import LineFormat
 from unrolled.text.tokenizer import CharTokenizer, Tokenizer
 from unrolled.text.unknown_tokens import UnknownTokens
-from unrolled.training.grown_model import grow_tokenizer, log_growth
 from unrolled.training.recipe import TextStats, describe_epochs, fill_defaults, threshold_value
 from unrolled.training.schedule import make_budget
-
-logger = logging.getLogger(__name__)
 
 NO_BASE = "none"
 """The value of --from for a network with random weights."""
@@ -188,34 +180,6 @@ def refuse_new_tokens(corpus: Corpus, base: Tokenizer) -> None:
         unknown.counts[token] = int(count)
         unknown.first[token] = 1 - skipped + int(np.isin(ids[: positions[first]], end_ids).sum())
     unknown.require_none("The text")
-
-
-def read_as_base(spec: TableSpec, source: str, table: Table, request: TrainRequest, base: TextModelFile | None) -> TableSpec:
-    """Return the columns of a table with the text as a base model reads it: its tokens, and the characters that are new.
-
-    `source` is the column as it was named, NAME or NAME:KIND. Without a base, the columns stay as they are.
-
-    Raises:
-        UsageError: The source is not one text in the tokens of the base, or the target has a label for every step.
-        DataError: The base knows no character of the text.
-    """
-    if base is None:
-        return spec
-    name, column, kind = request.training.init_from, spec.source, base.tokenizer.kind
-    if not isinstance(column, TextColumn) or spec.others:
-        raise UsageError(f"--from {name} reads one text, and the source is {spec.columns_text}: leave it out.")
-    if parse_column(source, "source")[1] not in (None, "text", kind):
-        raise UsageError(f"--from {name} has {kind}, and the source is {column.describe()}: name it {column.name}:{kind}.")
-    if spec.mode.output == "aligned":
-        raise UsageError(f"--from {name} is for a target of the whole text, and '{spec.target.name}' has one for every step.")
-    cells = (cell for _, (cell, target) in spec.iter_cells(table) if not spec.has_missing(cell, target))
-    text = TextColumn.fit(column.name, cells, {"tokens": kind, "normalize": request.data.normalize})
-    require_common_tokens(name, base.tokenizer, text.tokenizer)
-    grown = TextColumn(column.name, grow_tokenizer(base.tokenizer, text.tokenizer, request.training.shrink_vocabulary))
-    grown.normalization, grown.missing_names = text.normalization, column.missing_names
-    log_growth(request, base.tokenizer, grown.tokenizer)
-    logger.info(f"'{column.name}' is read from {name} on: {grown.describe()}")
-    return dataclasses.replace(spec, source=grown)
 
 
 def choose_fine_tuning_options(

@@ -37,8 +37,9 @@ from unrolled.tables.table_files import Table
 from unrolled.tables.table_format import FIRST_ROW
 from unrolled.tables.word_tokenizer import WordTokenizer
 from unrolled.training.diagnosis import judge_table
-from unrolled.training.fine_tuning import load_base, read_as_base
+from unrolled.training.fine_tuning import load_base
 from unrolled.training.grown_model import load_reader
+from unrolled.training.table_base import read_as_base
 from unrolled.training.table_recipe import TableStats, choose_table_options
 from unrolled.training.tasks.base import FinalEvaluation, StopCheck
 from unrolled.training.tasks.request_table import cells_of, open_request_table, open_validation_table, resolve_columns
