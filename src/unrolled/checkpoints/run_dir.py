@@ -17,7 +17,6 @@ import json
 import math
 import os
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -363,11 +362,6 @@ class JsonLinesLog:
         write_atomic(self.path, "".join(map(_encode_line, records)).encode())
         if self.listener is not None:
             self.listener.on_truncate()
-
-
-def is_number(value: Any) -> bool:
-    """Return whether a value of a record is a finite number: others may have written into the log."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _record_step(record: dict[str, Any]) -> float:

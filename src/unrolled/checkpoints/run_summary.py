@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unrolled.checkpoints.run_dir import MODEL_FILE_NAME, JsonLinesLog, is_number, is_run_dir, is_table_run
+from unrolled.checkpoints.run_dir import MODEL_FILE_NAME, JsonLinesLog, is_run_dir, is_table_run
 from unrolled.display import Displayed, one_line
 from unrolled.errors import StorageError
 
@@ -68,14 +69,14 @@ def summarize_run(path: Path) -> RunSummary | None:
     records: list[dict[str, Any]] = []
     with contextlib.suppress(StorageError):
         records.extend(JsonLinesLog(path / "metrics.jsonl").read())
-    losses = [record["val_nats"] for record in records if is_number(record.get("val_nats"))]
+    losses = [record["val_nats"] for record in records if _is_number(record.get("val_nats"))]
     is_table = is_table_run(inputs, options)
     return RunSummary(
         path=str(path),
         kind="table" if is_table else "text",
         inputs=inputs,
         network=f"{options.get('layers')}x{options.get('hidden')} {options.get('cell')}",
-        steps=max((int(record["step"]) for record in records if is_number(record.get("step"))), default=0),
+        steps=max((int(record["step"]) for record in records if _is_number(record.get("step"))), default=0),
         val_nats=min(losses, default=None),
         has_model=(path / MODEL_FILE_NAME).is_file(),
         changed=changed,
@@ -94,3 +95,7 @@ def table_of_runs(summaries: list[RunSummary]) -> str:
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300 and math.isfinite(value)
