@@ -27,7 +27,7 @@ from unrolled.datasets.builtin import builtin_corpus
 from unrolled.datasets.stdlib import PREFIX
 from unrolled.display import agree, plural
 from unrolled.errors import DataError, StorageError, did_you_mean_file
-from unrolled.text.compressed_files import CHUNK_BYTES, DECOMPRESSION_ERRORS, is_hidden, open_bytes, read_bytes
+from unrolled.text.compressed_files import CHUNK_BYTES, DECOMPRESSION_ERRORS, open_bytes, read_bytes
 from unrolled.text.encoding_guess import encoded_twice
 from unrolled.text.encodings import (
     BUFFER_PREFIX,
@@ -118,7 +118,7 @@ def _text_files_in(folder: Path, pattern: str, accepts: Callable[[bytes], bool])
         path
         for path in folder.rglob("*")
         if path.is_file()
-        and not is_hidden(path.relative_to(folder).as_posix())
+        and not _is_hidden(path.relative_to(folder))
         and not run_folders.intersection(path.parents)
         and fnmatch.fnmatch(path.name, pattern)
     )
@@ -132,6 +132,10 @@ def _text_files_in(folder: Path, pattern: str, accepts: Callable[[bytes], bool])
         kind = "text file" if accepts is is_text_head else "file of the kind that --tokens reads"
         raise DataError(f"The folder {folder} has no {kind} that matches '{pattern}' ({len(files)} files were examined).")
     return texts
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def looks_like_text(path: Path) -> bool:
