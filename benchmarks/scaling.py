@@ -215,8 +215,7 @@ def measure(hidden: int, lanes: int, steps: int) -> dict[str, dict[str, float]]:
     import torch
 
     from unrolled.training.distributed import SINGLE_PROCESS, join
-    from unrolled.training.optim import clip_gradient
-    from unrolled.training.polar_express import polar_express
+    from unrolled.training.optim import clip_gradient, polar_express
 
     process_group = join()
     if process_group.world_size != 2:

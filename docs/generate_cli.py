@@ -8,7 +8,7 @@ A test compares the file with what `reference` returns, so it is never stale.
 import argparse
 from pathlib import Path
 
-from unrolled.cli.main import COMMANDS, command_parser
+from unrolled.cli.registry import COMMANDS, command_parser
 
 PAGE = Path(__file__).parent / "cli.md"
 INTRODUCTION = """\

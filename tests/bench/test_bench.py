@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from unrolled.bench import BENCHMARKS, busy, learning, run_interleaved, torch_lstm_has_bfloat16
+from unrolled.bench import busy, learning
+from unrolled.bench.benchmarks import BENCHMARKS, run_interleaved, torch_lstm_has_bfloat16
 from unrolled.bench.peers import PlainLSTM, PlainLSTMCells, SmallGPT
 from unrolled.bench.process import BenchProcess
 from unrolled.bench.workloads import WORKLOADS

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from support.cli import Cli
-from unrolled.cli.main import COMMANDS
+from unrolled.cli.registry import COMMANDS
 
 MODULE = '''\
 """Count the characters of a text.

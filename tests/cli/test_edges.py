@@ -23,7 +23,8 @@ from support.models import small_model
 from unrolled import options
 from unrolled.checkpoints.model_file import load_model, save_checked, save_model
 from unrolled.cli import main as main_module
-from unrolled.cli.main import COMMANDS, MEMORY_ADVICE
+from unrolled.cli.main import MEMORY_ADVICE
+from unrolled.cli.registry import COMMANDS
 from unrolled.errors import ModelError, UnrolledError, UsageError
 from unrolled.options import from_dict
 from unrolled.printable import PrintableStream, printable
@@ -133,26 +134,6 @@ def test_the_largest_top_k_is_all(trained: Path) -> None:
 # Streams
 
 
-def start(*arguments: object, **streams: Any) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "unrolled", *map(str, arguments)]
-    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(Path(unrolled.__file__).parents[1])}, **streams)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("more", [["--top", "1000"], ["--per", "character"]])
-def test_a_closed_pipe_ends_quietly(trained: Path, more: list[str]) -> None:
-    text = trained / "many.txt"
-    text.write_text((trained / "book.txt").read_text("utf-8") * 20, "utf-8")
-    scoring = start("score", trained / "run", text, *more, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert scoring.stdout is not None
-    assert scoring.stderr is not None
-    scoring.stdout.read(20)
-    scoring.stdout.close()
-    with scoring.stderr:
-        assert scoring.stderr.read() == b""
-    assert scoring.wait() == 141
-
-
 @pytest.mark.slow
 def test_a_closed_stderr_leaves_only_the_document(trained: Path, tmp_path: Path) -> None:
     command = (
@@ -165,13 +146,13 @@ def test_a_closed_stderr_leaves_only_the_document(trained: Path, tmp_path: Path)
 
 
 def test_bench_prints_json_only_if_asked(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    from unrolled import bench
+    from unrolled.bench import benchmarks
 
     def measure(options: object) -> dict[str, int]:
-        bench.logger.info("5 MB/s")
+        benchmarks.logger.info("5 MB/s")
         return {"rate": 5}
 
-    monkeypatch.setitem(bench.BENCHMARKS, "encoding", measure)
+    monkeypatch.setitem(benchmarks.BENCHMARKS, "encoding", measure)
     assert cli("bench", "encoding").out == "5 MB/s\n"
     done = cli("bench", "encoding", "--json")
     assert (json.loads(done.out)["encoding"], done.err) == ({"rate": 5}, "5 MB/s\n")
@@ -262,13 +243,21 @@ def test_advice_on_memory_names_flags_of_the_command() -> None:
     assert {"train", "sample", "predict", "eval", "score", "explain", "report"} <= MEMORY_ADVICE.keys() <= COMMANDS.keys()
 
 
-def test_memory_that_runs_out_in_sample(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("command", "error", "advice"),
+    [
+        ("sample", MemoryError(), "a smaller --count"),
+        ("train", ImportError("torch.so: failed to map segment from shared object"), MEMORY_ADVICE["train"]),
+    ],
+    ids=["memory", "library"],
+)
+def test_memory_that_runs_out(cli: Cli, monkeypatch: pytest.MonkeyPatch, command: str, error: Exception, advice: str) -> None:
     def fail(argv: list[str]) -> int:
-        raise MemoryError
+        raise error
 
     monkeypatch.setattr(main_module, "_run_command", fail)
-    done = cli("sample", "run")
-    assert (done.code, done.err) == (1, "unrolled: out of memory: try a smaller --count\n")
+    done = cli(command, "run")
+    assert (done.code, done.err) == (1, f"unrolled: out of memory: try {advice}\n")
 
 
 def test_a_resume_with_nothing_left_says_so(cli: Cli, trained: Path) -> None:
@@ -339,12 +328,3 @@ def test_names_of_files_are_never_printed_raw_and_can_be_typed(
     lines = cli("list").out.splitlines()
     assert len(lines) == 2, "a line a run, whatever its name"
     assert "\x1b" not in lines[1]
-
-
-def test_a_library_that_cannot_be_loaded_for_lack_of_memory_is_no_bug(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(argv: list[str]) -> int:
-        raise ImportError("torch.so: failed to map segment from shared object")
-
-    monkeypatch.setattr(main_module, "_run_command", fail)
-    done = cli("train", "book.txt")
-    assert (done.code, done.err) == (1, "unrolled: out of memory: try a smaller --batch, --bptt, --hidden or --layers\n")

@@ -15,7 +15,7 @@ import pytest
 import unrolled
 from support.cli import Cli
 from unrolled import options
-from unrolled.cli.main import COMMANDS
+from unrolled.cli.registry import COMMANDS
 from unrolled.exchange.export_options import ExportOptions
 from unrolled.exchange.import_options import ImportOptions
 from unrolled.options import flag_name

@@ -16,7 +16,7 @@ import pytest
 import unrolled
 from support.cli import Cli
 from unrolled.cli.completion import SHELLS, flags
-from unrolled.cli.main import COMMANDS, command_parser
+from unrolled.cli.registry import COMMANDS, command_parser
 from unrolled.errors import DataError, UsageError
 from unrolled.options import PRESETS, TrainRequest
 

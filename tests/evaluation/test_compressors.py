@@ -1,15 +1,29 @@
 """Compressors as baselines: the training text helps, and what is not installed is left out and named."""
 
 import logging
+import lzma
+import math
 import shutil
 
+import numpy as np
 import pytest
 
 from support.texts import sentences
 from unrolled.evaluation import compressors
-from unrolled.evaluation.compressors import compressor_nats
+from unrolled.evaluation.compressors import compressor_nats, xz_nats
 
 TRAIN, TEST = sentences(300).encode(), sentences(60, seed=1).encode()
+
+
+def test_xz_costs_more_for_new_text() -> None:
+    random = np.random.default_rng(0)
+    train = random.integers(0, 256, 100_000).astype(np.uint8).tobytes()
+    assert xz_nats(train, train[:50_000], 50_000) < 0.1
+    fresh = random.integers(0, 256, 50_000).astype(np.uint8).tobytes()
+    assert xz_nats(train, fresh, 50_000) == pytest.approx(math.log(256), rel=0.01)
+    assert xz_nats(train, fresh, 25_000) == pytest.approx(2 * math.log(256), rel=0.01)
+    plain = (len(lzma.compress(b"ab" * 500, preset=9)) - len(lzma.compress(b"", preset=9))) * 8 * math.log(2) / 1000
+    assert xz_nats(b"", b"ab" * 500, 1000) == pytest.approx(plain)
 
 
 def check_compressor(name: str) -> None:

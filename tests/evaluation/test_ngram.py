@@ -1,6 +1,5 @@
 """Kneser-Ney compared with a direct implementation of its definition and with values by hand; and the xz baseline."""
 
-import lzma
 import math
 import tracemalloc
 from collections import Counter, defaultdict
@@ -12,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unrolled.evaluation import ngram
-from unrolled.evaluation.ngram import KneserNey, loss_by_order, uniform_nats, xz_nats
+from unrolled.evaluation.ngram import KneserNey, loss_by_order, uniform_nats
 from unrolled.text.tokenizer import Ids
 
 Gram = tuple[int, ...]
@@ -242,16 +241,3 @@ def test_wrong_arguments_are_an_error() -> None:
         KneserNey(np.array([0]), 2, 2).losses(np.array([2]))
     with pytest.raises(ValueError, match="at least one token"):
         next(loss_by_order(np.array([0]), np.array([], dtype=np.int64), 2))
-
-
-def test_xz_costs_more_for_new_text() -> None:
-    random = np.random.default_rng(0)
-    train = random.integers(0, 256, 100_000).astype(np.uint8).tobytes()
-    assert xz_nats(train, train[:50_000], 50_000) < 0.1
-    fresh = random.integers(0, 256, 50_000).astype(np.uint8).tobytes()
-    assert xz_nats(train, fresh, 50_000) == pytest.approx(math.log(256), rel=0.01)
-    assert xz_nats(train, fresh, 25_000) == pytest.approx(2 * math.log(256), rel=0.01)
-    plain = (len(lzma.compress(b"ab" * 500, preset=9)) - len(lzma.compress(b"", preset=9))) * 8 * math.log(2) / 1000
-    assert xz_nats(b"", b"ab" * 500, 1000) == pytest.approx(plain)
-    with pytest.raises(ValueError, match="at least 1"):
-        xz_nats(b"a", b"", 0)

@@ -14,7 +14,7 @@ from unrolled.evaluation.session_surprisal import SessionScorer
 from unrolled.evaluation.surprisal import SurprisalScorer, score_blocks, token_bits
 from unrolled.generation.torch_model import TorchModel, as_text_network
 from unrolled.runtime.language_model import LanguageModel
-from unrolled.runtime.native_layers import NativeModel, unsupported_reason
+from unrolled.runtime.native_model import NativeModel, unsupported_reason
 from unrolled.runtime.numpy_model import NumpyModel
 from unrolled.runtime.portable import PortableNetwork
 from unrolled.text.line_format import LineFormat

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import unrolled
-from unrolled.analysis import checking_command
+from unrolled.analysis import keep_if
 from unrolled.analysis.novel_samples import sample_ids
 from unrolled.cli.main import main
 from unrolled.errors import UsageError
@@ -49,7 +49,7 @@ def test_a_command_that_keeps_nothing(model: unrolled.Model) -> None:
 
 
 def test_commands_that_cannot_judge(model: unrolled.Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checking_command, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(keep_if, "TIMEOUT_SECONDS", 0.3)
     for command, message in (
         ("no-such-program -x", "there is no program 'no-such-program'"),
         ("", "there is no program ''"),

@@ -24,7 +24,7 @@ from unrolled.nn.kernels.native_layer import input_products
 from unrolled.nn.kernels.select import available_kernels
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions
-from unrolled.training import polar_express
+from unrolled.training.optim import NORM_MARGIN, POLAR_EXPRESS, polar_express
 
 pytestmark = pytest.mark.usefixtures("best_set_again")
 
@@ -221,14 +221,14 @@ def test_squares_are_turned_as_their_polynomials_say(instructions: str, size: in
     blocks = torch.randn(5, size, size) @ torch.randn(size, size) / size
     NATIVE.set_isa(instructions)
     assert NATIVE.has_polar_express(size) == (size % 32 == 0 and instructions in NARROW)
-    turned = polar_express.polar_express(blocks).float()
+    turned = polar_express(blocks).float()
     x = blocks.double()
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) * polar_express.NORM_MARGIN)
-    for a, b, c in polar_express.POLAR_EXPRESS:
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) * NORM_MARGIN)
+    for a, b, c in POLAR_EXPRESS:
         square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
     assert (turned - x).norm() < 0.08 * x.norm(), "nine products in a row, each rounded to bfloat16"
-    assert torch.equal(turned, polar_express.polar_express(blocks).float())
+    assert torch.equal(turned, polar_express(blocks).float())
 
 
 @built

@@ -23,8 +23,16 @@ from unrolled.nn.cells import (
     unroll_by_step,
 )
 from unrolled.nn.device import DeviceConfig
-from unrolled.nn.kernels import native, verify
-from unrolled.nn.kernels.select import KERNELS, available_kernels, choose_kernel, set_kernel, unsupported_reason
+from unrolled.nn.kernels import native
+from unrolled.nn.kernels.select import (
+    KERNELS,
+    available_kernels,
+    choose_kernel,
+    find_mismatch,
+    relative_error,
+    set_kernel,
+    unsupported_reason,
+)
 from unrolled.nn.language_model import RecurrentLM, parameter_count
 from unrolled.nn.stack import LockedDropout, Stack
 from unrolled.options import PRESETS, MachineOptions, ModelOptions, TrainingOptions
@@ -166,17 +174,17 @@ def test_an_embedding_lookup_equals_dense_inputs(kernel: str, cell: str, rows: i
 def test_verification_accepts_correct_layers(cell: str, kernel: str, dtype: torch.dtype) -> None:
     model = RecurrentLM(V, ModelOptions(cell=cell, hidden=96))  # type: ignore[arg-type]  # a key of CELLS
     if kernel in available_kernels(model, dtype):
-        assert verify.find_mismatch(model, kernel, dtype, batch_size=4, steps=64) is None
+        assert find_mismatch(model, kernel, dtype, batch_size=4, steps=64) is None
 
 
 @pytest.mark.parametrize(("cell", "size"), [("lstm", 1024), pytest.param("lstm", 2048, marks=pytest.mark.long)])
 def test_verification_rejects_exactly_the_wrong_layers_of_torch(cell: str, size: int) -> None:
     """torch 2.13's bfloat16 LSTM is wrong at multiples of 1024 on some CPUs; verification must agree with this one."""
     cell_module = CELLS[cell](64, size)
-    error = verify.relative_error(cell_module, "torch", torch.bfloat16, batch_size=16, steps=4)
+    error = relative_error(cell_module, "torch", torch.bfloat16, batch_size=16, steps=4)
     model = RecurrentLM(V, ModelOptions(hidden=size, layers=1, embedding=64, residual=False))
-    assert (verify.find_mismatch(model, "torch", torch.bfloat16, 16, 4) is None) == (error < 0.05)
-    assert verify.find_mismatch(model, "torch", torch.float32, 16, 4) is None
+    assert (find_mismatch(model, "torch", torch.bfloat16, 16, 4) is None) == (error < 0.05)
+    assert find_mismatch(model, "torch", torch.float32, 16, 4) is None
 
 
 def wrong_in(dtypes: set[torch.dtype]) -> Any:
@@ -204,10 +212,10 @@ def residual(unroll: Any) -> Any:
 @built
 def test_wrong_gradients_of_the_loss_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     model = RecurrentLM(V, ModelOptions(hidden=8))
-    assert verify.find_mismatch(model, "native", torch.float32, 4, 4) is None
+    assert find_mismatch(model, "native", torch.float32, 4, 4) is None
     right = native.loss
     monkeypatch.setattr(native, "loss", lambda ys, head, targets: right(ys, head, targets) + 0.1 * ys.square().mean())
-    assert "native float32 loss has wrong gradients here" in (verify.find_mismatch(model, "native", torch.float32, 4, 4) or "")
+    assert "native float32 loss has wrong gradients here" in (find_mismatch(model, "native", torch.float32, 4, 4) or "")
 
 
 def test_kernels_with_wrong_gradients_are_not_trained_with(

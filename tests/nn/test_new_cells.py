@@ -14,7 +14,7 @@ from unrolled.nn import cells
 from unrolled.nn.cells import CELLS, EmbeddingLookup, GatedCell, map_state, state_tensors, unroll_by_step
 from unrolled.nn.cells.linear import scan
 from unrolled.nn.cells.matrix_memory import CHUNK_STEPS, num_heads
-from unrolled.nn.clamp import clamped
+from unrolled.nn.clamped_cell import clamped
 from unrolled.nn.kernels import aten
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.nn.stack import Stack

@@ -8,7 +8,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from unrolled.cli.main import COMMANDS
+from unrolled.cli.registry import COMMANDS
 from unrolled.exchange.export_options import ExportOptions
 from unrolled.exchange.import_options import ImportOptions
 from unrolled.options import (

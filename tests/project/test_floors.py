@@ -39,14 +39,14 @@ ORDER = {
         "row_tally", "pair_batching", "row_splits", "series_rows",
     ],
     "nn": [
-        "unit_clamp", "cells", "stack", "clamp", "recorder", "number_loss", "ngram_classifier", "attention", "encoder",
+        "unit_clamp", "cells", "stack", "clamped_cell", "recorder", "number_loss", "ngram_classifier", "attention", "encoder",
         "decoder", "encoder_decoder", "language_model", "sequence_model", "device", "stateful", "kernels",
     ],
     "checkpoints": [
         "format_1", "array_file", "model_file", "run_dir", "run_data", "run_summary", "tensorboard",
     ],
     "runtime": [
-        "blas", "text_network", "language_model", "numpy_model", "window_model", "native_layers", "native_decoder",
+        "blas", "text_network", "language_model", "numpy_model", "window_model", "native_model", "native_decoder",
         "portable_arithmetic", "portable", "portable_draw", "native_portable",
     ],
     "generation": [
@@ -62,9 +62,9 @@ ORDER = {
         "gate_saturation", "loss_breakdown",
     ],
     "training": [
-        "distributed", "polar_express", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput",
+        "distributed", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput",
         "forecast_choice", "diagnosis",
-        "thread_control", "trainer_state", "signals", "run_names", "ngram_fit", "grown_model", "fine_tuning",
+        "thread_control", "trainer_state", "signals", "ngram_fit", "grown_model", "fine_tuning",
         "table_base", "callbacks", "tasks", "resume",
         "automatic_base", "open_data", "trainer", "launch",
     ],
@@ -74,8 +74,8 @@ ORDER = {
         "html_page", "surprisal_page", "explorer", "report", "rows_page", "series_page", "wasm_products", "writer_page",
     ],
     "analysis": [
-        "checking_command",
-        "notebook", "notebook_activations", "text_session", "linear_baseline", "table_session", "evaluate_text", "saved_songs",
+        "keep_if",
+        "notebook", "notebook_activations", "text_session", "linear_baseline", "table_session", "evaluate_text", "midi_samples",
         "score_text",
         "log_alerts", "novel_samples",
         "baselines", "cell_views", "series_charts", "explain_text", "explain_rows", "explain_series", "explain_table",
@@ -97,8 +97,8 @@ ORDER = {
         "predict_routes", "completions", "text_routes", "token_routes", "state_routes", "run_routes", "training_routes",
         "prometheus", "openapi", "app", "run_server",
     ],
-    "bench": ["peers", "workloads", "process", "busy", "languages", "learning"],
-    "cli": ["json_output", "help", "parser", "source_values", "alerts", "completion", "registry", "commands", "main"],
+    "bench": ["peers", "workloads", "process", "busy", "languages", "learning", "benchmarks"],
+    "cli": ["json_output", "parser", "alerts", "completion", "registry", "commands", "main"],
 }  # fmt: skip
 """Within a package, the order in which the data passes: a module imports from earlier ones only."""
 

@@ -17,7 +17,7 @@ from unrolled.nn.unit_clamp import Clamp
 from unrolled.options import ModelOptions
 from unrolled.runtime import blas
 from unrolled.runtime.language_model import LanguageModel, Mask, target_losses
-from unrolled.runtime.native_layers import CELL_KINDS, NativeModel, unsupported_reason
+from unrolled.runtime.native_model import CELL_KINDS, NativeModel, unsupported_reason
 from unrolled.runtime.numpy_model import CELL_STEPS, LINEAR_TERMS, NumpyModel, ScanModel
 from unrolled.text.batching import IGNORE_INDEX
 

@@ -15,7 +15,7 @@ import pytest
 
 import unrolled
 from support.cli import Cli
-from unrolled.analysis.saved_songs import save_midi
+from unrolled.analysis.midi_samples import save_midi
 from unrolled.errors import DataError, UsageError
 from unrolled.options import DataOptions
 from unrolled.text.corpus import open_corpus

@@ -17,7 +17,7 @@ from unrolled.api import load
 from unrolled.checkpoints.model_file import load_text_model
 from unrolled.checkpoints.run_dir import Run
 from unrolled.checkpoints.run_summary import summarize_run
-from unrolled.errors import DataError, DivergedError, Interrupted, UsageError
+from unrolled.errors import DataError, Interrupted, UsageError
 from unrolled.evaluation.language_model import evaluate
 from unrolled.evaluation.ngram import loss_by_order, uniform_nats
 from unrolled.nn import device
@@ -30,8 +30,7 @@ from unrolled.text.batching import StreamBatches
 from unrolled.text.corpus import open_corpus
 from unrolled.training import launch
 from unrolled.training.callbacks import NullProgress
-from unrolled.training.optim import OPTIMIZERS, Muon, clip_gradient, make_optimizer
-from unrolled.training.polar_express import polar_express
+from unrolled.training.optim import OPTIMIZERS, Muon, clip_gradient, make_optimizer, polar_express
 from unrolled.training.schedule import Budget, BudgetUsed, learning_rate, make_budget
 from unrolled.training.tasks.table import TableTask
 from unrolled.training.tasks.text import TextTask
@@ -236,13 +235,6 @@ def test_the_best_model_is_kept(book: Path, monkeypatch: pytest.MonkeyPatch) -> 
         outcome.val_nats == kept.history["val_nats"] == pytest.approx(load("r", precision="float32").evaluate().nats, abs=1e-5)
     )
     assert outcome.diagnosis.startswith("Underfit")  # the text was read 0.21 times
-
-
-def test_divergence_is_reported_and_never_saved(book: Path) -> None:
-    with pytest.raises(DivergedError, match="lower rate than --lr 1e"):
-        start(book, "r", steps=200, lr=1e30, clip=0.0, warmup=0).train()
-    for path in Path("r").rglob("model.safetensors"):
-        assert all(tensor.isfinite().all() for tensor in load_text_model(path).model.state_dict().values())
 
 
 @pytest.mark.slow

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from unrolled.display import Displayed, html_table
-from unrolled.evaluation.compressors import compressor_nats
-from unrolled.evaluation.ngram import KneserNey, loss_by_order, uniform_nats, xz_nats
+from unrolled.evaluation.compressors import compressor_nats, xz_nats
+from unrolled.evaluation.ngram import KneserNey, loss_by_order, uniform_nats
 from unrolled.text.tokenizer import Ids, Tokenizer
 
 logger = logging.getLogger(__name__)

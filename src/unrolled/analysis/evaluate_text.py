@@ -8,7 +8,7 @@ import logging
 from unrolled.analysis.text_session import TextSession
 from unrolled.display import plural
 from unrolled.errors import DataError, UsageError
-from unrolled.evaluation.language_model import Evaluation, evaluate
+from unrolled.evaluation.language_model import Evaluation, evaluate_part
 from unrolled.option_rules import check_adaptation
 from unrolled.options import EvaluateOptions
 from unrolled.tables.table_format import TableFormat
@@ -49,18 +49,7 @@ def evaluate_text(session: TextSession, inputs: tuple[str, ...], options: Evalua
         unknown = f" ({corpus.num_unknown:,} unknown)" if split == "all" else ""
         to_do = ": train with --test-fraction to have one" if split == "test" and not len(ids) else ""
         raise DataError(f"The {text} has {plural(len(ids), 'known token')}{unknown}; at least 2 are needed{to_do}.")
-    tokenizer = session.tokenizer
-    char_counts = tokenizer.char_counts() if corpus.is_text else None
     check_adaptation(options)
     model = session.scoring_model(portable=options.portable, adapt=options.adapt)
-    result = evaluate(
-        model,
-        None,
-        ids,
-        tokenizer.eos_id,
-        corpus.longest_document,
-        options.window,
-        char_counts=char_counts,
-        in_order=options.adapt,
-    )
+    result = evaluate_part(corpus, ids, model, None, window=options.window, in_order=options.adapt)
     return dataclasses.replace(result, num_unknown=corpus.num_unknown, split=split)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 
-from unrolled.analysis.checking_command import CheckingCommand
+from unrolled.analysis.keep_if import CheckingCommand
 from unrolled.analysis.text_session import TextSession
 from unrolled.errors import UsageError
 from unrolled.evaluation.memorization import find_known_documents, matching_statistics

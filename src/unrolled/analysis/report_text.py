@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from unrolled.analysis.baselines import MAX_TRAIN_TOKENS, Baselines, measure_baselines, ngram_samples
-from unrolled.analysis.checking_command import CheckingCommand
+from unrolled.analysis.keep_if import CheckingCommand
 from unrolled.analysis.novel_samples import sample_ids
 from unrolled.analysis.report_data import created_by, run_evidence, run_sections, training_time
 from unrolled.analysis.text_session import TextSession
 from unrolled.errors import UsageError
-from unrolled.evaluation.language_model import Evaluation, evaluate
+from unrolled.evaluation.language_model import Evaluation, evaluate_part
 from unrolled.evaluation.memorization import find_known_documents, measure_memorization
 from unrolled.evaluation.ngram import KneserNey
 from unrolled.generation.sampling import Sample, generate
@@ -58,7 +58,7 @@ class TextReportBuilder:
         """Measure everything and return the data of the page."""
         session = self.session
         logger.info("measuring the loss on the validation text")
-        evaluation = self._evaluate()
+        evaluation = evaluate_part(session.corpus(())[0], self.held_out_ids, session.model, session.machine)
         baselines = measure_baselines(session.tokenizer, self.train_ids, self.held_out_ids, self.options.order, True)
         num_searched = min(len(self.train_ids), MAX_SEARCHED_TOKENS)
         logger.info(f"searching for samples in {num_searched:,} tokens of the training text")
@@ -101,19 +101,6 @@ class TextReportBuilder:
             logger.info(reason)
             return None
         return probe_units(self.activations, tokenized.one_char_per_token(), seed=self.options.seed)
-
-    def _evaluate(self) -> Evaluation:
-        session = self.session
-        corpus, _ = session.corpus(())
-        char_counts = session.tokenizer.char_counts() if corpus.is_text else None
-        return evaluate(
-            session.model,
-            session.machine,
-            self.held_out_ids,
-            session.tokenizer.eos_id,
-            corpus.longest_document,
-            char_counts=char_counts,
-        )
 
     def _headline(
         self, evaluation: Evaluation, baselines: Baselines, copying: dict[str, Any], probe_report: ProbeReport | None

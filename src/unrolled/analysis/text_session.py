@@ -22,7 +22,7 @@ from unrolled.generation.sampling import Network, text_network
 from unrolled.nn.kernels.extension import set_num_threads
 from unrolled.nn.unit_clamp import Clamp
 from unrolled.options import DataOptions, MachineOptions, TrainRequest, from_dict
-from unrolled.runtime import native_layers
+from unrolled.runtime import native_model
 from unrolled.runtime.language_model import LanguageModel
 from unrolled.runtime.native_decoder import Precision, sampling_precision
 from unrolled.runtime.numpy_model import has_numpy_model
@@ -65,7 +65,7 @@ class TextSession(Displayed):
         self.path, self.saved, self.options, self.run = path, saved, options, run
         if options.threads:
             set_num_threads(options.threads)
-        kernel_reason = native_layers.unsupported_reason(saved.network) if options.kernels == "native" else None
+        kernel_reason = native_model.unsupported_reason(saved.network) if options.kernels == "native" else None
         self.needs_torch = (
             options.device not in ("auto", "cpu")
             or options.kernels == "torch"
@@ -139,9 +139,9 @@ class TextSession(Displayed):
             raise UsageError(f"The model cannot be read without torch: {reason}.")
         if options.kernels == "reference":
             return numpy_model(arrays, clamps)
-        if native_layers.unsupported_reason(arrays):
+        if native_model.unsupported_reason(arrays):
             return numpy_reader(arrays, clamps)
-        return native_layers.NativeModel(arrays, clamps)
+        return native_model.NativeModel(arrays, clamps)
 
     def _may_use_gpu(self) -> bool:
         """Return whether torch is to be asked for a GPU: if this machine has its driver. It has no network with a window."""

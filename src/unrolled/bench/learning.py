@@ -23,8 +23,8 @@ from unrolled.errors import DataError, Interrupted
 from unrolled.options import DataOptions, TrainRequest
 from unrolled.text.corpus import open_corpus
 from unrolled.text.tokenizer import Ids
-from unrolled.training import launch
 from unrolled.training.callbacks import NullProgress, Progress
+from unrolled.training.launch import TrainResult, start_run
 
 EVAL_FRACTIONS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Fractions of the time after which a peer is evaluated."""
@@ -57,37 +57,32 @@ def train_cell(text: str, seconds: float, seed: int, cell: str) -> dict[str, Any
 
     Both are of at most `CELL_EVAL_TOKENS`: a cell without a native kernel would be evaluated for longer than it is trained.
     """
-    callback = CurveCallback()
     with tempfile.TemporaryDirectory() as folder:
-        values = {"minutes": seconds / 60, "init_from": "none", "out": str(Path(folder) / "run"), "seed": seed,
-                  "eval_tokens": CELL_EVAL_TOKENS, "sample_length": 0, "cell": cell}  # fmt: skip
-        result = launch.start_run(TrainRequest.build((text,), values, "bench"), callback).train()
+        settings = {"eval_tokens": CELL_EVAL_TOKENS, "sample_length": 0, "cell": cell}
+        result, facts = _train(text, seconds, seed, folder, settings)
+    return facts | {"carried": result.val_nats if result.test_nats is None else result.test_nats}
+
+
+def train_unrolled(text: str, seconds: float, seed: int, preset: str | None = None) -> dict[str, Any]:
+    """Train with the defaults, or those of a preset; return the curve and the losses at the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        result, facts = _train(text, seconds, seed, folder, {"eval_tokens": 2**31}, preset)
+        model = load(result.model)
+        return facts | {"carried": model.evaluate().nats, "windowed": model.evaluate(window=WINDOW).nats}
+
+
+def _train(
+    text: str, seconds: float, seed: int, folder: str, settings: dict[str, Any], preset: str | None = None
+) -> tuple[TrainResult, dict[str, Any]]:
+    """Train in a folder for some seconds; return the result, and its curve and facts."""
+    values = {"minutes": seconds / 60, "init_from": "none", "out": str(Path(folder) / "run"), "seed": seed, **settings}
+    callback = CurveCallback()
+    result = start_run(TrainRequest.build((text,), values, "bench", preset), callback).train()
     if result.stop_signal is not None:
         raise Interrupted("the benchmark was stopped", result.stop_signal)
-    loss = result.val_nats if result.test_nats is None else result.test_nats
-    facts = {"parameters": result.parameters, "tokens_per_second": result.tokens_per_second}
-    return {"curve": callback.curve, "carried": loss, **facts}
-
-
-def train_unrolled(text: str, seconds: float, seed: int, **settings: Any) -> dict[str, Any]:
-    """Train with the defaults, changed by `settings`; return the curve and the losses at the end."""
-    with tempfile.TemporaryDirectory() as folder:
-        values = {
-            "minutes": seconds / 60,
-            "init_from": "none",
-            "out": str(Path(folder) / "run"),
-            "seed": seed,
-            "eval_tokens": 2**31,
-            **settings,
-        }
-        preset = values.pop("preset", None)
-        callback = CurveCallback()
-        result = launch.start_run(TrainRequest.build((text,), values, "bench", preset), callback).train()
-        if result.stop_signal is not None:
-            raise Interrupted("the benchmark was stopped", result.stop_signal)
-        model = load(result.model)
-        losses = {"carried": model.evaluate().nats, "windowed": model.evaluate(window=WINDOW).nats}
-    return {"curve": callback.curve, "parameters": result.parameters, "tokens_per_second": result.tokens_per_second, **losses}
+    return result, {
+        "curve": callback.curve, "parameters": result.parameters, "tokens_per_second": result.tokens_per_second,
+    }  # fmt: skip
 
 
 def train_plain_lstm(text: str, seconds: float, seed: int) -> dict[str, Any]:

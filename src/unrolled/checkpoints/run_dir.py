@@ -17,7 +17,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,6 +26,7 @@ from unrolled.checkpoints.format_1 import upgrade_config
 from unrolled.datasets.base_models import base_model_path
 from unrolled.datasets.stdlib import PREFIX
 from unrolled.errors import ModelError, UsageError, did_you_mean
+from unrolled.options import TrainRequest
 from unrolled.printable import shell_argument
 
 if TYPE_CHECKING:  # the models of a run are read and written with torch, the folder is not
@@ -189,6 +190,18 @@ def is_run_dir(path: Path) -> bool:
     return os.path.isfile(path / "config.json")  # `Path.is_file` raises for a name that is too long
 
 
+def is_table_run(inputs: Iterable[str], options: Mapping[str, Any]) -> bool:
+    """Return whether a run with these inputs and settings trains on columns of a table, not on a text."""
+    if options.get("source") is not None and (options.get("target") is not None or options.get("horizon") is not None):
+        return True
+    builtin = [name for name in inputs if name.startswith(PREFIX)]
+    if not builtin:
+        return False
+    from unrolled.datasets.tables import is_builtin_table  # not at the top: it imports numpy, which a list does not need
+
+    return any(map(is_builtin_table, builtin))
+
+
 def run_of_model(model_path: Path) -> Run | None:
     """Return the run folder that a model file is in; None for a file elsewhere."""
     return Run(model_path.parent) if is_run_dir(model_path.parent) else None
@@ -219,6 +232,35 @@ def _check_manifest(step: int, folder: Path) -> None:
 def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def find_started_run(request: TrainRequest) -> Path | None:
+    """Return the run that these processes began before torchrun restarted them; None if it has no checkpoint yet."""
+    if request.run.out:
+        run_dirs = [Path(request.run.out)]
+    else:
+        run_dirs = sorted(
+            Path("runs").glob(f"{_run_name(request.inputs)}*"), key=lambda path: path.stat().st_mtime, reverse=True
+        )
+    return next((path for path in run_dirs if Run(path).checkpoints()), None)
+
+
+def unused_run_dir(inputs: tuple[str, ...]) -> Path:
+    """Return `runs/NAME` with the name of the first input, and a number appended if it exists."""
+    stem = _run_name(inputs)
+    path = Path("runs") / stem
+    number = 2
+    while path.exists():
+        path = Path("runs") / f"{stem}-{number}"
+        number += 1
+    return path
+
+
+def _run_name(inputs: tuple[str, ...]) -> str:
+    """Return the name of a run, from its first input."""
+    name = inputs[0]
+    stem = name.removeprefix(PREFIX) if name.startswith(PREFIX) else Path(name).absolute().name.split(".")[0]
+    return {"-": "stdin"}.get(name, stem) or "text"
 
 
 def require_free(path: Path) -> None:

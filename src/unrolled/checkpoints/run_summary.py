@@ -7,13 +7,12 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unrolled.checkpoints.run_dir import MODEL_FILE_NAME, JsonLinesLog, is_run_dir
-from unrolled.datasets.stdlib import PREFIX
+from unrolled.checkpoints.run_dir import MODEL_FILE_NAME, JsonLinesLog, is_run_dir, is_table_run
 from unrolled.display import Displayed, one_line
 from unrolled.errors import StorageError
 
@@ -83,18 +82,6 @@ def summarize_run(path: Path) -> RunSummary | None:
         changed=changed,
         loss_unit=config.get("loss_unit", None if is_table else "character"),
     )
-
-
-def is_table_run(inputs: Iterable[str], options: Mapping[str, Any]) -> bool:
-    """Return whether a run with these inputs and settings trains on columns of a table, not on a text."""
-    if options.get("source") is not None and (options.get("target") is not None or options.get("horizon") is not None):
-        return True
-    builtin = [name for name in inputs if name.startswith(PREFIX)]
-    if not builtin:
-        return False
-    from unrolled.datasets.tables import is_builtin_table  # not at the top: it imports numpy, which a list does not need
-
-    return any(map(is_builtin_table, builtin))
 
 
 def table_of_runs(summaries: list[RunSummary]) -> str:

@@ -14,10 +14,7 @@ from pathlib import Path
 
 from unrolled import __version__
 from unrolled.atomic_io import storage_error
-from unrolled.cli.help import overview
-from unrolled.cli.registry import COMMANDS as COMMANDS
-from unrolled.cli.registry import command_module as command_module
-from unrolled.cli.registry import command_parser as command_parser
+from unrolled.cli.registry import command_module, overview
 from unrolled.errors import StorageError, UnrolledError, is_out_of_memory
 
 MEMORY_ADVICE = {
@@ -116,14 +113,10 @@ def _run_command(argv: list[str]) -> int:
     if argv[0:1] == ["help"] and len(argv) > 1:
         argv = [argv[1], "--help"]
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print(overview({name: _summary(name) for name in COMMANDS}), end="")
+        print(overview(), end="")
         return 0 if argv else 2
     if argv[0] in ("-V", "--version"):
         print(f"unrolled {__version__}")
         return 0
     name, *command_argv = argv
     return int(importlib.import_module(command_module(name)).run(command_argv))
-
-
-def _summary(name: str) -> str:
-    return (importlib.import_module(COMMANDS[name]).__doc__ or "").strip().split("\n")[0]

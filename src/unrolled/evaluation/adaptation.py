@@ -15,12 +15,11 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from unrolled.generation.torch_model import TorchModel
 from unrolled.nn.cells import map_state
 from unrolled.nn.device import DeviceConfig
-from unrolled.nn.language_model import RecurrentLM
+from unrolled.nn.language_model import RecurrentLM, cross_entropy
 from unrolled.runtime.language_model import Doubles, Floats, Ids, Mask, State
 from unrolled.text.batching import IGNORE_INDEX
 
@@ -71,9 +70,7 @@ class AdaptiveModel(TorchModel):
         for weight in self._weights:
             weight.grad = None
         logits, state = self._forward(inputs, state, resets)
-        losses = F.cross_entropy(
-            logits.flatten(0, 1).float(), self._tensor(targets).flatten(), ignore_index=IGNORE_INDEX, reduction="none"
-        )
+        losses = cross_entropy(logits, self._tensor(targets), "none")
         num_targets = int((targets != IGNORE_INDEX).sum())
         if num_targets:
             (losses.sum() / num_targets).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped

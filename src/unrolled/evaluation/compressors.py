@@ -1,13 +1,14 @@
 """Compressors as baselines of a language model: what they need for a text, given the training text.
 
-That is the compressed size of both texts together minus that of the training text. PPMd (Shkarin 2002) needs the package
-pyppmd, of the extra `eval`; zpaq (Mahoney) is a program, used where it is installed.
+That is the compressed size of both texts together minus that of the training text. xz is part of Python. PPMd (Shkarin 2002)
+needs the package pyppmd, of the extra `eval`; zpaq (Mahoney) is a program, used where it is installed.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import logging
+import lzma
 import math
 import os
 import shutil
@@ -20,6 +21,9 @@ from unrolled.atomic_io import storage_error
 
 logger = logging.getLogger(__name__)
 
+MAX_XZ_DICTIONARY = 1536 * 2**20
+"""The largest dictionary that xz allows, in bytes."""
+
 PPMD_ORDER = 6
 """The best order of 5 to 32 on tinyshakespeare (benchmarks/LOG.md)."""
 
@@ -28,8 +32,18 @@ ZPAQ_MAX_BYTES = 1 << 22
 """zpaq -m5 reads about 100 kB per second, so longer texts are left out."""
 
 
+def xz_nats(train: bytes, test: bytes, num_units: int) -> float:
+    """Return what xz needs for `test` after `train`, in nats per unit (a character); `test` has `num_units`.
+
+    The preset is 9, with a dictionary for all of the text. It needs about 11 bytes of memory per byte of text.
+    """
+    dictionary_size = min(max(len(train) + len(test), 2**16), MAX_XZ_DICTIONARY)
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": dictionary_size}]
+    return _nats(lambda data: len(lzma.compress(data, filters=filters)), train, test, num_units)
+
+
 def compressor_nats(train: bytes, test: bytes, num_units: int) -> dict[str, float]:
-    """Return the losses on `test` of the compressors that this machine has, given `train`, in nats per unit (a character).
+    """Return the losses on `test`, given `train`, of PPMd and zpaq where they are installed, in nats per unit (a character).
 
     `test` has `num_units`. What is left out is logged, with the reason.
     """
@@ -38,8 +52,12 @@ def compressor_nats(train: bytes, test: bytes, num_units: int) -> dict[str, floa
         if reason:
             logger.info(f"{name} is left out: {reason}")
         else:
-            losses[name] = (compressed_size(train + test) - compressed_size(train)) * 8 * math.log(2) / max(1, num_units)
+            losses[name] = _nats(compressed_size, train, test, num_units)
     return losses
+
+
+def _nats(compressed_size: Callable[[bytes], int], train: bytes, test: bytes, num_units: int) -> float:
+    return (compressed_size(train + test) - compressed_size(train)) * 8 * math.log(2) / max(1, num_units)
 
 
 def _compressors(num_bytes: int) -> list[tuple[str, str, Callable[[bytes], int]]]:

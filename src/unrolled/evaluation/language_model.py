@@ -18,7 +18,7 @@ from unrolled.display import Displayed
 from unrolled.generation.sampling import Network
 from unrolled.nn.unit_clamp import Clamp
 from unrolled.runtime.language_model import LanguageModel
-from unrolled.runtime.native_layers import NativeModel, unsupported_reason
+from unrolled.runtime.native_model import NativeModel, unsupported_reason
 from unrolled.runtime.text_network import TextNetwork
 from unrolled.runtime.window_model import numpy_reader
 from unrolled.text.batching import IGNORE_INDEX, MAX_ROW_LENGTH, Batch, IdReader, length_sorted_batches
@@ -26,6 +26,7 @@ from unrolled.text.tokenizer import Ids
 
 if TYPE_CHECKING:
     from unrolled.nn.device import DeviceConfig
+    from unrolled.text.corpus import Corpus
 
 MIN_COLUMN_TOKENS = 4096
 """A long text is split into batch columns of at least this many tokens."""
@@ -105,6 +106,18 @@ def scoring_model(
     from unrolled.generation.torch_model import TorchModel
 
     return TorchModel(model, machine, clamps)
+
+
+def evaluate_part(
+    corpus: Corpus, ids: Ids, model: Network | LanguageModel, machine: DeviceConfig | None, **settings: Any
+) -> Evaluation:
+    """Return the mean loss of `model` on a part of a corpus, `ids` `(N,)`, per character of a text, with its documents.
+
+    `settings` are those of `evaluate`.
+    """
+    tokenizer = corpus.tokenizer
+    char_counts = tokenizer.char_counts() if corpus.is_text else None
+    return evaluate(model, machine, ids, tokenizer.eos_id, corpus.longest_document, char_counts=char_counts, **settings)
 
 
 def evaluate(

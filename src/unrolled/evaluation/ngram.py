@@ -1,4 +1,4 @@
-"""Baselines of a language model on the same text: an n-gram model and the compressor xz.
+"""Baselines of a language model on the same text: an n-gram model, and the uniform distribution.
 
 The n-gram model is interpolated modified Kneser-Ney (Chen and Goodman, "An empirical study of smoothing techniques for
 language modeling", 1998, section 3). With c(h w) the count of token w after context h, and h' the context h without its
@@ -17,7 +17,6 @@ for "n = 1" are too low for a unigram: they seem to count the tokens of context,
 
 from __future__ import annotations
 
-import lzma
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,8 +33,6 @@ CHUNK_TOKENS = 2**20
 """Tokens of a text whose losses are computed together."""
 
 ORDERS = range(1, 21)
-MAX_XZ_DICTIONARY = 1536 * 2**20
-"""The largest dictionary that xz allows, in bytes."""
 
 NO_NGRAM = -1
 """The code of an n-gram that is not in the training text."""
@@ -44,20 +41,6 @@ NO_NGRAM = -1
 def uniform_nats(vocab_size: int) -> float:
     """Return the loss of the uniform distribution, in nats per token."""
     return math.log(vocab_size)
-
-
-def xz_nats(train: bytes, test: bytes, num_units: int) -> float:
-    """Return what xz needs for `test` after `train`, in nats per unit (a character); `test` has `num_units`.
-
-    This is the compressed size of both together minus that of `train`, with preset 9 and a dictionary for all of the text.
-    The compressor needs about 11 bytes of memory per byte of text.
-    """
-    if num_units < 1:
-        raise ValueError(f"num_units must be at least 1; got {num_units}.")
-    dictionary_size = min(max(len(train) + len(test), 2**16), MAX_XZ_DICTIONARY)
-    filters = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": dictionary_size}]
-    total_bytes, train_bytes = (len(lzma.compress(data, filters=filters)) for data in (train + test, train))
-    return (total_bytes - train_bytes) * 8 * math.log(2) / num_units
 
 
 class KneserNey:

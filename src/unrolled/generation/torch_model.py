@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from unrolled.checkpoints.array_file import window_refusal
 from unrolled.checkpoints.model_file import TextModelFile
 from unrolled.errors import ModelError, UsageError
 from unrolled.nn.cells import CELLS, map_state, unroll_by_step
-from unrolled.nn.clamp import clamped
+from unrolled.nn.clamped_cell import clamped
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.language_model import RecurrentLM, cross_entropy, parameter_count
 from unrolled.nn.unit_clamp import Clamp
@@ -121,7 +120,7 @@ class TorchModel(LanguageModel):
 
     def token_losses(self, inputs: Ids, targets: Ids, state: State, resets: Mask | None) -> tuple[Floats, State]:
         logits, state = self._forward(inputs, state, resets)
-        losses = F.cross_entropy(logits.flatten(0, 1).float(), self._tensor(targets).flatten(), reduction="none")
+        losses = cross_entropy(logits, self._tensor(targets), "none")
         return losses.view(targets.shape).cpu().numpy(), state
 
     def loss_sums(

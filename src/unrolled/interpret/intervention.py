@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional as F
 
 from unrolled.generation.sampling import generate
 from unrolled.interpret.activations import record_activations
-from unrolled.nn.clamp import clamped
-from unrolled.nn.language_model import RecurrentLM
+from unrolled.nn.clamped_cell import clamped
+from unrolled.nn.language_model import RecurrentLM, cross_entropy
 from unrolled.nn.unit_clamp import Clamp
 from unrolled.options import SampleOptions
 from unrolled.text.tokenized_text import TokenizedText
@@ -97,6 +96,6 @@ def _mean_bits(model: RecurrentLM, tokenized: TokenizedText, clamps: list[Clamp]
             resets = None if reset_mask is None else reset_mask[chunk].unsqueeze(-1).expand(-1, batch_size)
             logits, state = model(ids[chunk].unsqueeze(-1).expand(-1, batch_size), state, resets)
             targets = ids[chunk.start + 1 : chunk.stop + 1].unsqueeze(-1).expand(-1, batch_size)
-            losses = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
+            losses = cross_entropy(logits, targets, "none")
             total += losses.view(targets.shape).sum(0).double()
     return np.asarray((total / max(1, len(ids) - 1) / math.log(2)).cpu().numpy())

@@ -30,7 +30,7 @@ from unrolled.text.unknown_tokens import UnknownTokens
 if TYPE_CHECKING:
     from unrolled.analysis.baselines import Baselines
     from unrolled.analysis.explain_text import ExplainResult
-    from unrolled.analysis.saved_songs import SavedSong
+    from unrolled.analysis.midi_samples import SavedSong
     from unrolled.analysis.text_session import TextSession
     from unrolled.checkpoints.model_file import TextModelFile
     from unrolled.evaluation.language_model import Evaluation
@@ -313,7 +313,7 @@ class Model(ScoringModel):
             >>> songs.save_midi("T120 M4/4\\n C4:12 E4:12", "song.mid").notes
             2
         """
-        from unrolled.analysis.saved_songs import save_midi
+        from unrolled.analysis.midi_samples import save_midi
 
         return save_midi(self.tokenizer, require_text(text), Path(path), self.path, self.session.run_path, force)
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from unrolled.nn.kernels.extension import FAST_BFLOAT16, native_module, num_threads, unavailable_reason
 from unrolled.options import MachineOptions, SampleOptions
 from unrolled.runtime.language_model import Floats
-from unrolled.runtime.native_layers import CELL_KINDS, MAX_TABLE_BYTES, first_products, outer_bias, pack_weight
+from unrolled.runtime.native_model import CELL_KINDS, MAX_TABLE_BYTES, first_products, outer_bias, pack_weight
 from unrolled.runtime.numpy_model import State
 from unrolled.runtime.text_network import NORM_EPSILON, TextNetwork
 

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from unrolled.checkpoints.array_file import read_header
-from unrolled.checkpoints.run_dir import MODEL_FILE_NAME
-from unrolled.checkpoints.run_summary import is_table_run
+from unrolled.checkpoints.run_dir import MODEL_FILE_NAME, is_table_run
 from unrolled.errors import UnrolledError
 from unrolled.server.catalog import Catalog
 from unrolled.server.run_log import RunLog

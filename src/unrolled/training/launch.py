@@ -15,7 +15,7 @@ import torch
 
 from unrolled.checkpoints.model_file import load_model
 from unrolled.checkpoints.run_data import load_request
-from unrolled.checkpoints.run_dir import Run, require_free
+from unrolled.checkpoints.run_dir import Run, find_started_run, require_free, unused_run_dir
 from unrolled.checkpoints.tensorboard import TensorBoardWriter, require_tensorboard
 from unrolled.display import Displayed, loss_text, plural
 from unrolled.errors import ModelError, UsageError
@@ -32,7 +32,6 @@ from unrolled.training.distributed import ProcessGroup, ShardedBatches, join
 from unrolled.training.open_data import is_table, open_with_base, with_recognized_tokens
 from unrolled.training.recipe import fill_defaults
 from unrolled.training.resume import apply_resume_changes, check_environment, environment, run_config
-from unrolled.training.run_names import find_started_run, unused_run_dir
 from unrolled.training.tasks.base import FinalEvaluation, TrainingTask
 from unrolled.training.tasks.series import reopen_table_task
 from unrolled.training.tasks.text import TextTask

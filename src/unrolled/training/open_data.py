@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 
-from unrolled.checkpoints.run_summary import is_table_run
+from unrolled.checkpoints.run_dir import is_table_run
 from unrolled.nn.device import DeviceConfig
 from unrolled.options import TrainRequest
 from unrolled.text.midi_files import is_midi_input

@@ -1,4 +1,4 @@
-"""PNG images inside a page, without a package for images."""
+"""PNG images, as files and inside a page, without a package for images."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def png_bytes(pixels: npt.NDArray[np.uint8]) -> bytes:
-    """Return an image `(H, W, C)`, with 1 channel (gray) or 3 (red, green, blue), as a PNG file (ISO/IEC 15948)."""
+    """Return an image `(H, W, C)` as a PNG file (ISO/IEC 15948): gray or red, green, blue, and where C is 2 or 4, opacity."""
     height, width, channels = pixels.shape
-    color_type = {1: 0, 3: 2}[channels]
+    color_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     lines = np.concatenate([np.zeros((height, 1), dtype=np.uint8), pixels.reshape(height, width * channels)], axis=1)
     header = struct.pack(">IIBBBBB", width, height, 8, color_type, 0, 0, 0)
     chunks = (_chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(lines.tobytes(), 6)), _chunk(b"IEND", b""))

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from unrolled.atomic_io import make_dir, write_atomic
 from unrolled.datasets.tables import Row
@@ -22,6 +21,7 @@ from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.step_arrays import parse_steps
 from unrolled.tables.table_files import Table
+from unrolled.views.png import png_bytes
 from unrolled.views.series_table import number_cells, number_columns, step_columns, step_rows, unused_name
 
 PredictedRows = Iterator[tuple[Row, Prediction]]
@@ -109,7 +109,8 @@ def prediction_cells(spec: TableSpec, prediction: Prediction, options: PredictOp
     pixels = spec.target.to_pixels(prediction.values) if options.image_dir is not None and len(prediction.values) else None
     if pixels is not None:
         path = Path(str(options.image_dir)) / f"{number:06}.png"
-        save_png(path, pixels)
+        make_dir(path.parent)
+        write_atomic(path, png_bytes(pixels))
         text = str(path)
     cells: dict[str, Any] = dict.fromkeys(new_columns(spec, options))
     if isinstance(spec.target, NumbersColumn):
@@ -126,20 +127,6 @@ def prediction_cells(spec: TableSpec, prediction: Prediction, options: PredictOp
         cells[f"{PREDICTED_COLUMN}_{rank}"] = other.text
         cells[f"{PROBABILITY_COLUMN}_{rank}"] = None if other.probability is None else round(other.probability, 6)
     return cells
-
-
-def save_png(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
-    """Write an image `(H, W, C)` as a PNG file."""
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise DataError("Images need the package Pillow: pip install 'unrolled[data]'") from error
-    import io
-
-    buffer = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, format="PNG")
-    make_dir(path.parent)
-    write_atomic(path, buffer.getvalue())
 
 
 def json_value(value: Any) -> Any:

@@ -40,7 +40,7 @@ def run(argv: list[str]) -> int:
     cli_values = parser.parse_cli_values(argv)
     parts, as_json = cli_values.pop("part"), cli_values.pop("json")
     options = from_dict(BenchOptions, cli_values, "the command line")
-    from unrolled.bench import BENCHMARKS, run_benchmarks
+    from unrolled.bench.benchmarks import BENCHMARKS, run_benchmarks
     from unrolled.views.progress import MessageHandler
 
     unknown = [part for part in parts if part not in BENCHMARKS]

@@ -160,7 +160,7 @@ def _read_prompt(cli_values: dict[str, Any]) -> bool:
 
 def _song_prompt(model: Model, name: str) -> str:
     """Return the MIDI file of a prompt as text."""
-    from unrolled.analysis.saved_songs import midi_prompt
+    from unrolled.analysis.midi_samples import midi_prompt
 
     if name == "-":
         raise UsageError("--prompt-file - is a MIDI file, and one is read by its name: name the file.")
@@ -170,7 +170,7 @@ def _song_prompt(model: Model, name: str) -> str:
 def _song_paths(
     model: Model, path: Path, options: SampleOptions, settings: dict[str, Any], force: bool, prompt_path: str | None
 ) -> Callable[[int], Path]:
-    from unrolled.analysis.saved_songs import require_midi, song_paths
+    from unrolled.analysis.midi_samples import require_midi, song_paths
 
     require_midi(model.tokenizer)
     first_seed = settings.get("seed", options.seed)

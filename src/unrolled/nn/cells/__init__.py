@@ -16,8 +16,18 @@ from unrolled.nn.cells.contract import (
     to_dense,
     unroll_by_step,
 )
-from unrolled.nn.cells.gated import GRUCell, GRUResetBeforeCell, GRUState, LSTMCell, LSTMState, RNNCell, RNNState
-from unrolled.nn.cells.hard_sigmoid import HardSigmoidGRUCell, HardSigmoidGRUResetBeforeCell, HardSigmoidLSTMCell
+from unrolled.nn.cells.gated import (
+    GRUCell,
+    GRUResetBeforeCell,
+    GRUState,
+    HardSigmoidGRUCell,
+    HardSigmoidGRUResetBeforeCell,
+    HardSigmoidLSTMCell,
+    LSTMCell,
+    LSTMState,
+    RNNCell,
+    RNNState,
+)
 from unrolled.nn.cells.linear import LinearCell, LinearState, MinGRUCell, MinLSTMCell, RGLRUCell
 from unrolled.nn.cells.matrix_memory import (
     GatedDeltaNetCell,

@@ -1,4 +1,4 @@
-"""The vanilla RNN, the GRU in its two forms, and the LSTM."""
+"""The vanilla RNN, the GRU in its two forms, and the LSTM; the last two also with hard sigmoids as gates."""
 
 from __future__ import annotations
 
@@ -133,3 +133,26 @@ class LSTMCell(GatedCell):
         c = f * state.c + i * g
         h = o * torch.tanh(c)
         return h, LSTMState(h, c)
+
+
+class _HardSigmoid(GatedCell):
+    """Gates are `clip(0.2 x + 0.5, 0, 1)`: exactly closed below -2.5 and exactly open above 2.5.
+
+    That was the default of Keras before 2.3: old models, imported, compute with it.
+    """
+
+    @staticmethod
+    def gate(x: Tensor) -> Tensor:
+        return (0.2 * x + 0.5).clamp(0, 1)
+
+
+class HardSigmoidGRUCell(_HardSigmoid, GRUCell):
+    """`GRUCell` with `hard_sigmoid(x) = clip(0.2 x + 0.5, 0, 1)` in place of the sigmoid."""
+
+
+class HardSigmoidGRUResetBeforeCell(_HardSigmoid, GRUResetBeforeCell):
+    """`GRUResetBeforeCell` with `hard_sigmoid(x) = clip(0.2 x + 0.5, 0, 1)` in place of the sigmoid."""
+
+
+class HardSigmoidLSTMCell(_HardSigmoid, LSTMCell):
+    """`LSTMCell` with `hard_sigmoid(x) = clip(0.2 x + 0.5, 0, 1)` in place of the sigmoid."""

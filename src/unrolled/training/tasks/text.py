@@ -20,7 +20,7 @@ from unrolled.checkpoints.run_data import open_text, reopen_corpus
 from unrolled.display import plural
 from unrolled.errors import DataError, UnrolledError, UsageError
 from unrolled.evaluation.calibration import fit_logit_scale
-from unrolled.evaluation.language_model import Evaluation, evaluate
+from unrolled.evaluation.language_model import evaluate_part
 from unrolled.evaluation.ngram import loss_by_order
 from unrolled.generation.sampling import generate
 from unrolled.generation.torch_model import sampling_precision
@@ -233,34 +233,12 @@ class TextTask:
         """Return the loss on at most `eval_tokens` of the validation part, in nats per character, and the best logit scale."""
         if self.validation is None:
             return None, 1.0
-        limit = request.run.eval_tokens
-        if not request.training.calibrate:
-            return self._evaluate(model, machine, self.validation, limit, check).nats, 1.0
-        return fit_logit_scale(self._evaluate(model, machine, self.validation, limit, check, logit_scale), logit_scale)
-
-    def _evaluate(
-        self,
-        model: RecurrentLM,
-        machine: DeviceConfig,
-        ids: Ids,
-        limit: int,
-        check: StopCheck = lambda: None,
-        logit_scale: float | None = None,
-    ) -> Evaluation:
-        corpus = self.corpus
-        char_counts = corpus.tokenizer.char_counts() if corpus.is_text else None
-        eos_id, longest = corpus.tokenizer.eos_id, corpus.longest_document
-        return evaluate(
-            model,
-            machine,
-            ids,
-            eos_id,
-            longest,
-            max_tokens=limit,
-            char_counts=char_counts,
-            check=check,
-            logit_scale=logit_scale,
+        measure = functools.partial(
+            evaluate_part, self.corpus, self.validation, model, machine, max_tokens=request.run.eval_tokens, check=check
         )
+        if not request.training.calibrate:
+            return measure().nats, 1.0
+        return fit_logit_scale(measure(logit_scale=logit_scale), logit_scale)
 
     def sample(self, model: RecurrentLM, machine: DeviceConfig, length: int, check: StopCheck) -> str | None:
         """Return a sample of about `length` tokens, always with the same seed; None if `length` is 0."""
@@ -276,9 +254,10 @@ class TextTask:
         self, model: RecurrentLM, machine: DeviceConfig, limit: int, best_fraction: float, epochs: float
     ) -> FinalEvaluation:
         """Evaluate the saved model on more text than during training, and on the test split."""
-        train, val = self._evaluate(model, machine, self.train, limit).nats, None
+        held_out_limit = max(FINAL_EVAL_TOKENS, limit)
+        train, val = evaluate_part(self.corpus, self.train, model, machine, max_tokens=limit).nats, None
         if self.validation is not None:
-            val = self._evaluate(model, machine, self.validation, max(FINAL_EVAL_TOKENS, limit)).nats
+            val = evaluate_part(self.corpus, self.validation, model, machine, max_tokens=held_out_limit).nats
         tokens = self.batches(TrainingOptions()).tokens_per_epoch
         if self.init_from is None:
             diagnosis = diagnose(train, val, best_fraction, epochs, tokens)
@@ -287,7 +266,7 @@ class TextTask:
             diagnosis = diagnose_from_base(self.init_from, (train, val), best_fraction, epochs, tokens, best_epochs)
         if self.test is None:
             return FinalEvaluation(val, diagnosis)
-        test = self._evaluate(model, machine, self.test, max(FINAL_EVAL_TOKENS, limit))
+        test = evaluate_part(self.corpus, self.test, model, machine, max_tokens=held_out_limit)
         error = "" if test.standard_error is None else f", standard error {test.standard_error / math.log(2):.3f} bits"
         summary = f"test: {test.bits:.3f} bits, {test.nats:.4f} nats per character{error} (not used for model selection)"
         return FinalEvaluation(val, diagnosis, test.nats, test.standard_error, summary)
