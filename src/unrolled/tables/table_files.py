@@ -112,6 +112,9 @@ class Table:
     """Whether `1,5` may be a number: the comma does not separate the columns."""
 
     header: str | None = None
+    is_lines: bool = False
+    """Whether it is a text of which each line is a row; it then has the column that was asked for."""
+
     notes: tuple[str, ...] = ()
     owned: Any = dataclasses.field(default=None, compare=False, repr=False)
 
@@ -285,7 +288,7 @@ def _open_table_or_lines(path: Path, name: str, column: str, format: TableFormat
     source = Source.open(path, format.encoding)
     note = f"{name} has no column '{column}': each line is read as one text"
     rows, digest = functools.partial(line_rows, source, column), functools.partial(fingerprint, [path])
-    return Table(name, (column,), path.absolute().parent, rows, digest, notes=(note,))
+    return Table(name, (column,), path.absolute().parent, rows, digest, is_lines=True, notes=(note,))
 
 
 def _is_lines(path: Path, column: str, format: TableFormat) -> bool:
