@@ -14,8 +14,8 @@ from unrolled.tables.table_files import open_table
 from unrolled.tables.table_format import TableFormat
 
 NAMES = (
-    "a:b", "A:B,C", "a,b", " lead", "trail ", 'q"u"o', "line\nend", "text", "label:text", "regex:x", "a:label:b", "-1", "--help",
-    "NA", "a.b", "a|b", "=x", "a\tb", unicodedata.normalize("NFD", "Prix é"),
+    "a:b", "A:B,C", "a,b", " lead", "trail ", 'q"u"o', "line\nend", "text", "label:text", "regex:x", "a:label:b", "-1",
+    "--help", "NA", "a.b", "a|b", "=x", "a\tb", unicodedata.normalize("NFD", "Prix é"),
 )  # fmt: skip
 TINY = ("--threads", 1, "--steps", 1, "--hidden", 4, "--layers", 1, "--batch", 8, "--sample-length", 0)
 
