@@ -230,7 +230,7 @@ def parse_array(cell: Cell) -> Array:
     """Return a cell as a float64 array of any shape: nested lists, a `.npy` file, or numbers in one text."""
     value = parse_list(cell.value)
     if isinstance(value, str):
-        value = load_array(cell) if value.lower().endswith(".npy") else _NUMBER_SEPARATORS.split(value.strip())
+        value = load_array(cell) if value.lower().endswith(".npy") else split_numbers(value)
     try:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError, OverflowError, RecursionError):
@@ -248,6 +248,12 @@ def parse_array(cell: Cell) -> Array:
         hint = "; COLUMN:numbers reads a series with gaps" if found == "missing" else ""
         raise DataError(f"{cell.location}: {place} is {found}, and a number of at most 3.4e38 is expected{hint}.")
     return array
+
+
+def split_numbers(text: str) -> list[str]:
+    """Return the parts of a text that may be numbers, as `(48.1, 11.5)`: between blanks, commas or semicolons."""
+    text = text.strip()
+    return _NUMBER_SEPARATORS.split(text[1:-1].strip() if text.startswith("(") and text.endswith(")") else text)
 
 
 def readable(cells: Iterable[Cell], parse: Callable[[Cell], Parsed]) -> Iterator[Parsed]:

@@ -49,8 +49,7 @@ def infer_spec(
     for position, (column, column_type, kind) in enumerate(zip(profiled, inferred, kinds, strict=True)):
         if kind is None:
             missing[position] = _missing_names(column_type.kind, column)
-        notes = [column.number_note(column_type.kind, kind is not None), *column.oddities.notes(column.name, column.num_rows)]
-        for note in filter(None, notes):
+        for note in column.notes(column_type.kind, kind is not None, position == len(profiles)):
             logger.info(note)
     is_optional = [len(profiles) > 1 and column_type.kind in OPTIONAL_KINDS for column_type in inferred[:-1]] + [False]
 
