@@ -3,6 +3,7 @@
 import csv
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,6 +84,6 @@ def test_the_same_names_in_python() -> None:
         "a:b": [f"{'nice' if i % 2 else 'dull'} film" for i in range(40)],
         "c,d": ["x" if i % 2 else "y" for i in range(40)],
     }
-    settings = {"steps": 1, "hidden": 4, "layers": 1, "batch": 8, "threads": 1}
+    settings: dict[str, Any] = {"steps": 1, "hidden": 4, "layers": 1, "batch": 8, "threads": 1}
     model = unrolled.train_table(table, source="a:b", target="c,d", **settings)
     assert set(model.predict(["nice film"])) <= {"x", "y"}
