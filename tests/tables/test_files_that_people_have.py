@@ -9,6 +9,7 @@ import pytest
 from support.cli import Cli
 from unrolled.errors import DataError, UsageError
 from unrolled.tables.label_columns import LabelColumn
+from unrolled.tables.pair_batching import read_pairs
 from unrolled.tables.spec_inference import infer_spec
 from unrolled.tables.table_files import open_table, open_table_or_lines
 from unrolled.tables.table_format import TableFormat
@@ -71,6 +72,13 @@ def test_blanks_between_words_separate_nothing() -> None:
         ("a.toml", "[[row]]\ntext = 'a'\n", "is TOML, and no table"),
         ("a.tex", "\\begin{tabular}{ll}\ntext & label \\\\\n", "is LaTeX, and no table: write its rows as CSV"),
         ("a.xml", "<rows>\n<row><text>a</text></row>\n</rows>\n", "is HTML or XML, and no table"),
+        (
+            "a.bib",
+            "@article{k1,\n  title = {a}\n}\n",
+            "is a file of records of several lines, and no table: write one row for each",
+        ),
+        ("contacts.vcf", "BEGIN:VCARD\nFN:Anna\nEND:VCARD\n", "is a file of records of several lines"),
+        ("a.orc", "ORC\n\x06", "is an ORC file: write it as Parquet or CSV"),
         ("a.sql", "INSERT INTO t VALUES (1);\n", "is a dump of a database, and no table"),
         ("a.json", '{"train": [{"t": 1}, {"t": 2}], "test": [{"t": 1}, {"t": 2}]}', "'train' of 2 and 'test' of 2: to learn"),
         ("a.jsonl", '{"text": "a"}{"text": "b"}\n', "One object per line is expected: jq -c . a.jsonl > NEW.jsonl"),
@@ -82,6 +90,23 @@ def test_what_is_no_table_says_what_to_do(name: str, content: str, message: str)
     Path(name).write_text(content)
     with pytest.raises((DataError, UsageError), match=message):
         infer_spec(open_table(name), "text", "label")
+
+
+def test_variants_of_genes_are_a_table() -> None:
+    content = "##fileformat=VCFv4.2\n##source=x\n#CHROM\tPOS\tREF\n" + "".join(f"1\t{i}\t{'ACGT'[i % 4]}\n" for i in range(40))
+    assert read("t.vcf", content, ("#CHROM", "POS", "REF"))[:2] == [("1", "0", "A"), ("1", "1", "C")]
+
+
+@pytest.mark.parametrize("name", ["-", "\u2013", "\u2014", "?", ".", "..", "...", "\u2026", ":"])
+def test_signs_for_no_value_among_numbers(name: str) -> None:
+    rows = "".join(f"{i / 4 if i % 4 else name},{i % 2}\n" for i in range(80))
+    Path("t.csv").write_text("size,label\n" + rows, "utf-8")
+    spec, _ = infer_spec(open_table("t.csv"), "size", "label")
+    assert (spec.source.kind, len(read_pairs(open_table("t.csv"), spec))) == ("number", 60)
+    Path("t.csv").write_text("size,label\n" + rows.replace(f"{name},", f"text {name},").replace(",1\n", f",{name}\n"), "utf-8")
+    spec, _ = infer_spec(open_table("t.csv"), "size", "label:label")
+    assert isinstance(spec.target, LabelColumn)
+    assert name in spec.target.labels
 
 
 def test_json_of_maps_and_of_old_line_ends() -> None:

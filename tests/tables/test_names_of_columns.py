@@ -2,6 +2,7 @@
 
 import csv
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ NAMES = (
 TINY = ("--threads", 1, "--steps", 1, "--hidden", 4, "--layers", 1, "--batch", 8, "--sample-length", 0)
 
 
-def write(path: str, header: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
+def write(path: str, header: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
     with open(path, "w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([header, *rows])
 

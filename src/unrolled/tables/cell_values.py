@@ -59,17 +59,20 @@ class Cell(NamedTuple):
 
 NAMES_OF_MISSING_VALUES = frozenset(
     (
-        "NA", "<NA>", "N/A", "n/a", "#N/A", "#NA", "NaN", "nan", "NaT", "null", "NULL", "None", "-", "\\N",
+        "NA", "<NA>", "N/A", "n/a", "#N/A", "#NA", "NaN", "nan", "NaT", "null", "NULL", "None", "-", "–", "—", "\\N",
         "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!",
     )
 )  # fmt: skip
 """What R, pandas, spreadsheets, databases and JSON write into a cell without a value, and the errors of Excel."""
 
-PUNCTUATION_MARKS = frozenset(("-", "?", "."))
+PUNCTUATION_MARKS = frozenset(("-", "–", "—", "?", "."))
 """Names of missing values that may be labels, too, among others that are punctuation."""
 
-MISSING_IN_NUMBERS = NAMES_OF_MISSING_VALUES | PUNCTUATION_MARKS
-"""Names of missing values in columns of numbers: UCI and Weka write `?`, SAS and Stata `.`."""
+MISSING_ONLY_IN_NUMBERS = frozenset((".", "..", "...", "…", ":"))
+"""Names of missing values that are words or tags elsewhere: SAS and Stata write `.`, the World Bank `..`, Eurostat `:`."""
+
+MISSING_IN_NUMBERS = NAMES_OF_MISSING_VALUES | PUNCTUATION_MARKS | MISSING_ONLY_IN_NUMBERS
+"""Names of missing values in columns of numbers: also `?`, as UCI and Weka write it."""
 
 
 def is_empty(value: Any) -> bool:

@@ -8,7 +8,14 @@ import logging
 from collections.abc import Callable, Iterator
 
 from unrolled.errors import DataError, UsageError, did_you_mean
-from unrolled.tables.cell_values import MISSING_IN_NUMBERS, NAMES_OF_MISSING_VALUES, PUNCTUATION_MARKS, Cell, is_missing
+from unrolled.tables.cell_values import (
+    MISSING_IN_NUMBERS,
+    MISSING_ONLY_IN_NUMBERS,
+    NAMES_OF_MISSING_VALUES,
+    PUNCTUATION_MARKS,
+    Cell,
+    is_missing,
+)
 from unrolled.tables.column import Column
 from unrolled.tables.column_profile import ColumnProfile
 from unrolled.tables.columns import COLUMN_TYPES
@@ -151,11 +158,11 @@ def _keeps_na(kind: str) -> bool:
 def _missing_names(kind: str, profile: ColumnProfile) -> frozenset[str]:
     """Return the names of missing values in a column of an inferred kind.
 
-    `?` may be a text, and a label among punctuation; `.` is one among words, as in tags of parts of speech."""
+    `?` may be a text, and a label among punctuation; `.` and `:` are among words, as in tags of parts of speech."""
     if kind == "label" and profile.has_punctuation():
         return NAMES_OF_MISSING_VALUES - PUNCTUATION_MARKS
     if kind == "label" and not profile.has_numbers():
-        return MISSING_IN_NUMBERS - {"."}
+        return MISSING_IN_NUMBERS - MISSING_ONLY_IN_NUMBERS
     return NAMES_OF_MISSING_VALUES if kind != "label" and _keeps_na(kind) else MISSING_IN_NUMBERS
 
 
