@@ -83,6 +83,7 @@ def test_blanks_between_words_separate_nothing() -> None:
         ("a.json", '{"train": [{"t": 1}, {"t": 2}], "test": [{"t": 1}, {"t": 2}]}', "'train' of 2 and 'test' of 2: to learn"),
         ("a.jsonl", '{"text": "a"}{"text": "b"}\n', "One object per line is expected: jq -c . a.jsonl > NEW.jsonl"),
         ("a.jsonl", '{"text": [["a", "N"]], "label": 1}\n' * 3, "name one value in it by its place, as in COLUMN.0"),
+        ("a.jsonl", '{"text": "a b", "label": [[0, 1, "N"]]}\n' * 3, "write a list with a label for each word instead"),
         ("a.jsonl", '{"text": [{"a": "b"}, {}], "label": 1}\n' * 3, "as in COLUMN.KEY, or in a list COLUMN.0.KEY"),
     ],
 )
@@ -199,6 +200,14 @@ def test_times_and_dates_to_predict_are_reported(values: list[str], caplog: pyte
     assert notes.startswith(f"'t': values such as {values[0]} are written as text, character by character; to predict a number")
     caplog.clear()
     assert not kinds_and_notes([(value, "ab"[i % 2]) for i, value in enumerate(values)], caplog)[2]
+
+
+def test_a_label_that_occurs_once_beside_frequent_ones_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    rows = [(f"a film {i % 9}", "ab"[i % 2]) for i in range(40)]
+    note = "'t': 'Total' occurs once, and every other label 10 times or more: is it a mistake?"
+    assert kinds_and_notes([*rows, ("a film", "Total")], caplog)[2] == note
+    caplog.clear()
+    assert not kinds_and_notes([*rows, ("a film", "c"), ("a book", "c")], caplog)[2]
 
 
 def test_questions_below_the_names_of_a_survey_are_no_row() -> None:

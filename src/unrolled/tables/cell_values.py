@@ -238,6 +238,8 @@ def parse_array(cell: Cell) -> Array:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError, OverflowError, RecursionError):
         problem = f"numbers are expected, in lists of equal length, and this is {_short_repr(cell.value)}"
+        if isinstance(value, list) and isinstance(value[0], list) and any(isinstance(part, str) for part in value[0]):
+            problem += "; of places in a text with labels, write a list with a label for each word instead"
         raise DataError(f"{cell.location}: {problem}.") from None
     if array.ndim == 0:
         array = array[None]
