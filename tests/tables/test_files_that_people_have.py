@@ -9,6 +9,7 @@ import pytest
 from support.cli import Cli
 from unrolled.errors import DataError, UsageError
 from unrolled.tables.label_columns import LabelColumn
+from unrolled.tables.pair_batching import read_pairs
 from unrolled.tables.spec_inference import infer_spec
 from unrolled.tables.table_files import open_table, open_table_or_lines
 from unrolled.tables.table_format import TableFormat
@@ -71,10 +72,18 @@ def test_blanks_between_words_separate_nothing() -> None:
         ("a.toml", "[[row]]\ntext = 'a'\n", "is TOML, and no table"),
         ("a.tex", "\\begin{tabular}{ll}\ntext & label \\\\\n", "is LaTeX, and no table: write its rows as CSV"),
         ("a.xml", "<rows>\n<row><text>a</text></row>\n</rows>\n", "is HTML or XML, and no table"),
+        (
+            "a.bib",
+            "@article{k1,\n  title = {a}\n}\n",
+            "is a file of records of several lines, and no table: write one row for each",
+        ),
+        ("contacts.vcf", "BEGIN:VCARD\nFN:Anna\nEND:VCARD\n", "is a file of records of several lines"),
+        ("a.orc", "ORC\n\x06", "is an ORC file: write it as Parquet or CSV"),
         ("a.sql", "INSERT INTO t VALUES (1);\n", "is a dump of a database, and no table"),
         ("a.json", '{"train": [{"t": 1}, {"t": 2}], "test": [{"t": 1}, {"t": 2}]}', "'train' of 2 and 'test' of 2: to learn"),
         ("a.jsonl", '{"text": "a"}{"text": "b"}\n', "One object per line is expected: jq -c . a.jsonl > NEW.jsonl"),
         ("a.jsonl", '{"text": [["a", "N"]], "label": 1}\n' * 3, "name one value in it by its place, as in COLUMN.0"),
+        ("a.jsonl", '{"text": "a b", "label": [[0, 1, "N"]]}\n' * 3, "write a list with a label for each word instead"),
         ("a.jsonl", '{"text": [{"a": "b"}, {}], "label": 1}\n' * 3, "as in COLUMN.KEY, or in a list COLUMN.0.KEY"),
     ],
 )
@@ -82,6 +91,23 @@ def test_what_is_no_table_says_what_to_do(name: str, content: str, message: str)
     Path(name).write_text(content)
     with pytest.raises((DataError, UsageError), match=message):
         infer_spec(open_table(name), "text", "label")
+
+
+def test_variants_of_genes_are_a_table() -> None:
+    content = "##fileformat=VCFv4.2\n##source=x\n#CHROM\tPOS\tREF\n" + "".join(f"1\t{i}\t{'ACGT'[i % 4]}\n" for i in range(40))
+    assert read("t.vcf", content, ("#CHROM", "POS", "REF"))[:2] == [("1", "0", "A"), ("1", "1", "C")]
+
+
+@pytest.mark.parametrize("name", ["-", "\u2013", "\u2014", "?", ".", "..", "...", "\u2026", ":"])
+def test_signs_for_no_value_among_numbers(name: str) -> None:
+    rows = "".join(f"{i / 4 if i % 4 else name},{i % 2}\n" for i in range(80))
+    Path("t.csv").write_text("size,label\n" + rows, "utf-8")
+    spec, _ = infer_spec(open_table("t.csv"), "size", "label")
+    assert (spec.source.kind, len(read_pairs(open_table("t.csv"), spec))) == ("number", 60)
+    Path("t.csv").write_text("size,label\n" + rows.replace(f"{name},", f"text {name},").replace(",1\n", f",{name}\n"), "utf-8")
+    spec, _ = infer_spec(open_table("t.csv"), "size", "label:label")
+    assert isinstance(spec.target, LabelColumn)
+    assert name in spec.target.labels
 
 
 def test_json_of_maps_and_of_old_line_ends() -> None:
@@ -114,7 +140,38 @@ def kinds_and_notes(rows: list[tuple[str, str]], caplog: pytest.LogCaptureFixtur
             "text",
             "100 of 100 values have signs as HTML writes them, as '&amp;'",
         ),
-        ([f"AT&T; R&D {i}" for i in range(100)], "text", ""),
+        ([f"AT&T; R&D {i}, a < b > c" for i in range(100)], "text", ""),
+        ([f"one<br />two {i}" for i in range(100)], "text", "100 of 100 values have tags of HTML, as '<br />'"),
+        (
+            [f"caf\\u00e9 {i}" for i in range(100)],
+            "text",
+            "100 of 100 values have characters as programs write them, as '\\u00e9'",
+        ),
+        ([f"caf%C3%A9 {i}" for i in range(100)], "text", "as web addresses write them, as '%C3%A9'"),
+        ([f"\x1b[31mred\x1b[0m {i}" for i in range(100)], "text", "have colors of a terminal, which begin with U+001B"),
+        ([f"\u05e9\u200f\u05dc {i}" for i in range(100)], "text", "cannot be seen, as U+200F"),
+        ([f"co\u200dop {i}" for i in range(100)], "text", "cannot be seen, as U+200D"),
+        ([f"\u0645\u06cc\u200c\u062e\u0648 {i}" for i in range(100)], "text", ""),
+        (["\u0643\u0640\u0640\u062a", "\u0643\u062a"] * 50, "label", "stretched letters, with '\u0640'"),
+        (["1.23E+12", "4.5E+13"] * 50, "label", "long numbers as Excel shows them, as '1.23E+12'"),
+        (["1.23E+02", "4.5E-13"] * 50, "number", ""),
+        (["TP53", "BRCA1", "2-Sep", "1-Mar", "KRAS"] * 20, "label", "40 of 100 values have dates, as Excel makes of names"),
+        (["2-Sep", "1-Mar"] * 50, "label", ""),
+        ([f"{5551000000 + 7919 * i}" for i in range(100)], "number", "all values have 10 digits; if they are codes"),
+        ([f"{1700000000 + 60 * i}" for i in range(100)], "number", ""),
+        ([f"{20240101 + i % 28}" for i in range(100)], "number", ""),
+        ([f"{48 + i / 100:.4f}, {11 + i / 50:.4f}" for i in range(100)], "vector", ""),
+        ([f"({48 + i / 100:.4f}, -{11 + i / 50:.4f})" for i in range(100)], "vector", ""),
+        ([f"({1000 + i})" for i in range(100)], "text", "to have negative numbers, say s:number"),
+        (
+            ["a|b", "a", "b|c", "c", "a|b|c"] * 20,
+            "label",
+            "3 values are several labels, such as a|b, learned as one; to learn each",
+        ),
+        (["a, b", "a", "b, c", "c", "d"] * 20, "label", "str.get_dummies(',') of pandas"),
+        (["A+", "A", "A-", "B+", "B"] * 20, "label", ""),
+        (["1/5", "2/5", "5", "2"] * 25, "label", ""),
+        (["New York, NY", "Rochester, NY", "Rome", "Rome, NY"] * 25, "label", ""),
         ([f"co\u00adop {i}" if i < 4 else f"coop {i}" for i in range(100)], "text", "4 of 100 values have characters that"),
         ([f"\U0001f468\u200d\U0001f469 {i}" for i in range(100)], "text", ""),
         ([f"dÃ©jÃ  {i}" for i in range(100)], "text", "100 of 100 values have UTF-8 that was read as Windows-1252, as 'Ã©'"),
@@ -124,6 +181,33 @@ def test_what_may_not_be_meant_is_reported(sources: list[str], kind: str, note: 
     found = kinds_and_notes([(source, "ab"[i % 2]) for i, source in enumerate(sources)], caplog)
     assert found[:2] == (kind, "label")
     assert note in found[2] if note else not found[2]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [f"{i % 12}:{i * 7 % 60:02d}" for i in range(100)],
+        [f"{i % 12 + 1}:{i * 7 % 60:02d} {'AM' if i % 3 else 'PM'}" for i in range(100)],
+        [f"{i % 12}h {i * 7 % 60}m" for i in range(100)],
+        [f"2024-{i % 12 + 1:02d}-{i % 28 + 1:02d}" for i in range(100)],
+        [f"{i}\u00b10.5" for i in range(100)],
+        [f"{i}-{i + 5}" for i in range(100)],
+    ],
+)
+def test_times_and_dates_to_predict_are_reported(values: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    _, kind, notes = kinds_and_notes([(f"a film {i % 9}", value) for i, value in enumerate(values)], caplog)
+    assert kind == "text"
+    assert notes.startswith(f"'t': values such as {values[0]} are written as text, character by character; to predict a number")
+    caplog.clear()
+    assert not kinds_and_notes([(value, "ab"[i % 2]) for i, value in enumerate(values)], caplog)[2]
+
+
+def test_a_label_that_occurs_once_beside_frequent_ones_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    rows = [(f"a film {i % 9}", "ab"[i % 2]) for i in range(40)]
+    note = "'t': 'Total' occurs once, and every other label 10 times or more: is it a mistake?"
+    assert kinds_and_notes([*rows, ("a film", "Total")], caplog)[2] == note
+    caplog.clear()
+    assert not kinds_and_notes([*rows, ("a film", "c"), ("a book", "c")], caplog)[2]
 
 
 def test_questions_below_the_names_of_a_survey_are_no_row() -> None:

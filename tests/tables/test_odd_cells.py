@@ -203,7 +203,7 @@ def test_apostrophes_in_texts_are_part_of_them() -> None:
     ("name", "content", "message"),
     [
         ("t.sql", "CREATE TABLE t (a text);\n", "is a dump of a database, and no table"),
-        ("t.jsonl", '["text", "label"]\n["a", "b"]\n', "an object with the columns as keys is expected, and it is"),
+        ("t.jsonl", '{"text": "a", "label": 1}\n["a", "b"]\n', "an object with the columns as keys is expected, and it is"),
         ("t.jsonl", "{'text': 'a'}\n", "It is Python's way to write a dictionary: write json.dumps of it."),
     ],
 )

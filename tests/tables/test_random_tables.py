@@ -48,6 +48,11 @@ CELLS: dict[str, st.SearchStrategy[Any]] = {
     "marks": st.sampled_from([".", "!", "?", "-", "+"]),
     "answers": st.sampled_from(["yes", "No", "TRUE", "0", "true", "1.0", "?"]),
     "codes": st.sampled_from(["USA", "GER", "FRA", "012", "987", "#id"]),
+    "times": st.tuples(st.integers(0, 23), st.integers(0, 59)).map(lambda p: f"{p[0]}:{p[1]:02d}"),
+    "places": st.tuples(st.floats(-90, 90), st.floats(-180, 180)).map(lambda p: f"{p[0]:.2f}, {p[1]:.2f}"),
+    "tuples": st.tuples(st.integers(-9, 9), st.integers(1, 9)).map(lambda p: f"({p[0]}, {p[1]})"),
+    "joined": st.sampled_from(["a", "b", "a|b", "b, a", "a;b", "|", "\u2014", "..."]),
+    "marked": st.sampled_from(["<br />", "a&amp;b", "caf\\u00e9", "1.23E+12", "2-Sep", "\x1b[0m", "\u0643\u0640"]),
     "files": st.sampled_from(["x.npy", "a.png", "[", "[]x", "[1, 2", "{}"]),
 }
 LISTS: dict[str, st.SearchStrategy[Any]] = {
@@ -83,6 +88,13 @@ def write_json(rows: Rows) -> str:
         json.dumps([{key: row[key] for key in reversed(row)} for row in rows], ensure_ascii=False), "utf-8"
     )
     return "t.json"
+
+
+def write_lists(rows: Rows) -> str:
+    Path("l.jsonl").write_text(
+        "".join(json.dumps(list(row)) + "\n" for row in [rows[0], *(row.values() for row in rows)]), "utf-8"
+    )
+    return "l.jsonl"
 
 
 def write_comma(rows: Rows) -> str:
@@ -170,7 +182,7 @@ def check_refusal(error: UnrolledError) -> None:
 
 
 def is_same_in_all_files(rows: Rows) -> None:
-    writers = [write_json_lines, write_json, write_comma, write_parquet, in_form("NFC", write_json)]
+    writers = [write_json_lines, write_json, write_lists, write_comma, write_parquet, in_form("NFC", write_json)]
     writers += [in_form("NFD", write_comma), in_form("NFD", write_parquet)]
     if not any("," in str(value) for row in rows for value in row.values()):  # in a TSV file, 0,5 is a number
         writers.append(write_tabs)

@@ -47,7 +47,7 @@ def test_a_header_is_given_by_names_or_there_is_none(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="a different name is expected for each column"):
         rows_of(path, header="a,a")
     (tmp_path / "t.jsonl").write_text('{"a": 1}\n')
-    with pytest.raises(UsageError, match="--header is for CSV, TSV and CoNLL files"):
+    with pytest.raises(UsageError, match="--header is for CSV, TSV, CoNLL and lists in JSON"):
         open_table(str(tmp_path / "t.jsonl"), format=TableFormat("a"))
 
 

@@ -59,17 +59,20 @@ class Cell(NamedTuple):
 
 NAMES_OF_MISSING_VALUES = frozenset(
     (
-        "NA", "<NA>", "N/A", "n/a", "#N/A", "#NA", "NaN", "nan", "NaT", "null", "NULL", "None", "-", "\\N",
+        "NA", "<NA>", "N/A", "n/a", "#N/A", "#NA", "NaN", "nan", "NaT", "null", "NULL", "None", "-", "–", "—", "\\N",
         "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!",
     )
 )  # fmt: skip
 """What R, pandas, spreadsheets, databases and JSON write into a cell without a value, and the errors of Excel."""
 
-PUNCTUATION_MARKS = frozenset(("-", "?", "."))
+PUNCTUATION_MARKS = frozenset(("-", "–", "—", "?", "."))
 """Names of missing values that may be labels, too, among others that are punctuation."""
 
-MISSING_IN_NUMBERS = NAMES_OF_MISSING_VALUES | PUNCTUATION_MARKS
-"""Names of missing values in columns of numbers: UCI and Weka write `?`, SAS and Stata `.`."""
+MISSING_ONLY_IN_NUMBERS = frozenset((".", "..", "...", "…", ":"))
+"""Names of missing values that are words or tags elsewhere: SAS and Stata write `.`, the World Bank `..`, Eurostat `:`."""
+
+MISSING_IN_NUMBERS = NAMES_OF_MISSING_VALUES | PUNCTUATION_MARKS | MISSING_ONLY_IN_NUMBERS
+"""Names of missing values in columns of numbers: also `?`, as UCI and Weka write it."""
 
 
 def is_empty(value: Any) -> bool:
@@ -230,11 +233,13 @@ def parse_array(cell: Cell) -> Array:
     """Return a cell as a float64 array of any shape: nested lists, a `.npy` file, or numbers in one text."""
     value = parse_list(cell.value)
     if isinstance(value, str):
-        value = load_array(cell) if value.lower().endswith(".npy") else _NUMBER_SEPARATORS.split(value.strip())
+        value = load_array(cell) if value.lower().endswith(".npy") else split_numbers(value)
     try:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError, OverflowError, RecursionError):
         problem = f"numbers are expected, in lists of equal length, and this is {_short_repr(cell.value)}"
+        if isinstance(value, list) and isinstance(value[0], list) and any(isinstance(part, str) for part in value[0]):
+            problem += "; of places in a text with labels, write a list with a label for each word instead"
         raise DataError(f"{cell.location}: {problem}.") from None
     if array.ndim == 0:
         array = array[None]
@@ -248,6 +253,12 @@ def parse_array(cell: Cell) -> Array:
         hint = "; COLUMN:numbers reads a series with gaps" if found == "missing" else ""
         raise DataError(f"{cell.location}: {place} is {found}, and a number of at most 3.4e38 is expected{hint}.")
     return array
+
+
+def split_numbers(text: str) -> list[str]:
+    """Return the parts of a text that may be numbers, as `(48.1, 11.5)`: between blanks, commas or semicolons."""
+    text = text.strip()
+    return _NUMBER_SEPARATORS.split(text[1:-1].strip() if text.startswith("(") and text.endswith(")") else text)
 
 
 def readable(cells: Iterable[Cell], parse: Callable[[Cell], Parsed]) -> Iterator[Parsed]:

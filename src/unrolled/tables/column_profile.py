@@ -21,13 +21,14 @@ from unrolled.tables.cell_values import (
     parse_array,
     parse_list,
     parse_text,
+    split_numbers,
     to_number,
     with_decimal_points,
 )
 from unrolled.tables.digit_groups import is_surely_grouped
 from unrolled.tables.number_counts import NumberCounts
 from unrolled.tables.number_units import is_symbol, split_unit
-from unrolled.tables.text_oddities import TextOddities
+from unrolled.tables.text_oddities import TextOddities, joined_labels
 from unrolled.tables.wav_files import SUFFIXES as SOUND_SUFFIXES
 from unrolled.text.normalization import normalize
 
@@ -54,6 +55,9 @@ MAX_TOLD_UNITS = 5
 
 MIN_CODE_LENGTH = 6
 """Digits, at least, of codes of which some end with a letter; shorter ones may be a number and its unit."""
+
+MAX_MEASURE_LENGTH = 32
+"""Characters of a date, a duration or another measure."""
 
 MAX_DISTINCT = 10_000
 MAX_INFERRED_LABELS = 1_000
@@ -90,6 +94,8 @@ class ColumnProfile:
     word_counts: Counter[str] = field(default_factory=Counter)
     num_words: int = 0
     num_punctuated: int = 0
+    num_measures: int = 0
+    measure: str = ""
     max_length: int = 0
 
     def add(self, cell: Cell) -> None:
@@ -113,6 +119,9 @@ class ColumnProfile:
         if text.lower().endswith(IMAGE_SUFFIXES) and len(text.splitlines()) == 1:
             self.num_images += 1
         self.oddities.add(text)
+        if is_measure(text):
+            self.num_measures += 1
+            self.measure = self.measure or text.strip()
         number = self._add_number(text)
         if len(self.value_counts) < MAX_DISTINCT or number in self.value_counts:
             self.value_counts[number] += 1
@@ -231,6 +240,16 @@ class ColumnProfile:
         has_blanks = any(found.unit or found.num_spaced > 0 or found.group_sign() == " " for found in counts)
         return has_blanks and self._is_nearly_all(sum(found.num_numbers() for found in counts))
 
+    def notes(self, kind: str, declared: bool, is_target: bool) -> list[str]:
+        """Return sentences about the cells of a column of this kind, which was `declared` or inferred."""
+        notes = [self.number_note(kind, declared), *self.oddities.notes(self.name, self.num_rows)]
+        if kind in ("label", "text") and not declared and self.num_words <= 6 * min(self.num_rows, MAX_PROFILED_ROWS):
+            notes.append(joined_labels(self.name, self.value_counts))
+        if kind == "text" and is_target and not declared and self._is_nearly_all(self.num_measures) and not notes[0]:
+            how = "are written as text, character by character"
+            notes.append(f"'{self.name}': values such as {self.measure} {how}; to predict a number, write one in each cell")
+        return [*filter(None, notes)]
+
     def number_note(self, kind: str, declared: bool) -> str:
         """Return what to tell about numbers with units, in groups, with commas and in parentheses, or an empty text."""
         numbers = self.numbers(declared)
@@ -324,6 +343,18 @@ class ColumnProfile:
         return ("words" if use_words else "characters"), spaces
 
 
+def is_measure(text: str) -> bool:
+    """Return whether a text is made of numbers and little else, as a date or a duration is, but no row of digits.
+
+    Example:
+        >>> [is_measure(text) for text in ("1:30", "3h 20m", "2024-01-31", "5 to 9", "9 0 2", "room 5")]
+        [True, True, True, True, False, False]
+    """
+    signs = "".join(text.split())
+    num_digits = sum(map(str.isdecimal, signs))
+    return len(signs) <= MAX_MEASURE_LENGTH and num_digits < len(signs) <= 3 * num_digits
+
+
 def is_array(value: Any, allows_commas: bool = False) -> bool:
     """Return whether the value of a cell looks like an array: a list, or a text of several numbers."""
     if isinstance(value, list | np.ndarray):
@@ -338,8 +369,9 @@ def is_array(value: Any, allows_commas: bool = False) -> bool:
         parts = value.replace(";", " ").split()
         if len(parts) >= MIN_DECIMALS and all(to_number(part, True) is not None for part in parts):
             return True
-    parts = value.replace(",", " ").replace(";", " ").split()
+    parts = split_numbers(value)
     enough = len(parts) >= (MIN_DECIMALS if "." in value else MIN_ARRAY_NUMBERS)
+    enough |= len(parts) == 2 and "," in value and all("." in part for part in parts)  # a place, such as `48.14, 11.58`
     return enough and all(to_number(part) is not None for part in parts)
 
 

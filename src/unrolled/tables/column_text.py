@@ -11,7 +11,7 @@ from unrolled.display import agree
 from unrolled.errors import UsageError
 from unrolled.options import DataOptions
 from unrolled.tables.cell_values import is_empty, parse_text
-from unrolled.tables.spec_inference import parse_column
+from unrolled.tables.spec_inference import parse_column, split_kind
 from unrolled.tables.table_files import Table, open_table_or_lines
 from unrolled.tables.table_format import TableFormat
 from unrolled.text.corpus import Corpus, cache_folder, open_corpus
@@ -37,7 +37,7 @@ def open_column(
 
 def column_tokens(source: str, options: DataOptions) -> tuple[str, str]:
     """Return the column of `--source` and what a token is: as its KIND says, else as the options do."""
-    column, kind = parse_column(source, "source")
+    column, kind = split_kind(source)
     is_tokens = kind is not None and kind.partition(":")[0] in TOKENIZERS
     if kind not in (None, "text") and not is_tokens:
         raise UsageError(f"--source {source}: without --target, a text is learned, of {' or '.join(TOKENIZERS)}.")
@@ -47,6 +47,7 @@ def column_tokens(source: str, options: DataOptions) -> tuple[str, str]:
 def write_column(name: str, column: str, format: TableFormat) -> Path:
     """Write the cells of a column as documents to a file in the cache, and return it; a text without it has a cell a line."""
     table = open_table_or_lines(name, column, format, learning=True)
+    parse_column(column, "source", None if table.is_lines else table)
     for note in table.notes:
         logger.info(note)
     return write_documents(Path(table.name).name, _texts(table, table.find_column(column)), cache_folder())

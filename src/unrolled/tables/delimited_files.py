@@ -21,9 +21,10 @@ from typing import Any
 from unrolled.display import plural
 from unrolled.errors import DataError, UsageError, did_you_mean
 from unrolled.tables.cell_values import BLANKS, MISSING_IN_NUMBERS, is_missing
-from unrolled.tables.delimited_layout import Layout, find_layout, is_rule, without_comments, without_end
+from unrolled.tables.delimited_layout import Layout, find_layout, without_comments, without_end
 from unrolled.tables.delimiters import RARE_DELIMITERS, SEPARATOR_LINE, delimiter_of_rows, detect_delimiter, first_lines
 from unrolled.tables.header_rows import MAX_EXAMINED_ROWS, HeaderRows, find_header_rows, is_number
+from unrolled.tables.printed_tables import PrintedTable
 from unrolled.tables.table_format import FIRST_ROW, MAX_CHARS, NO_HEADER, NumberedRows, ReadErrors, Source, header_names
 from unrolled.text.compressed_files import read_bytes
 
@@ -72,7 +73,7 @@ class Dialect:
 
     def rows(self, reader: Iterator[list[str]]) -> Iterator[list[str]]:
         """Yield the rows that have cells."""
-        rows = self.layout.rows(itertools.islice(reader, self.layout.num_comments, None))
+        rows = self.layout.rows(reader)
         return (list(map(_without_formula, row)) for row in rows) if self.has_formulas else rows
 
     def reader(self, lines: Iterator[str]) -> Any:
@@ -102,7 +103,7 @@ def infer_dialect(source: Source, is_tsv: bool, has_header: bool = True) -> tupl
     is_named = SEPARATOR_LINE.fullmatch(lines[0].strip('"')) is not None
     layout = find_layout(lines[is_named:], dialect.delimiter, has_header)
     if has_header and layout.has_plain_header:
-        more = _find_header_rows(source, dialect, is_named + layout.num_comments)
+        more = _find_header_rows(source, dialect, is_named + layout.num_skipped)
         layout = dataclasses.replace(layout, more_header=more)
     skips_blanks = any(f'{dialect.delimiter} "' in line for line in lines)
     example = FORMULA_CELL.search(source.head()) if dialect.has_formulas else None
@@ -125,7 +126,7 @@ def _infer_quotes(source: Source, is_tsv: bool) -> tuple[Dialect, str]:
     """Return the dialect of a file, and a sentence about its quotes if they are not the usual ones, else an empty string."""
     csv.field_size_limit(MAX_CHARS)  # the default refuses texts of 131,072 characters
     path, head = source.path, source.head()
-    is_tsv = is_tsv and ("\t" in head.split("\n", 1)[0] or delimiter_of_rows(head) is None)
+    is_tsv = is_tsv and ("\t" in head.lstrip("\r\n").split("\n", 1)[0] or delimiter_of_rows(head) is None)
     delimiter = "\t" if is_tsv else detect_delimiter(head)
     usual = Dialect(delimiter, "none" if is_tsv else "doubled")
     if _has_single_quotes(head, delimiter):
@@ -222,7 +223,7 @@ def delimited_rows(source: Source, dialect: Dialect, header: str, reported: set[
         if header == FIRST_ROW:
             names_row = dialect.layout.header(first)
             rows = itertools.islice(rows, dialect.layout.num_more_header, None)
-            columns = _name_columns(names_row)
+            columns = name_columns(names_row)
             num_named = max((number for number, name in enumerate(names_row, 1) if name.strip(BLANKS)), default=0)
         else:
             columns = names or [str(number) for number in range(len(first))]
@@ -280,7 +281,7 @@ def is_plain_text(source: Source, is_tsv: bool, column: str, header: str) -> boo
     """
     csv.field_size_limit(MAX_CHARS)
     head = source.head()
-    first_line = next((line for line in without_comments(first_lines(head)) if not is_rule(line)), "")
+    first_line = next(iter(without_comments(first_lines(head))), "")
     dialect = Dialect("\t", "none") if is_tsv else Dialect(detect_delimiter(head), "doubled")
     if header != FIRST_ROW:
         return not _has_equal_rows(source, dialect)
@@ -288,7 +289,11 @@ def is_plain_text(source: Source, is_tsv: bool, column: str, header: str) -> boo
         names = [name.strip().lower() for name in next(dialect.reader(iter([first_line])), [])]
     except csv.Error:
         return True
-    is_prose = dialect.delimiter in f"{RARE_DELIMITERS} " or (dialect.delimiter == "," and ", " in first_line)
+    is_prose = (
+        isinstance(source, PrintedTable)
+        or dialect.delimiter in f"{RARE_DELIMITERS} "
+        or (dialect.delimiter == "," and ", " in first_line)
+    )
     is_table = len(names) > 1 and (did_you_mean(column, names) or (not is_prose and _has_equal_rows(source, dialect)))
     return column.strip().lower() not in names and not is_table and not SEPARATOR_LINE.fullmatch("".join(names))
 
@@ -308,7 +313,7 @@ def _wrong_width(cells: list[str], columns: list[str], dialect: Dialect) -> str:
     return problem
 
 
-def _name_columns(header: list[str]) -> list[str]:
+def name_columns(header: list[str]) -> list[str]:
     """Return a header in which every name is another: of columns of one name, each has its number, from 1, in brackets.
 
     A column without a name is `Unnamed: N`, as in pandas, N from 0. Line ends in names are blanks.

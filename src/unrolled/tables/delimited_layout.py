@@ -1,35 +1,32 @@
-"""What stands around the rows of delimited text: comments at the top, the rules of drawn tables, names of rows."""
+"""What stands around the rows of delimited text: comments at the top, names of rows."""
 
 from __future__ import annotations
 
 import csv
-import re
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from unrolled.display import plural
 from unrolled.tables.header_rows import HeaderRows
 
-_RULE = re.compile(r"[\s|+:=-]*(?:--|==)[\s|+:=-]*")
-_FOOTER = re.compile(r"\(\d+ rows?\)")
-
 
 @dataclass(frozen=True)
 class Layout:
-    """What is no row: `num_comments` lines at the top, and lines between rows if the table is drawn (`is_drawn`).
+    """What is no row: `num_skipped` lines at the top, `num_comments` of them comments and the others blank.
 
     `unnamed` is `first` if each row has one cell more than the header, its name, and `last` if it is empty and the last.
     """
 
+    num_skipped: int = 0
     num_comments: int = 0
-    is_drawn: bool = False
     unnamed: str = ""
     more_header: HeaderRows | None = None
 
     @property
     def has_plain_header(self) -> bool:
         """Whether a row has as many cells as the header."""
-        return not self.unnamed and not self.is_drawn
+        return not self.unnamed
 
     @property
     def num_more_header(self) -> int:
@@ -50,23 +47,8 @@ class Layout:
         return ["", *cells] if self.unnamed == "first" else [*cells, ""] if self.unnamed == "last" else cells
 
     def rows(self, rows: Iterator[list[str]]) -> Iterator[list[str]]:
-        """Yield the rows that have cells; those of a drawn table without rules, and without blanks around the cells."""
-        for cells in rows:
-            if self.is_drawn and cells:
-                if not is_rule("|".join(cells)) and _FOOTER.fullmatch(cells[0].strip()) is None:
-                    yield [cell.strip() for cell in cells]
-            elif cells:
-                yield cells
-
-
-def is_rule(line: str) -> bool:
-    """Return whether a line separates rows of a table that psql, MySQL or Markdown drew.
-
-    Example:
-        >>> is_rule("|---|:--:|"), is_rule("+------+-----+"), is_rule("| a | - |")
-        (True, True, False)
-    """
-    return _RULE.fullmatch(line) is not None
+        """Yield the rows that have cells."""
+        return filter(None, itertools.islice(rows, self.num_skipped, None))
 
 
 def without_comments(lines: Sequence[str]) -> list[str]:
@@ -94,17 +76,17 @@ def find_layout(lines: Sequence[str], delimiter: str, has_header: bool) -> Layou
         return next(iter(split_lines([line], delimiter)), [])
 
     body = without_comments(lines)
-    num_comments = 0
+    num_skipped = num_comments = 0
     try:
-        while num_comments < len(lines) - len(body) and len(cells(lines[num_comments])) != len(cells(body[0])):
-            num_comments += 1
-        is_drawn = delimiter == "|" and any(map(is_rule, body[:2]))
-        rows = split_lines([f"{line}\n" for line in lines[num_comments:]], delimiter)
+        while num_skipped < len(lines) - len(body) and len(cells(lines[num_skipped])) != len(cells(body[0])):
+            num_comments += lines[num_skipped].startswith("#")
+            num_skipped += 1
+        rows = split_lines([f"{line}\n" for line in lines[num_skipped:]], delimiter)
     except csv.Error:
-        return Layout(num_comments)
+        return Layout(num_skipped, num_comments)
     first, *others = [row for row in rows if row] or [[]]
     others = others[:-1] if len(others) > 1 else others  # the last one may be cut
-    return Layout(num_comments, is_drawn, "" if is_drawn or not has_header else _unnamed(first, others))
+    return Layout(num_skipped, num_comments, _unnamed(first, others) if has_header else "")
 
 
 def _unnamed(header: list[str], rows: list[list[str]]) -> str:

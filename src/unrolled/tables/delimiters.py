@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 
-from unrolled.tables.delimited_layout import is_rule, without_comments
+from unrolled.tables.delimited_layout import without_comments
 from unrolled.tables.header_rows import is_number
 
 SEPARATOR_LINE = re.compile(r"sep=(\\t|.?)", re.IGNORECASE)
@@ -37,7 +37,7 @@ def detect_delimiter(head: str) -> str:
 
 def _header(head: str) -> list[str]:
     """Return the first lines from the header on."""
-    return [line for line in without_comments(first_lines(head)) if not is_rule(line)] or [""]
+    return without_comments(first_lines(head)) or [""]
 
 
 def delimiter_of_rows(head: str) -> str | None:

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,30 +56,31 @@ def json_array(source: Source) -> NumberedRows:
 
 
 def _json_array_rows(source: Source) -> NumberedRows:
-    path, rows = source.path, _read_json(source)
+    path, rows = source.path, read_json(source)
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
-            raise DataError(f"{path}, element {number:,}: an object with the columns as keys is expected.")
+            hint = "; texts are written one per line (jq -r '.[]' FILE > NEW.txt)" if isinstance(row, str) else ""
+            raise DataError(f"{path}, element {number:,}: an object with the columns as keys is expected{hint}.")
         yield number, row
 
 
 def json_columns(source: Source) -> NumberedRows:
     """Yield the rows of a file that is one object of columns, or of one list of rows: see `has_json_columns`."""
-    yield from with_all_columns((number, row) for number, row in enumerate(_rows_of(_read_json(source)), 1))
+    yield from with_all_columns((number, row) for number, row in enumerate(_rows_of(read_json(source)), 1))
 
 
 def has_json_columns(source: Source) -> bool:
     """Return whether a file is one object that has many rows: columns with the keys 0, 1, 2, ..., as pandas writes it.
 
-    If it is named `.json` or `.geojson`, it may also have rows under their names, lists of values under `data` with the names
-    under `columns`, or one list of objects among its values, as an answer of a server: `{"count": 2, "data": [...]}`.
+    If it is named `.json` or `.geojson`, it may also have rows or columns under their names, lists of values under `data` with
+    the names under `columns`, or one list of objects among its values, as an answer of a server: `{"count": 2, "data": [...]}`.
     """
     head, is_json = without_comments(source.head()).strip(), _is_json(source.path)
     first_line, end, _ = head.partition("\n")
     if not (is_json or FIRST_VALUE.match(head)) or (end and first_line.rstrip().endswith("}")):  # one object per line
         return False
     try:
-        value = _read_json(source)
+        value = read_json(source)
     except DataError:
         return False
     return bool(_rows_of(value) if is_json else _keyed_columns(value))
@@ -90,10 +92,12 @@ def _is_json(path: Path) -> bool:
 
 def rows_note(source: Source) -> str:
     """Return a sentence about what a file of one object has besides its rows, or an empty one."""
-    value, path = _read_json(source), source.path
+    value, path = read_json(source), source.path
     if len(lists := _lists_of_rows(value)) == 1:
         others = ", ".join(key for key, element in value.items() if element is not lists[0])
         return f"{path}: the rows are in one list of it; left out: {others:.200}" if others else ""
+    if columns := _list_columns(value):
+        return f"{path}: its {len(value):,} lists are the columns, of {len(columns):,} rows"
     if _keyed_columns(value) or _split_rows(value):
         return ""
     return f"{path}: its {len(value):,} values are the rows; their names are left out, as {next(iter(value))!r:.40}"
@@ -103,7 +107,7 @@ def _rows_of(value: dict[str, Any]) -> list[Row]:
     """Return the rows that an object is (see `has_json_columns`), none if it is one row."""
     if len(lists := _lists_of_rows(value)) == 1:
         return lists[0]
-    if rows := _keyed_columns(value) or _split_rows(value):
+    if rows := _keyed_columns(value) or _split_rows(value) or _list_columns(value):
         return rows
     values = list(value.values())
     are_rows = len(values) > 2 and all(isinstance(row, dict) and row and row.keys() == values[0].keys() for row in values)
@@ -111,13 +115,25 @@ def _rows_of(value: dict[str, Any]) -> list[Row]:
 
 
 def _keyed_columns(value: dict[str, Any]) -> list[Row]:
-    """Return the rows of columns with the keys 0, 1, 2, ..."""
+    """Return the rows of columns with the keys 0, 1, 2, ..., or with other keys, more than there are columns."""
     columns = list(value.values())
     if not columns or not all(isinstance(column, dict) for column in columns):
         return []
-    keys = [str(number) for number in range(len(columns[0]))]
+    keys = list(columns[0])
     are_columns = len(keys) > 1 and all(list(column) == keys for column in columns)
+    are_columns &= keys == [str(number) for number in range(len(keys))] or len(keys) > len(columns) > 1
     return [{name: column[key] for name, column in value.items()} for key in keys] if are_columns else []
+
+
+def _list_columns(value: dict[str, Any]) -> list[Row]:
+    """Return the rows of columns that are lists, of which one has texts with blanks: else they may be the steps of one row."""
+    columns = list(value.values())
+    if len(columns) < 2 or not all(isinstance(column, list) and len(column) == len(columns[0]) > 1 for column in columns):
+        return []
+    texts = [cell.strip() for column in columns for cell in column if isinstance(cell, str)]
+    if not any(len(text.split()) > 1 for text in texts) or any(isinstance(cell, dict | list) for cell in columns[0]):
+        return []
+    return [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
 
 
 def _split_rows(value: dict[str, Any]) -> list[Row]:
@@ -135,7 +151,7 @@ def _lists_of_rows(value: dict[str, Any]) -> list[list[Row]]:
     return [element for element in lists if all(isinstance(row, dict) for row in element)]
 
 
-def _read_json(source: Source) -> Any:
+def read_json(source: Source) -> Any:
     """Return the value that a file is. Raises `DataError` for a large file, or one that is not valid."""
     path = source.path
     with ReadErrors(path, source.encoding), open_bytes(path) as file:
@@ -166,6 +182,15 @@ def with_all_columns(rows: NumberedRows) -> NumberedRows:
 
 
 def _json_rows(source: Source) -> NumberedRows:
+    for line, row in json_values(source):
+        if not isinstance(row, dict):
+            problem = f"an object with the columns as keys is expected, and it is {json.dumps(row):.40}"
+            raise DataError(f"{source.path}, line {line:,}: {problem}.")
+        yield line, row
+
+
+def json_values(source: Source) -> Iterator[tuple[int, Any]]:
+    """Yield the values of a file with one per line, with their lines."""
     path = source.path
     with ReadErrors(path, source.encoding) as errors:
         for line, text in enumerate(source.lines(newline=""), 1):  # at \r too, which no JSON has in a line
@@ -174,22 +199,18 @@ def _json_rows(source: Source) -> NumberedRows:
                 raise DataError(f"{path}, line {line:,}: the row has more than {MAX_CHARS:,} characters, which is too many.")
             text = text.strip("\x1e \t\r\n").removesuffix(",")
             if text and not text.startswith(("//", "#")):
-                yield line, _parse_json_row(path, line, text)
+                yield line, _parse_value(path, line, text)
 
 
-def _parse_json_row(path: Path, line: int, text: str) -> Row:
+def _parse_value(path: Path, line: int, text: str) -> Any:
     try:
-        row = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         reason = error if isinstance(error, ValueError) else "nested too deeply"
         is_other = text.strip() == "{" or str(reason).startswith("Extra data")
         hint = f" One object per line is expected: jq -c . {shell_argument(str(path))} > NEW.jsonl" if is_other else ""
         hint = " It is Python's way to write a dictionary: write json.dumps of it." if text.startswith("{'") else hint
         raise DataError(f"{path}, line {line:,} is not valid JSON: {reason}.{hint}") from error
-    if not isinstance(row, dict):
-        problem = f"an object with the columns as keys is expected, and it is {text.strip()[:40]}"
-        raise DataError(f"{path}, line {line:,}: {problem}.")
-    return row
 
 
 def nested_value(row: Row, keys: str) -> Any:
@@ -228,7 +249,7 @@ def inner_rows_hint(name: str, row: Row) -> str:
 
 def only_row_note(name: str, row: Row) -> str:
     """Return a sentence if the only row of a table may be columns instead."""
-    lengths = {len(value) if isinstance(value, list) else 0 for value in row.values()}
-    if len(row) < 2 or len(lengths) > 1 or max(lengths) < 2:
+    lengths = [len(value) for value in row.values() if isinstance(value, list) and value]
+    if len(lengths) < 2 or len(set(lengths)) > 1 or max(lengths) < 2:
         return ""
     return f"{name} is one row, whose values are lists of {max(lengths):,}; if they are columns, write one object per row"

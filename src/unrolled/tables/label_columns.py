@@ -44,6 +44,9 @@ _SEPARATORS = re.compile(r"[,;|/>-]+")
 MIN_RARE_LABELS = 10
 """Labels, at least, for a sentence that most of them occur once."""
 
+MIN_FREQUENT = 10
+"""Rows of a label that is frequent: beside such ones, a label that occurs once may be misspelled, or no label."""
+
 BOOLEANS = frozenset(("true", "false"))
 """Labels that are compared without regard to case: Python, JSON and spreadsheets write them differently."""
 
@@ -353,8 +356,12 @@ def _split_labels(cell: Cell, split: str, form: str) -> Sequence[str]:
 
 
 def _rarity_notes(name: str, counts: Mapping[str, int]) -> tuple[str, ...]:
-    """Return a sentence about labels most of which occur once, if they are such."""
-    num_single = sum(count == 1 for count in counts.values())
+    """Return a sentence about labels most of which occur once, or about a few that do where all others are frequent."""
+    single = [label for label, count in counts.items() if count == 1]
+    num_single = len(single)
+    if 0 < num_single < len(counts) - 1 and all(count == 1 or count >= MIN_FREQUENT for count in counts.values()):
+        once = f"{', '.join(map(repr, single[:3]))} {'occurs' if num_single == 1 else 'occur'} once"
+        return (f"'{name}': {once:.120}, and every other label {MIN_FREQUENT} times or more: is it a mistake?",)
     if len(counts) < MIN_RARE_LABELS or 2 * num_single <= len(counts):
         return ()
     hint = f"'{name}:number'" if all(to_number(label) is not None for label in counts) else f"'{name}:text'"

@@ -21,6 +21,12 @@ MAX_CODE_SHARE = 0.25
 _DECIMALS = re.compile(r"\d+\.\d*[1-9]0*")
 MAX_SPELLINGS = 1_000
 
+MIN_CODE_DIGITS = 9
+"""Digits of whole numbers, at least, that are likely to be codes if all have equally many."""
+
+_TIMES = re.compile(r"1\d{9}|1\d{12}|(?:19|20)\d{10}(?:\d\d)?")
+"""Whole numbers that are times: seconds or milliseconds since 1970, or year, month, day and time of day."""
+
 MIN_BINARY_DIGITS = 3
 """Zeros and ones of a string of bits, at least; fewer may be a number."""
 
@@ -168,4 +174,10 @@ class NumberCounts:
             grouped.append(
                 f"'{name}': {first} and {second} are one number; if they are two versions, say {name}:label or :text"
             )
-        return [*grouped, *filter(None, [self._code_note(name)])]
+        return [*grouped, *filter(None, [self._code_note(name), "" if declared else self._digits_note(name)])]
+
+    def _digits_note(self, name: str) -> str:
+        length = max(self.digit_lengths, default=0)
+        if len(self.digit_lengths) > 1 or length < MIN_CODE_DIGITS or self.unit or _TIMES.fullmatch(f"{self.low:.0f}"):
+            return ""
+        return f"'{name}': all values have {length} digits; if they are codes, as telephone numbers are, say {name}:text"

@@ -22,6 +22,11 @@ _OTHERS = (
         "LaTeX, and no table: write its rows as CSV, without & and \\\\",
     ),
     (
+        (".bib", ".ics", ".po", ".ris", ".enw"),
+        re.compile(r"@\w+\{[^,\s]+,\s*\n|BEGIN:V(?:CARD|CALENDAR)\b|msgid \"|TY  - "),
+        "a file of records of several lines, and no table: write one row for each as CSV or as JSON lines",
+    ),
+    (
         (".sql",),
         re.compile(r"(?!)"),
         "a dump of a database, and no table: write a table of it as CSV (sqlite3 -header -csv, or \\copy TABLE to 'FILE' csv "

@@ -19,7 +19,7 @@ from unrolled.tables.long_table import LongFormat, as_target, column_list, group
 from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.source_columns import split_source
 from unrolled.tables.spec import TableSpec
-from unrolled.tables.spec_inference import infer_spec, parse_column
+from unrolled.tables.spec_inference import infer_spec, parse_column, split_kind
 from unrolled.tables.step_arrays import StepArray, parse_steps, step_location
 from unrolled.tables.table_files import Table
 
@@ -31,14 +31,14 @@ MAX_EXAMINED_ROWS = 200
 
 def names_series(source: str | None, target: str | None, options: SeriesOptions) -> bool:
     """Return whether columns and settings are those of series: numbers at every step, or a table with one row per step."""
-    declared = [parse_column(name, "source")[1] for name in (split_source(source) if source else [])]
-    declared += [parse_column(target, "target")[1]] if target else []
+    declared = [split_kind(name)[1] for name in (split_source(source) if source else [])]
+    declared += [split_kind(target)[1]] if target else []
     return "numbers" in declared or options != SeriesOptions()
 
 
 def parse_columns(columns: str, role: str, table: Table) -> tuple[str, str | None]:
     """Return name and kind of NAME, NAME:KIND, or of several columns of numbers, which are read side by side as NAME,NAME."""
-    parts = [parse_column(part, role) for part in split_source(columns, table)]
+    parts = [parse_column(part, role, table) for part in split_source(columns, table)]
     if len(parts) == 1:
         return parts[0]
     for name, kind in parts:

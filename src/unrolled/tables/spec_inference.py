@@ -8,7 +8,14 @@ import logging
 from collections.abc import Callable, Iterator
 
 from unrolled.errors import DataError, UsageError, did_you_mean
-from unrolled.tables.cell_values import MISSING_IN_NUMBERS, NAMES_OF_MISSING_VALUES, PUNCTUATION_MARKS, Cell, is_missing
+from unrolled.tables.cell_values import (
+    MISSING_IN_NUMBERS,
+    MISSING_ONLY_IN_NUMBERS,
+    NAMES_OF_MISSING_VALUES,
+    PUNCTUATION_MARKS,
+    Cell,
+    is_missing,
+)
 from unrolled.tables.column import Column
 from unrolled.tables.column_profile import ColumnProfile
 from unrolled.tables.columns import COLUMN_TYPES
@@ -49,8 +56,7 @@ def infer_spec(
     for position, (column, column_type, kind) in enumerate(zip(profiled, inferred, kinds, strict=True)):
         if kind is None:
             missing[position] = _missing_names(column_type.kind, column)
-        notes = [column.number_note(column_type.kind, kind is not None), *column.oddities.notes(column.name, column.num_rows)]
-        for note in filter(None, notes):
+        for note in column.notes(column_type.kind, kind is not None, position == len(profiles)):
             logger.info(note)
     is_optional = [len(profiles) > 1 and column_type.kind in OPTIONAL_KINDS for column_type in inferred[:-1]] + [False]
 
@@ -87,10 +93,8 @@ def _profile_pairs(
 
 
 def _find_declared(table: Table, column_spec: str, role: str) -> tuple[str, str | None]:
-    """Return the column of the table that NAME or NAME:KIND means, and its kind; the whole of it may be a name."""
-    name, kind = parse_column(column_spec, role)
-    if not table.matching_columns(name):
-        name, kind = column_spec, None
+    """Return the column of the table that NAME or NAME:KIND means, and its kind."""
+    name, kind = parse_column(column_spec, role, table)
     return table.find_column(name), kind
 
 
@@ -115,19 +119,35 @@ def _joined_spec(columns: list[Column], main: int, numbers: Callable[[int], Iter
     return TableSpec(sources[main], target, others=others, medians=medians, main_position=main)
 
 
-def parse_column(column_spec: str, role: str) -> tuple[str, str | None]:
-    """Return name and kind of `NAME` or `NAME:KIND`, the value of the option `--role`."""
+def parse_column(column_spec: str, role: str, table: Table | None = None) -> tuple[str, str | None]:
+    """Return name and kind of `NAME` or `NAME:KIND`, the value of the option `--role`; the whole of it may be a name.
+
+    Raises `UsageError` for a kind that does not exist, unless a column of the `table` has the whole name.
+    """
+    name, kind = split_kind(column_spec)
+    if table is not None and (
+        column_spec in table.columns or (not table.matching_columns(name) and table.matching_columns(column_spec))
+    ):
+        return column_spec, None
+    given, kinds = column_spec.rpartition(":")[2], (*COLUMN_TYPES, *token_kinds())
+    if kind is None and given != column_spec and given[:1].isalpha():  # else a part of the name, as in `Unnamed: 0`
+        hint = did_you_mean(given, kinds) or "."
+        raise UsageError(f"--{role} {column_spec}: there is no kind '{given}'{hint} Kinds: {', '.join(kinds)}.")
+    return name, kind
+
+
+def split_kind(column_spec: str) -> tuple[str, str | None]:
+    """Return name and kind of `NAME` or `NAME:KIND`. What is no kind is a part of the name.
+
+    Example:
+        >>> split_kind("title:text"), split_kind("a:b"), split_kind("smiles:regex:C|N")
+        (('title', 'text'), ('a:b', None), ('smiles', 'regex:C|N'))
+    """
     for rule in (kind for kind in TOKENIZERS if TOKENIZERS[kind].argument_name and f":{kind}:" in column_spec):
         name, marker, argument = column_spec.partition(f":{rule}:")
         return name, marker[1:] + argument
     name, colon, kind = column_spec.rpartition(":")
-    if not colon or not kind[:1].isalpha():  # no kind, but a part of the name, as in `Unnamed: 0`
-        return column_spec, None
-    kinds = (*COLUMN_TYPES, *token_kinds())
-    if kind not in kinds:
-        hint = did_you_mean(kind, kinds) or "."
-        raise UsageError(f"--{role} {column_spec}: there is no kind '{kind}'{hint} Kinds: {', '.join(kinds)}.")
-    return name, kind
+    return (name, kind) if colon and kind in (*COLUMN_TYPES, *token_kinds()) else (column_spec, None)
 
 
 def _keeps_na(kind: str) -> bool:
@@ -138,11 +158,11 @@ def _keeps_na(kind: str) -> bool:
 def _missing_names(kind: str, profile: ColumnProfile) -> frozenset[str]:
     """Return the names of missing values in a column of an inferred kind.
 
-    `?` may be a text, and a label among punctuation; `.` is one among words, as in tags of parts of speech."""
+    `?` may be a text, and a label among punctuation; `.` and `:` are among words, as in tags of parts of speech."""
     if kind == "label" and profile.has_punctuation():
         return NAMES_OF_MISSING_VALUES - PUNCTUATION_MARKS
     if kind == "label" and not profile.has_numbers():
-        return MISSING_IN_NUMBERS - {"."}
+        return MISSING_IN_NUMBERS - MISSING_ONLY_IN_NUMBERS
     return NAMES_OF_MISSING_VALUES if kind != "label" and _keeps_na(kind) else MISSING_IN_NUMBERS
 
 

@@ -25,9 +25,9 @@ from unrolled.datasets.builtin import SPLITS, no_such_dataset
 from unrolled.datasets.stdlib import PREFIX
 from unrolled.datasets.tables import TABLES, BuiltinTable, Row
 from unrolled.errors import DataError, UsageError, did_you_mean
-from unrolled.tables.arff_files import arff_rows, looks_like_arff
+from unrolled.tables.arff_files import arff_rows
 from unrolled.tables.cell_values import BLANKS, Cell
-from unrolled.tables.conll_files import conll_rows, looks_like_conll
+from unrolled.tables.conll_files import conll_rows
 from unrolled.tables.delimited_files import (
     MAX_LISTED_COLUMNS,
     delimited_rows,
@@ -36,10 +36,10 @@ from unrolled.tables.delimited_files import (
     line_rows,
     looks_like_header,
 )
-from unrolled.tables.fasttext_files import fasttext_rows, looks_like_fasttext
+from unrolled.tables.fasttext_files import fasttext_rows
+from unrolled.tables.file_kinds import guess_kind, kind_of_file
 from unrolled.tables.json_files import (
     comments_note,
-    has_json_columns,
     inner_rows_hint,
     json_array,
     json_columns,
@@ -48,11 +48,12 @@ from unrolled.tables.json_files import (
     nested_value,
     only_row_note,
     rows_note,
-    without_comments,
 )
+from unrolled.tables.json_lists import list_rows
 from unrolled.tables.kept_data import shown_name
 from unrolled.tables.labelled_files import open_archive, open_folder
 from unrolled.tables.parquet_files import is_parquet, parquet_rows
+from unrolled.tables.printed_tables import find_printed_table
 from unrolled.tables.table_format import (
     FIRST_ROW,
     MAX_HEADER_ROWS,
@@ -63,7 +64,6 @@ from unrolled.tables.table_format import (
     TableFormat,
     has_table_suffix,
     suffix_kind,
-    table_suffix,
 )
 from unrolled.text.archives import contents, documentation_note, is_archive_of_several
 from unrolled.text.compressed_files import is_compressed
@@ -76,9 +76,6 @@ from unrolled.text.text_files import buffer_stdin, existing_file
 
 REPEATED_NAME = re.compile(r" \(column [0-9]+\)$")
 """What is added to the name of a column that another one has, too."""
-
-JSON_START = re.compile(r'\ufeff?\s*(\[\s*)?\{\s*"(?:[^"\\]|\\.)*"\s*:')
-"""How a JSON file begins, whatever its suffix."""
 
 COLUMN_NUMBER = re.compile(r"-?[0-9]{1,4}")
 
@@ -112,6 +109,9 @@ class Table:
     """Whether `1,5` may be a number: the comma does not separate the columns."""
 
     header: str | None = None
+    is_lines: bool = False
+    """Whether it is a text of which each line is a row; it then has the column that was asked for."""
+
     notes: tuple[str, ...] = ()
     owned: Any = dataclasses.field(default=None, compare=False, repr=False)
 
@@ -285,16 +285,19 @@ def _open_table_or_lines(path: Path, name: str, column: str, format: TableFormat
     source = Source.open(path, format.encoding)
     note = f"{name} has no column '{column}': each line is read as one text"
     rows, digest = functools.partial(line_rows, source, column), functools.partial(fingerprint, [path])
-    return Table(name, (column,), path.absolute().parent, rows, digest, notes=(note,))
+    return Table(name, (column,), path.absolute().parent, rows, digest, is_lines=True, notes=(note,))
 
 
 def _is_lines(path: Path, column: str, format: TableFormat) -> bool:
     """Return whether a file is no table with `column`, as far as its beginning shows."""
     source = Source.open(path, format.encoding)
-    kind = _guess_kind(source)
-    return (
-        kind in ("csv", "tsv") and format.header is None and is_plain_text(source, kind == "tsv", column, format.known_header)
-    )
+    kind = guess_kind(source)
+    if kind not in ("csv", "tsv") or format.header is not None:
+        return False
+    printed = find_printed_table(source)
+    if printed is not None and printed.is_sure:
+        return False
+    return is_plain_text(printed or source, kind == "tsv" or printed is not None, column, format.known_header)
 
 
 def _open_file(path: Path, format: TableFormat, name: str) -> Table:
@@ -302,21 +305,25 @@ def _open_file(path: Path, format: TableFormat, name: str) -> Table:
     header: str | None = None
     notes, has_commas = list[str](), False
     rows: Callable[[], NumberedRows]
-    kind = "parquet" if is_parquet(path) else suffix_kind(path)
-    source = Source.open(path, format.encoding) if kind != "parquet" else Source(path, "")
-    is_other = kind in ("csv", "tsv") and (JSON_START.match(source.head()) or looks_like_fasttext(source.head()))
-    kind = _guess_kind(source) if kind in (None, "jsonl") or is_other else kind
-    if kind == "tsv" and looks_like_conll(source.head()):
-        kind = "conll"
+    source = Source(path, "") if is_parquet(path) else Source.open(path, format.encoding)
+    kind = "parquet" if is_parquet(path) else kind_of_file(source)
     if kind in ("csv", "tsv"):
+        printed = find_printed_table(source)
+        kind, source = (kind, source) if printed is None else ("tsv", printed)
         dialect, notes = infer_dialect(source, kind == "tsv", format.known_header == FIRST_ROW)
+        notes = [printed.note if printed else "", *notes]
         header = format.known_header
         has_commas = dialect.delimiter != ","
         rows = functools.partial(delimited_rows, source, dialect, format.known_header, reported=set[str]())
     elif kind == "conll":
         rows = functools.partial(conll_rows, source, format.known_header)
+    elif kind == "lists":
+        header = format.known_header
+        rows = functools.partial(list_rows, source, header)
     elif format.header is not None:
-        raise UsageError(f"--header is for CSV, TSV and CoNLL files, and {name} is {kind}, with a name for each value.")
+        raise UsageError(
+            f"--header is for CSV, TSV, CoNLL and lists in JSON, and {name} is {kind}, with a name for each value."
+        )
     else:
         rows = functools.partial(TABLE_READERS[kind], source)
         notes = [rows_note(source) if kind == "columns" else "", comments_note(source) if kind in JSON_KINDS else ""]
@@ -368,24 +375,6 @@ def _open_builtin(name: str, split: str) -> Table:
         return row_hash.hexdigest()
 
     return Table(f"{PREFIX}{base_name}:{split}", table.columns, Path(), rows, digest, table)
-
-
-def _guess_kind(source: Source) -> str:
-    """Return the kind of a file with an unknown suffix, by its first lines."""
-    head = source.head().lstrip("\ufeff\x1e")
-    json_head = without_comments(head).lstrip()
-    first_line = head.split("\n", 1)[0]
-    if json_head.startswith("{"):
-        return "columns" if has_json_columns(source) else "jsonl"
-    if re.match(r"\[\s*\{", json_head) or (json_head.startswith("[") and table_suffix(source.path) == ".json"):
-        return "json"
-    if suffix_kind(source.path) == "jsonl" and json_head.startswith("["):
-        return "jsonl"
-    if looks_like_arff(head):
-        return "arff"
-    if looks_like_fasttext(head):
-        return "fasttext"
-    return "conll" if looks_like_conll(head) else "tsv" if "\t" in first_line else "csv"
 
 
 def _reject_archives(path: Path) -> None:

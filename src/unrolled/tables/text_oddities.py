@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from unrolled.text.encoding_guess import encoded_twice
 
@@ -12,31 +12,79 @@ MIN_ODD = 3
 """Texts with such a sign, at least, for a sentence about it."""
 
 _ENTITY = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#\d{1,6}|#[xX][0-9a-fA-F]{1,5});")
-_INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")
+_TAG = re.compile(r"</?(?:a|b|br|div|em|i|li|p|span|strong|td|tr|ul)(?:\s[^<>]{0,80})?/?>", re.IGNORECASE)
+_ESCAPE = re.compile(r"\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}")
+_QUOTED = re.compile(r"(?:%[89A-F][0-9A-F]){2,}")
+_INVISIBLE = re.compile(
+    "[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]|(?<=[A-Za-z])[\u200c\u200d](?=[A-Za-z])"
+)
+_MONTH = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+_EXCEL_DATE = re.compile(rf"\s*(?:\d{{1,2}}-{_MONTH}|{_MONTH}-\d{{2}})\s*\Z")
+_EXCEL_NUMBER = re.compile(r"\s*\d(?:\.\d{1,5})?E\+(?:1[1-9]|[2-9]\d)\s*\Z")
 
 
-def _first(pattern: re.Pattern[str], mark: str) -> Callable[[str], str]:
+def _first(pattern: re.Pattern[str], mark: str, at_start: bool = False) -> Callable[[str], str]:
     """Return a function that finds the first match in a text that has `mark`, if there is a mark; else an empty text."""
+    search = pattern.match if at_start else pattern.search
 
     def find(text: str) -> str:
-        found = pattern.search(text) if mark in text and not (not mark and text.isascii()) else None
-        return found[0] if found else ""
+        found = search(text) if mark in text and not (not mark and text.isascii()) else None
+        return found[0].strip() if found else ""
 
     return find
 
 
+_EXCEL_DATE_SENTENCE = "dates, as Excel makes of names and ranges such as SEPT2 and 2-9, as {}: make the file again without it"
 _ODDITIES: tuple[tuple[Callable[[str], str], str], ...] = (
     (encoded_twice, "UTF-8 that was read as Windows-1252, as {}: make the file again as UTF-8"),
     (
         _first(_ENTITY, "&"),
         "signs as HTML writes them, as {}, which are learned so: html.unescape(text) of Python gives the signs",
     ),
+    (_first(_TAG, "<"), "tags of HTML, as {}, which are learned as text: if they mean nothing, remove them"),
+    (
+        _first(_ESCAPE, "\\"),
+        "characters as programs write them, as {}, which are learned so: json.loads or ast.literal_eval of Python reads them",
+    ),
+    (
+        _first(_QUOTED, "%"),
+        "characters as web addresses write them, as {}, which are learned so: urllib.parse.unquote(text) of Python reads them",
+    ),
     (
         _first(_INVISIBLE, ""),
         "characters that cannot be seen, as {}: a word with one is another word; if they mean nothing, remove them",
     ),
+    (
+        _first(re.compile("\x1b"), "\x1b"),
+        "colors of a terminal, which begin with {}: remove them (sed 's/\\x1b\\[[0-9;]*m//g')",
+    ),
+    (_first(re.compile("\u0640"), "\u0640"), "stretched letters, with {}: a word with them is another word"),
+    (
+        _first(_EXCEL_NUMBER, "E+", at_start=True),
+        "long numbers as Excel shows them, as {}: if they are codes, their digits are lost: make the file again without it",
+    ),
+    (_first(_EXCEL_DATE, "-", at_start=True), _EXCEL_DATE_SENTENCE),
 )
 """What finds a sign in a text, and what to tell about it."""
+
+_SEPARATORS = ("|", ";", ",", "/", "+", "&")
+
+
+def joined_labels(name: str, values: Collection[str]) -> str:
+    """Return a sentence about values that are several labels, such as `a|b` beside `a`, or an empty one."""
+    alone = {value.strip() for value in values}
+    for sign in _SEPARATORS:
+        joined = [value for value in values if sign in value]
+        counts = Counter(part for value in joined for part in {part.strip() for part in value.split(sign)})
+        parts = [value.split(sign) for value in joined]
+        are_labels = (
+            all(part.strip() and (part.strip() in alone or counts[part.strip()] > 1) for part in row) for row in parts
+        )
+        num_joined = sum(are_labels)
+        if num_joined > 1 and 2 * num_joined > len(joined) and any(part in alone and part.isalpha() for part in counts):
+            to_do = f"to learn each label, make a column of it: frame[{name!r}].str.get_dummies({sign!r}) of pandas"
+            return f"'{name}': {num_joined:,} values are several labels, such as {joined[0]:.60}, learned as one; {to_do}"
+    return ""
 
 
 class TextOddities:
@@ -55,6 +103,7 @@ class TextOddities:
 
     def notes(self, name: str, num_rows: int) -> list[str]:
         """Return a sentence for each kind of sign that several texts of the column have."""
+        self._counts[_EXCEL_DATE_SENTENCE] *= 2 * self._counts[_EXCEL_DATE_SENTENCE] <= num_rows  # else dates are meant
         found = ((sentence, self._counts[sentence]) for _, sentence in _ODDITIES if self._counts[sentence] >= MIN_ODD)
         return [
             f"'{name}': {count:,} of {num_rows:,} values have {sentence.format(self._shown(sentence))}"
@@ -63,4 +112,4 @@ class TextOddities:
 
     def _shown(self, sentence: str) -> str:
         example = self._examples[sentence]
-        return repr(example) if example.isprintable() else f"U+{ord(example[0]):04X}"
+        return f"'{example}'" if example.isprintable() else f"U+{ord(example[0]):04X}"

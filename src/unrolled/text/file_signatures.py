@@ -21,6 +21,7 @@ _SIGNATURES = (
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a file of an old Office (.xls, .doc): save it as CSV or as plain text (UTF-8)"),
     (b"SQLite format 3\0", "an SQLite database: write a table of it as CSV (sqlite3 -header -csv NAME 'SELECT * FROM TABLE')"),
     (b"ARROW1\0\0", "an Arrow (Feather) file: write it as Parquet or CSV"),
+    (b"ORC\n", "an ORC file: write it as Parquet or CSV (pyarrow.orc.read_table reads it)"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file: write its table as Parquet or CSV"),
     ((b"$FL2", b"$FL3"), "a file of SPSS: write it as CSV (pandas.read_spss reads it)"),
     (b"<stata_dta>", "a file of Stata: write it as CSV (pandas.read_stata reads it)"),
@@ -79,6 +80,8 @@ def describe_binary(data: bytes, name: str) -> str | None:
 
 def _describe_zip(data: bytes, name: str) -> str:
     suffix = "." + name.lower().rpartition(".")[2]
+    if suffix == ".npz":
+        return "an archive of NumPy arrays: give the arrays in Python, or write them as CSV"
     if suffix == ".ods" or b"opendocument.spreadsheet" in data:
         return "an OpenDocument spreadsheet: save its sheet as CSV (UTF-8), and name that file"
     if suffix in _ZIPPED_SHEETS or b"xl/" in data:

@@ -9,7 +9,7 @@ from unrolled.checkpoints.model_file import TextModelFile
 from unrolled.errors import UsageError
 from unrolled.options import TrainRequest
 from unrolled.tables.spec import TableSpec
-from unrolled.tables.spec_inference import parse_column
+from unrolled.tables.spec_inference import split_kind
 from unrolled.tables.table_files import Table
 from unrolled.tables.text_column import TextColumn
 from unrolled.training.fine_tuning import require_common_tokens
@@ -32,7 +32,7 @@ def read_as_base(spec: TableSpec, source: str, table: Table, request: TrainReque
     name, column, kind = request.training.init_from, spec.source, base.tokenizer.kind
     if not isinstance(column, TextColumn) or spec.others:
         raise UsageError(f"--from {name} reads one text, and the source is {spec.columns_text}: leave it out.")
-    if parse_column(source, "source")[1] not in (None, "text", kind):
+    if split_kind(source)[1] not in (None, "text", kind):
         raise UsageError(f"--from {name} has {kind}, and the source is {column.describe()}: name it {column.name}:{kind}.")
     if spec.mode.output == "aligned":
         raise UsageError(f"--from {name} is for a target of the whole text, and '{spec.target.name}' has one for every step.")

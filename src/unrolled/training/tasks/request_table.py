@@ -10,7 +10,7 @@ from unrolled.tables.cell_values import Cell
 from unrolled.tables.series_spec import group_table
 from unrolled.tables.source_columns import split_source
 from unrolled.tables.spec import TableSpec
-from unrolled.tables.spec_inference import parse_column
+from unrolled.tables.spec_inference import split_kind
 from unrolled.tables.table_files import Table, open_table, open_with_columns
 from unrolled.tables.table_format import TableFormat
 
@@ -21,8 +21,8 @@ def open_request_table(request: TrainRequest) -> Table:
         raise UsageError(f"One table is expected with --source and --target; got {len(request.inputs)} inputs.")
     options = request.table
     sources = split_source(options.source) if options.source else []
-    named = [*(("source", name) for name in sources), *([("target", options.target)] if options.target else [])]
-    columns = tuple(parse_column(name, role)[0] for role, name in named)
+    named = [*sources, *([options.target] if options.target else [])]
+    columns = tuple(split_kind(name)[0] for name in named)
     format = TableFormat(options.header, request.data.encoding, cell_files=options.cell_files)
     return open_with_columns(request.inputs[0], columns, format)
 

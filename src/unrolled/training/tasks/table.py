@@ -32,7 +32,7 @@ from unrolled.tables.series import note_of_series
 from unrolled.tables.series_spec import number_notes
 from unrolled.tables.source_columns import source_text, split_source
 from unrolled.tables.spec import TableSpec
-from unrolled.tables.spec_inference import infer_spec, parse_column
+from unrolled.tables.spec_inference import infer_spec, split_kind
 from unrolled.tables.table_files import Table
 from unrolled.tables.table_format import FIRST_ROW
 from unrolled.tables.word_tokenizer import WordTokenizer
@@ -121,7 +121,7 @@ class TableTask:
         if spec.labels_one_text and request.pair.ngrams:
             spec.source.ngram_buckets = MAX_BUCKETS  # until the training rows are counted
         logger.info(message)
-        if not any(parse_column(part, "source")[1] for part in split_source(source, self.table)):
+        if not any(split_kind(part)[1] for part in split_source(source, self.table)):
             series_note = note_of_series(self.table, spec.sources, spec.target)
             if series_note is not None:
                 logger.warning(series_note)

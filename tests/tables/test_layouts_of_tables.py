@@ -1,0 +1,135 @@
+"""Tables in layouts that other programs and people write: JSON of other shapes, drawn tables, columns at fixed positions."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from support.cli import Cli
+from unrolled.errors import DataError
+from unrolled.tables.table_files import Table, open_table, open_table_or_lines, open_with_columns
+from unrolled.tables.table_format import TableFormat
+
+ROWS = [(f"{'nice' if i % 2 else 'dull'} film {i % 7}", "good" if i % 2 else "bad") for i in range(40)]
+
+
+def cells(table: Table, columns: tuple[str, ...] = ("text", "label")) -> list[tuple[object, ...]]:
+    return [tuple(cell.value for cell in row) for _, row in table.iter_cells(columns)]
+
+
+def opened(name: str, content: str) -> Table:
+    Path(name).write_text(content, "utf-8")
+    return open_table(name)
+
+
+NAMED = [("text", "label"), *ROWS]
+
+
+def joined(row: str, rows: list[tuple[str, str]] = NAMED) -> str:
+    return "".join(row.format(*cells) + "\n" for cells in rows)
+
+
+MARKDOWN = "| text | label |\n|---|:-:|\n" + joined("| {} | {} |", ROWS)
+GRID = "+---+---+\n| text | label |\n+===+===+\n" + "".join(f"| {t} | {v} |\n+---+---+\n" for t, v in ROWS)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.json", json.dumps(NAMED)),
+        ("t.json", json.dumps(NAMED, indent=1)),
+        ("t.json", "[\n" + ",\n".join(map(json.dumps, NAMED)) + "\n]\n"),
+        ("t.jsonl", "\n".join(map(json.dumps, NAMED))),
+        ("t.json", "\n".join(map(json.dumps, NAMED))),
+        ("t.json", json.dumps({"text": [t for t, _ in ROWS], "label": [v for _, v in ROWS]})),
+        ("t.json", json.dumps({name: {f"r{i}": row[at] for i, row in enumerate(ROWS)} for at, name in enumerate(NAMED[0])})),
+        ("t.json", json.dumps({f"r{i}": {"text": t, "label": v} for i, (t, v) in enumerate(ROWS)})),
+        ("t.json", json.dumps({"columns": ["text", "label"], "index": list(range(40)), "data": ROWS})),
+    ],
+)  # fmt: skip
+def test_json_of_lists_and_columns(name: str, content: str) -> None:
+    assert cells(opened(name, content)) == ROWS
+
+
+def test_json_of_lists_without_names() -> None:
+    Path("t.jsonl").write_text("".join(json.dumps([t, v == "good"]) + "\n" for t, v in ROWS))
+    wanted = [(t, v == "good") for t, v in ROWS]
+    assert cells(open_table("t.jsonl"), ("0", "1")) == wanted
+    assert cells(open_table("t.jsonl", format=TableFormat("text,label"))) == wanted
+    Path("t.json").write_text(json.dumps(ROWS))
+    assert cells(open_with_columns("t.json", ("0", "1"), TableFormat()), ("0", "1")) == ROWS
+    Path("t.json").write_text(json.dumps([*ROWS, ["alone"]]))
+    with pytest.raises(DataError, match="row 41: 1 value, and the table has 2 columns"):
+        list(open_table("t.json", format=TableFormat("text,label")).rows())
+
+
+def test_a_model_reads_lists_as_it_learned_them(cli: Cli) -> None:
+    Path("t.json").write_text(json.dumps(NAMED))
+    tiny = ("--threads", 1, "--steps", 1, "--hidden", 4, "--layers", 1, "--batch", 8, "--sample-length", 0)
+    cli("train", "t.json", "--source", "text", "--target", "label", *tiny, "--out", "r")
+    assert cli("predict", "r", "t.json").out.splitlines()[0] == "text,label,predicted,probability"
+
+
+def test_one_row_of_json_lines_stays_one_row() -> None:
+    table = opened("t.jsonl", json.dumps({"id": 1, "text": ["a", "b"], "tags": ["D", "N"]}))
+    assert cells(table, ("text", "tags")) == [(["a", "b"], ["D", "N"])]
+    assert "one row, whose values are lists of 2; if they are columns" in table.notes[0]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "# Data, and more\n\nSome prose | here.\n\n" + MARKDOWN + "\nProse, below.\n",
+        MARKDOWN.replace("| \n", "|\n"),
+        "text | label\n---|---\n" + joined("{} | {}", ROWS),
+        " text | label\n------+------\n" + joined(" {} | {}", ROWS) + "(40 rows)\n",
+        "+--+--+\n| text | label |\n+--+--+\n" + joined("| {} | {} |", ROWS) + "+--+--+\n40 rows in set (0.01 sec)\n",
+        GRID,
+        GRID.translate(str.maketrans("|-=+", "│─═┼")),
+        joined("{:<20}{:<8}"),
+        joined("{:>20}   {:>8}"),
+        "===== =====\n" + joined("{:<18}  {:<6}", NAMED[:1]) + "=" * 18 + "  ======\n" + joined("{:<18}  {:<6}", ROWS),
+        joined("{}::{}"), joined("{} ||| {}"), joined("{} -> {}"), joined("{} = {}"), joined("{}: {}"), joined("{}  {}"),
+    ],
+)  # fmt: skip
+def test_printed_tables(content: str) -> None:
+    assert cells(opened("t.txt", content)) == ROWS
+
+
+def test_cells_of_printed_tables_are_kept_whole() -> None:
+    rows = [(f'"a \\| b" {i}', "" if i % 3 else "x") for i in range(30)]
+    table = opened("t.md", "|text|label|\n|--|--|\n" + joined("|{}|{}|", rows))
+    assert cells(table) == [(text.replace("\\|", "|"), label) for text, label in rows]
+    named = [("name", "age", "label"), *((f"Ann {i}" if i % 4 else "Bo", i, "ab"[i % 2]) for i in range(30))]
+    fixed = opened("t.txt", "".join(f"{name:<8}{age:>3} {label:<5}\n" for name, age, label in named))
+    assert cells(fixed, ("name", "age", "label")) == [(name, str(age), label) for name, age, label in named[1:]]
+    assert fixed.notes == ("t.txt: 3 columns at fixed positions",)
+    indexed = opened(
+        "t.txt",
+        "".join(f"{i!s:<2} {name:>8} {label:>5}\n" for i, (name, _, label) in zip(["", *range(30)], named, strict=True)),
+    )
+    assert indexed.columns == ("Unnamed: 0", "name", "label")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (MARKDOWN + "\n" + MARKDOWN, "line 44: another table begins here"),
+        (MARKDOWN + "| a | b | c |\n", "line 43: 3 cells, and the header has 2 columns"),
+        (
+            joined("{:<20}{:<8}") * 6 + f"{'a text that is much-too-long':<20} good\n",
+            "line 247: a text that is much.* begins at 21",
+        ),
+    ],
+)
+def test_rows_that_do_not_fit_are_named(content: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        list(opened("t.txt", content).rows())
+
+
+@pytest.mark.parametrize(
+    "content", ["Anna: hello\nBen: good day\nAnna: bye\nBen: see you\n", "One. Two.\nA line.  And more.\n" * 3]
+)
+def test_lines_of_prose_stay_lines(content: str) -> None:
+    Path("t.txt").write_text(content)
+    assert open_table_or_lines("t.txt", "text", TableFormat()).is_lines
