@@ -54,7 +54,7 @@ def test_a_forecast_reads_the_calendar_of_the_step_that_it_predicts() -> None:
     inputs = column.to_inputs(read)
     assert inputs.shape == (9, column.size) == (9, 3)
     assert np.array_equal(inputs[:, 1:], time_features(np.arange(1, 10) * HOUR, ("day",)))
-    assert np.array_equal(column.calendar_after(read, 3), time_features(np.arange(10, 13) * HOUR, ("day",)))
+    assert np.array_equal(column.inputs_in_advance(read, 10, 3), time_features(np.arange(10, 13) * HOUR, ("day",)))
     regression = NumbersColumn("x", ["x"], column.scaling, cycles=("day",))
     assert np.array_equal(regression.to_inputs(read)[:, 1:], time_features(np.arange(9) * HOUR, ("day",)))
     again = NumbersColumn.from_dict("x", json.loads(json.dumps(column.to_dict())))
