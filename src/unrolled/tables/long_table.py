@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import functools
 import itertools
 import math
@@ -18,7 +19,7 @@ from unrolled.tables.cell_values import MISSING_IN_NUMBERS, Array, Cell, is_miss
 from unrolled.tables.known_covariates import Covariate, count_known, unknown_note
 from unrolled.tables.source_columns import split_source
 from unrolled.tables.step_arrays import NO_COVARIATES, NO_TIMES, StepArray, StepTexts, are_numbers, number_or_gap
-from unrolled.tables.step_times import follows_clock, time_keys, to_seconds
+from unrolled.tables.step_times import follows_clock, next_times, time_keys, to_seconds
 from unrolled.tables.table_files import Table
 from unrolled.tables.table_format import NumberedRows
 
@@ -31,17 +32,19 @@ class LongFormat:
     """How a long table is read: the columns that name the series, and the time of a step; None: one series, in file order.
 
     Of a forecast, the `covariates` are known in advance: the last rows of a series, which have nothing but these, are the steps
-    to forecast.
+    to forecast. The `examples` are two times of the training table, one step apart: a series of one step goes on like these.
     """
 
     group_by: str | None = None
     order_by: str | None = None
     covariates: tuple[Covariate, ...] = ()
+    examples: tuple[Any, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the format as it is stored in a model file."""
         known = {"covariates": [each.to_json() for each in self.covariates]} if self.covariates else {}
-        return {"group_by": self.group_by, "order_by": self.order_by, **known}
+        examples = {"examples": list(map(_as_json, self.examples))} if self.examples else {}
+        return {"group_by": self.group_by, "order_by": self.order_by, **known, **examples}
 
     @staticmethod
     def from_json(value: Any) -> LongFormat | None:
@@ -49,7 +52,7 @@ class LongFormat:
         if value is None:
             return None
         covariates = tuple(map(Covariate.from_json, value.get("covariates", ())))
-        return LongFormat(value["group_by"], value["order_by"], covariates)
+        return LongFormat(value["group_by"], value["order_by"], covariates, tuple(value.get("examples", ())))
 
 
 @dataclass
@@ -66,6 +69,11 @@ class _Series:
     num_known: int | None = None
 
 
+def _as_json(time: Any) -> Any:
+    """Return a time as it is stored: dates of frames as ISO dates."""
+    return time.isoformat() if isinstance(time, datetime.date) else time.item() if isinstance(time, np.generic) else time
+
+
 def column_list(names: str, table: Table) -> list[str]:
     """Return the columns that `A,B,C` means: one, if a column has that very name."""
     columns = [table.find_column(name) for name in split_source(names, table)]
@@ -74,13 +82,14 @@ def column_list(names: str, table: Table) -> list[str]:
     return columns
 
 
-def group_steps(table: Table, format: LongFormat, names: Sequence[str]) -> Table:
+def group_steps(table: Table, format: LongFormat, names: Sequence[str], horizon: int = 0) -> Table:
     """Return a table with one row per series, read once. Its columns are the series' name, the `names` and the target's values.
 
     Args:
         table: The long table.
         format: The columns of the series and of the time.
         names: Columns to keep, each a name, or several joined by commas, which become frames.
+        horizon: Steps that are to be forecast; a series of a single step has their times, too.
 
     A column of numbers becomes a `StepArray`, one of texts `StepTexts`. Raises `DataError` for a time that cannot be ordered,
     or a text in a column of numbers.
@@ -97,6 +106,8 @@ def group_steps(table: Table, format: LongFormat, names: Sequence[str]) -> Table
         series, notes = _read_series(table, group_by, order_by, [*flat, *known])
         comma = table.allows_decimal_commas
         kinds = [are_numbers((group.columns[i] for group in series.values()), comma) for i in range(len(flat))]
+        for group in series.values() if order_by and horizon else ():
+            _go_on(group, format.examples, horizon)
         notes += _read_covariates(table, series, format.covariates, len(flat))
         rows = []
         for key, group in series.items():
@@ -212,6 +223,14 @@ def _read_covariates(table: Table, series: dict[Any, _Series], covariates: Seque
     if num_empty := num_series - len(series):
         notes.append(f"{num_empty:,} of {num_series:,} series {agree(num_empty, 'have')} no values, and cannot be forecast")
     return notes
+
+
+def _go_on(group: _Series, examples: tuple[Any, ...], count: int) -> None:
+    """Give a series of a single step, whose next times nothing in it tells, those after it."""
+    if len(group.times) == 1:
+        group.times = [*group.times, *next_times(group.times, count, examples)]
+        keys = time_keys(group.times)
+        group.seconds = group.seconds if isinstance(keys, int) else to_seconds(keys)
 
 
 def _cell_value(table: Table, group: _Series, flat: list[str], part: list[str], kinds: list[bool]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from unrolled.tables.source_columns import split_source
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.spec_inference import infer_spec, parse_column
 from unrolled.tables.step_arrays import StepArray, parse_steps, step_location
+from unrolled.tables.step_times import MAX_COMPARED_TIMES, next_times
 from unrolled.tables.table_files import Table
 
 MAX_NAMED_SPIKES = 5
@@ -80,7 +82,7 @@ def group_sources(table: Table, spec: TableSpec, with_target: bool = False) -> T
     """Return a table with its sources, which needs no target; `with_target` with that, too, if it has one."""
     if with_target and all(map(table.matching_columns, split_source(spec.target.name, table))):
         return group_table(table, spec)
-    return table if spec.long is None else group_steps(table, spec.long, (spec.source.name,))
+    return table if spec.long is None else group_steps(table, spec.long, (spec.source.name,), spec.horizon)
 
 
 def series_spec(
@@ -112,7 +114,14 @@ def series_spec(
     kind = kind or ("numbers" if isinstance(rows[0][name], StepArray) else "labels")
     read = config | {"covariates": [name for covariate in long.covariates for name in covariate.inputs]}
     spec = TableSpec(_fit(grouped, name, kind, options, read), _fit(grouped, target_name, target_kind, options, config))
-    return grouped, dataclasses.replace(spec, long=long)
+    examples = _next_to_each_other([row[name] for row in rows]) if options.horizon and options.order_by else ()
+    return grouped, dataclasses.replace(spec, long=dataclasses.replace(long, examples=examples))
+
+
+def _next_to_each_other(series: Sequence[StepArray]) -> tuple[Any, ...]:
+    """Return two times of steps at the usual distance, as the longest series has them; none if it has no such."""
+    times = max((steps.times for steps in series), key=len)[-MAX_COMPARED_TIMES:]
+    return (times[-1], *next_times(times, 1)) if next_times(times, 1) else ()
 
 
 def _with_covariates(table: Table, long: LongFormat | None, source: str, options: SeriesOptions) -> LongFormat:

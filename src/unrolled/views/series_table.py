@@ -94,8 +94,8 @@ def step_rows(spec: TableSpec, rows: Iterator[tuple[Row, Prediction]], predicted
             if has_times and known and not times:
                 has_times = False
                 logger.info(
-                    f"the column '{long.order_by}' of the forecast is empty, since the times in the table have no equal "
-                    f"distances; the last one is {printable(str(known[-1]))}"
+                    f"the column '{long.order_by}' of the forecast is empty, since the times in the table have no usual "
+                    f"distance; the last one is {printable(str(known[-1]))}"
                 )
         for step in range(len(values)):
             cells: dict[str, Any] = dict(first)
