@@ -63,6 +63,8 @@ def typed_dict(option_class: type) -> str:
     for field in dataclasses.fields(option_class):
         if field.name not in EXCLUDED:
             hint = "Sequence[str]" if typing.get_origin(hints[field.name]) is tuple else str(field.type)
+            if field.metadata["is_list"]:
+                hint = hint.replace("str", "str | Sequence[str]", 1)
             if field.metadata["reads"] or field.metadata["writes"]:
                 hint = hint.replace("str", "str | PathLike[str]", 1)
             hint += TORCH_TYPES.get(field.name, "")

@@ -18,7 +18,7 @@ class DataKwargs(TypedDict, total=False):
     tokens: TokensName
     documents: Literal["none", "line", "blank-line", "file", "cell", "record", "session"]
     normalize: Literal["nfc", "nfkc", "none"]
-    mask: str | None
+    mask: str | Sequence[str] | None
     encoding: str | None
     glob: str
     train_fraction: float
@@ -106,6 +106,7 @@ class SeriesKwargs(TypedDict, total=False):
     group_by: str | None
     order_by: str | None
     horizon: int | None
+    known_covariates: str | Sequence[str] | None
     loss: Literal["auto", "mse", "mae", "quantiles", "gaussian"]
     quantiles: str
     difference: Literal["auto", "on", "season", "off"]

@@ -24,6 +24,12 @@ class SeriesOptions:
     horizon: int | None = option(
         None, "Forecast so many steps of --source, each fed back as the next input; --target is left out.", ge=1, le=100_000
     )
+    known_covariates: str | None = option(
+        None,
+        "Columns whose values are known in advance, such as holidays or promotions (elsewhere: future covariates, regressors). "
+        "A forecast reads those of the step that it predicts; for predict, rows with an empty --source have those to come.",
+        is_list=True,
+    )
     loss: Literal["auto", "mse", "mae", "quantiles", "gaussian"] = option(
         "auto",
         "Loss of numbers at every step: squared, absolute, quantile (pinball) or Gaussian; auto: gaussian for a forecast, else "

@@ -479,6 +479,40 @@ def test_times_go_on() -> None:
     assert next_times([], 2) == []
 
 
+def test_times_go_on_where_clocks_are_changed_and_rows_are_missing() -> None:
+    """Once, a forecast had no times for four days after such an hour."""
+    offset = [f"2024-03-31T{h:02}:00+0{1 + (h > 2)}:00" for h in range(24) if h != 2]
+    assert next_times(offset, 2) == ["2024-04-01T00:00+02:00", "2024-04-01T01:00+02:00"]
+    spring = [f"2024-03-31 {h:02}:00" for h in range(24) if h != 2]
+    assert next_times(spring, 2) == ["2024-04-01 00:00", "2024-04-01 01:00"]
+    autumn = [f"2024-10-27 {h:02}:30" for h in (0, 1, 2, 2, *range(3, 24))]
+    assert next_times(autumn, 1) == ["2024-10-28 00:30"]
+    midnights = [f"2024-{day}T00:00+0{1 + (day > '03-31')}:00" for day in ("03-29", "03-30", "03-31", "04-01")]
+    assert next_times(midnights, 1) == ["2024-04-02T00:00+02:00"]
+    assert next_times([*range(20), 21, 22], 1) == [23], "one row is missing"
+    working_days = [f"2024-01-{day:02}" for day in range(1, 31) if day % 7 not in (6, 0)]
+    assert next_times(working_days, 1) == [], "the next one may be a Saturday"
+
+
+def test_a_series_of_one_step_goes_on_like_those_of_training() -> None:
+    for time, examples, following in (
+        ("2024-05-31T10:00", ["2024-01-31 09:00", "2024-01-31 09:15"], "2024-05-31T10:15"),
+        ("2024-03-31", ["2024-01-31", "2024-02-29"], "2024-04-30"),
+        ("2024-03-05", ["2024-01-05", "2024-02-05"], "2024-04-05"),
+        ("2024-03-05", ["2024-01-31", "2024-02-01"], "2024-03-06"),
+        ("2024Q1", ["2023Q1", "2023Q2"], "2024Q2"),
+        ("7", [1, 4], 10),
+    ):
+        assert next_times([time], 1, examples) == [following]
+    assert next_times(["2024-05-31"], 1) == next_times(["2024-05-31"], 1, [1, 2]) == []
+    table = open_table(write_long("one.csv", {"t": ["2024-01-01T22:00"], "x": [3]}))
+    format = LongFormat(None, "t", examples=("2023-12-31T01:00", "2023-12-31T02:00"))
+    assert LongFormat.from_json(json.loads(json.dumps(format.to_json()))) == format
+    [(_, row)] = group_steps(table, format, ("x",), horizon=3).rows()
+    assert list(row["x"].times)[1:] == ["2024-01-01T23:00", "2024-01-02T00:00", "2024-01-02T01:00"]
+    assert (row["x"].seconds / 3600 % 24).tolist() == [22, 23, 0, 1]
+
+
 def test_an_hour_that_clocks_repeat_keeps_its_order() -> None:
     """Once, the two hours between 2 and 3 of the night of October were shuffled into one another."""
     clocks = [f"2024-10-27 0{hour}:{minute:02}" for hour in (1, 2, 2, 3) for minute in (0, 15, 30, 45)]

@@ -13,9 +13,12 @@ from support.cli import Cli
 from support.tables import rows_of, write_long
 from unrolled.errors import DataError
 from unrolled.tables.cell_values import Cell
+from unrolled.tables.long_table import LongFormat, group_steps
 from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.scaling import Scaling
 from unrolled.tables.step_arrays import StepArray
+from unrolled.tables.step_times import time_positions
+from unrolled.tables.table_files import open_table
 from unrolled.tables.time_features import find_cycles, next_seconds, time_features
 
 HOUR, DAY = 3600.0, 86400.0
@@ -40,6 +43,17 @@ def test_the_weekday_is_that_of_the_calendar() -> None:
     assert time_features(np.array([before_1970.timestamp()]), ("week",))[0].argmax() == before_1970.weekday()
 
 
+def test_the_hour_of_a_time_with_an_offset_is_that_of_its_clock(cli: Cli) -> None:
+    """Eight is eight in winter and in summer, and steps stay in the order of time where clocks are set back."""
+    texts = ["2024-01-05T08:00+01:00", "2024-07-05T08:00+02:00", "2024-10-27T02:30+02:00", "2024-10-27T02:30+01:00"]
+    table = open_table(write_long("zone.csv", {"t": texts[::-1], "x": [3, 2, 1, 0]}))
+    [(_, row)] = group_steps(table, LongFormat(None, "t"), ("x",)).rows()
+    assert row["x"][:, 0].tolist() == [0, 1, 2, 3]
+    assert (row["x"].seconds / HOUR % 24).tolist() == [8, 8, 2.5, 2.5]
+    kind, places = time_positions(texts)
+    assert (kind, places[3] - places[2]) == ("UTC", HOUR)
+
+
 def test_next_times_are_in_months_where_the_steps_are() -> None:
     months = [datetime.datetime(2023 + m // 12, m % 12 + 1, 1, tzinfo=datetime.UTC).timestamp() for m in range(17)]
     assert next_seconds(np.array(months[:14]), 3).tolist() == months[14:]
@@ -54,7 +68,7 @@ def test_a_forecast_reads_the_calendar_of_the_step_that_it_predicts() -> None:
     inputs = column.to_inputs(read)
     assert inputs.shape == (9, column.size) == (9, 3)
     assert np.array_equal(inputs[:, 1:], time_features(np.arange(1, 10) * HOUR, ("day",)))
-    assert np.array_equal(column.calendar_after(read, 3), time_features(np.arange(10, 13) * HOUR, ("day",)))
+    assert np.array_equal(column.inputs_in_advance(read, 10, 3), time_features(np.arange(10, 13) * HOUR, ("day",)))
     regression = NumbersColumn("x", ["x"], column.scaling, cycles=("day",))
     assert np.array_equal(regression.to_inputs(read)[:, 1:], time_features(np.arange(9) * HOUR, ("day",)))
     again = NumbersColumn.from_dict("x", json.loads(json.dumps(column.to_dict())))
@@ -90,6 +104,9 @@ def test_a_forecast_knows_the_days_of_the_week(cli: Cli) -> None:
     assert cli("train", table, *flags, "--time-features", "off", "--out", "off").code == 0
     first, second = (unrolled.load_table(name).spec.to_json()["source"] for name in ("auto", "off"))
     assert (first["cycles"], "cycles" in second) == (["week"], False)
+    one = rows_of(cli("predict", "auto", write_long("one.csv", {"day": ["2025-03-05"], "x": [50]})).out)
+    assert [row["day"] for row in one] == [f"2025-03-{day:02}" for day in range(6, 15)], "a Wednesday, and the days after it"
+    assert [float(row["predicted"]) > 25 for row in one] == [day not in (8, 9) for day in range(6, 15)]
     without = cli("predict", "auto", write_long("plain.csv", {"x": range(20)}))
     assert (without.code, "'day'" in without.err) == (2, True), without.err
 

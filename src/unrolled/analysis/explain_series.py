@@ -59,8 +59,12 @@ def _origins(session: TableSession, cell: Cell) -> list[tuple[Cell, Cell | None]
     spec, values, series = session.spec, session.spec.source.encode(cell), SeriesName.of(cell)
     count = int(np.clip(MAX_DRAWN_STEPS // 2 // spec.horizon, 1, MAX_ORIGINS))
     origins = [len(values) - spec.horizon * number for number in range(count, 0, -1)]
-    pairs = [forecast_cells(series, values, o, o + spec.horizon, cell.table_name) for o in origins if o > 0]
-    return [*pairs, (forecast_cells(series, values, len(values), len(values), cell.table_name)[0], None)]
+    pairs: list[tuple[Cell, Cell | None]] = [
+        forecast_cells(spec, series, values, o, o + spec.horizon, cell.table_name) for o in origins if o > 0
+    ]
+    if spec.ahead and len(series.covariates) < len(values) + spec.ahead:
+        return pairs  # what comes is not known
+    return [*pairs, (forecast_cells(spec, series, values, len(values), len(values), cell.table_name)[0], None)]
 
 
 def _report(session: TableSession, rows: list[DrawnRow]) -> MetricReport | None:

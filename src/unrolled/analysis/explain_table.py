@@ -189,7 +189,7 @@ def _explain_neurons(session: TableSession, cells: list[Cell], options: ExplainO
             break
         if isinstance(source, NumbersColumn):
             length = min(options.length - num_tokens, MAX_STREAM_STEPS)
-            cell = cell._replace(value=SeriesName.of(cell).part(source.encode(cell), 0, length))
+            cell = cell._replace(value=SeriesName.of(cell).part(source.encode(cell), 0, length, session.spec.ahead))
         rows.append(record_row(predictor, cell))
         num_tokens += len(rows[-1].source_tokens)
     if not rows or not rows[0].encoder:

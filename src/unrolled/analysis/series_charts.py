@@ -114,9 +114,10 @@ def _part(spec: TableSpec, row: DrawnRow, baseline: str) -> _Part:
     start = begin + len(source) - (0 if spec.horizon else count)
     own = slice(0, count) if spec.horizon else slice(len(values) - count, len(values))
     times = list(SeriesName.of(row.source).times)
-    if spec.horizon:
+    if spec.horizon and len(times) == len(source):
         after = [] if row.truth is None else list(SeriesName.of(row.truth).times)
         times += after if after or not times else next_times(times, count)
+    times = times[: len(source) + count * bool(spec.horizon)]
     if spec.target.labels:
         steps = {"truth": source[len(source) - count :], "true_label": truth, "label": values[own, None].astype(np.float64)}
         return _Part(start, start + count, begin, source, steps, times)

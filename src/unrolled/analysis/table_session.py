@@ -86,7 +86,10 @@ class TableSession(Displayed):
         """A short description of columns and layers."""
         spec, options = self.spec, self.saved.model.options
         num_parameters = sum(weight.numel() for weight in self.saved.model.parameters())
-        columns = f"{spec.mode_text} of {spec.source_name}" if spec.horizon else spec.columns_text.replace(" -> ", " to ")
+        known = f" with {', '.join(each.name for each in spec.known_covariates)}" if spec.known_covariates else ""
+        columns = (
+            f"{spec.mode_text} of {spec.source_name}{known}" if spec.horizon else spec.columns_text.replace(" -> ", " to ")
+        )
         return f"{columns}, {options.layers} x {options.hidden} {options.cell.upper()}, {num_parameters:,} parameters"
 
     def predictor(self, options: PredictOptions, tally: RowTally | None = None) -> Predictor:

@@ -95,11 +95,11 @@ def forecast(
     outputs, state = model.stream(
         torch.from_numpy(batch).to(device), model.initial_state(len(inputs)), torch.from_numpy(resets).to(device)
     )
-    width, horizon = len(target.columns), target.horizon
+    width, horizon, lag = len(target.columns), target.horizon, max(1, target.difference)
     draws = np.stack([np.random.default_rng(seed).standard_normal((NUM_PATHS, horizon, width)) for seed in seeds])
     normals = torch.from_numpy(draws.astype(np.float32)).flatten(0, 1).to(device)
     last, state = outputs[-1].repeat_interleave(NUM_PATHS, 0), map_state(lambda s: s.repeat_interleave(NUM_PATHS, 0), state)
-    lag, calendar = max(1, target.difference), np.stack([source.calendar_after(history, horizon) for history in recent], axis=1)
+    advance = np.stack([source.inputs_in_advance(history, len(history) + 1, horizon - 1) for history in recent], axis=1)
     known_levels = np.stack([_levels(steps[:, :width], lag) for steps in inputs], axis=1)
     paths: list[Array] = []
     for step in range(horizon):
@@ -110,7 +110,7 @@ def forecast(
         if step + 1 < horizon:
             no_gaps = np.zeros_like(numbers)[:, : width * source.scaling.has_gaps]
             known = torch.from_numpy(np.concatenate([numbers, no_gaps], axis=1)).to(device)
-            place = torch.from_numpy(calendar[step]).to(device).repeat_interleave(NUM_PATHS, 0)
+            place = torch.from_numpy(advance[step]).to(device).repeat_interleave(NUM_PATHS, 0)
             read = torch.cat([known, drawn_outputs[:, : width * bool(source.difference)], place], 1)
             following, state = model.stream(read[None], state)
             last = following[0]

@@ -135,6 +135,7 @@ class Predictor:
             tally.num_rows += 1
         try:
             source = spec.encode_source(cell)
+            spec.check_ahead(cell)
         except DataError as error:
             if tally is None:
                 raise

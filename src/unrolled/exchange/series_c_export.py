@@ -45,6 +45,8 @@ def unsupported_in_c(model_file: TableModelFile) -> str | None:
         return "a C file reads series, numbers at every step, and predicts something at every step"
     if model_file.model.options.cell not in CELLS:
         return f"the cell {model_file.model.options.cell} is not in the C file; these are: {', '.join(CELLS)}"
+    if source.covariates:
+        return "--known-covariates are read with the step that is predicted, and a C file is given the numbers of a step alone"
     if source.center != "none" or source.scale != "all":
         return "--center and --scale need the other numbers of a series, which a step does not know"
     return None

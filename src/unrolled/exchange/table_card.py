@@ -45,6 +45,7 @@ def table_card(job: TableExportJob) -> str:
     spec, options, history = job.model_file.spec, job.model_file.model.options, job.model_file.history
     rows = [(column.name, "source", column) for column in spec.sources] + [(spec.target.name, "target", spec.target)]
     columns = [f"| {_cell(name)} | {role} | {_cell(column.kind)} |" for name, role, column in rows]
+    columns += [f"| {_cell(known.name)} | known in advance | {known.kind} |" for known in spec.known_covariates]
     labels = spec.target.labels if spec.target.kind in ("label", "labels") else ()
     shown = ", ".join(_cell(label) for label in labels[:MAX_LABELS])
     label_line = f"{len(labels):,} labels: {shown}{', ...' if len(labels) > MAX_LABELS else ''}."

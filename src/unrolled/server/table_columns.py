@@ -73,8 +73,24 @@ def _example_rows(run_path: Path, columns: list[dict[str, Any]]) -> list[list[st
         return []
 
 
+def series_facts(entry: ModelEntry) -> dict[str, Any] | None:
+    """Return the columns of a model of series that are no source or target, and an example; None of another model."""
+    long = (entry.header.get("spec") or {}).get("long")
+    if not long:
+        return None
+    names = {name: long[name] for name in ("group_by", "order_by")}
+    return {**names, "known_covariates": _known_names(long), "example": series_example(entry)}
+
+
+def _known_names(long: dict[str, Any]) -> list[str]:
+    return [str(covariate["name"]) for covariate in long.get("covariates", ())]
+
+
 def series_example(entry: ModelEntry) -> str:
-    """Return the first steps of the first series of the run's table as CSV, or an empty text."""
+    """Return the first steps of the first series of the run's table as CSV, or an empty text.
+
+    Of a forecast that reads what is known in advance, the last of them have nothing else.
+    """
     from unrolled.errors import UnrolledError
     from unrolled.tables.source_columns import split_source
 
@@ -85,8 +101,11 @@ def series_example(entry: ModelEntry) -> str:
         if table is None:
             return ""
         group = table.find_column(long["group_by"]) if long["group_by"] else None
-        given = [long["order_by"], *split_source(str((spec.get("source") or {}).get("name")), table)]
-        names = list(dict.fromkeys([*([group] if group else []), *(table.find_column(name) for name in given if name)]))
+        sources = [table.find_column(name) for name in split_source(str((spec.get("source") or {}).get("name")), table)]
+        given, known = (
+            [table.find_column(name) for name in names if name] for names in ([long["order_by"]], _known_names(long))
+        )
+        names = list(dict.fromkeys([*([group] if group else []), *given, *sources, *known]))
         first, cells = None, [names]
         for _, row in itertools.islice(table.rows(), MAX_READ_STEPS):
             first = row.get(group) if group and len(cells) == 1 else first
@@ -98,6 +117,8 @@ def series_example(entry: ModelEntry) -> str:
         return ""
     if len(cells) == 1 or sum(map(len, itertools.chain.from_iterable(cells))) > MAX_EXAMPLE_STEPS * MAX_EXAMPLE_CHARS:
         return ""
+    for coming in cells[max(1, len(cells) - int(spec["target"].get("horizon", 0))) :] if known else ():
+        coming[:] = ["" if name in sources else text for name, text in zip(names, coming, strict=True)]
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows(cells)
     return out.getvalue()

@@ -20,7 +20,7 @@ from unrolled.server.limits import MAX_TRACE_VALUES
 from unrolled.server.prompt_scores import score_tokens
 from unrolled.server.requests import ScoreRequest, TraceRequest, read_json
 from unrolled.server.services import Services
-from unrolled.server.table_columns import series_example, table_columns
+from unrolled.server.table_columns import series_facts, table_columns
 
 
 async def score(request: Request) -> Response:
@@ -105,8 +105,7 @@ async def model_details(request: Request) -> Response:
     }  # fmt: skip
     if entry.kind == "table":
         facts["columns"] = await asyncio.to_thread(table_columns, entry)
-        long = (header.get("spec") or {}).get("long")
-        facts["series"] = long and {**long, "example": await asyncio.to_thread(series_example, entry)}
+        facts["series"] = await asyncio.to_thread(series_facts, entry)
     else:
         tokens = (header.get("tokenizer") or {}).get("tokens")
         facts["vocabulary"] = tokens if isinstance(tokens, str) else None  # of tokens with several characters: none

@@ -54,13 +54,14 @@ def expand(times: list[Any]) -> list[Any]:
 
 
 def read_iso(time: Any) -> datetime.datetime | None:
-    """Return an ISO date, also of a month, or with hours of one digit; in UTC if it has an offset from it."""
+    """Return an ISO date, also of a month, or with hours of one digit; with its offset from UTC, if it has one."""
     text = time.isoformat() if isinstance(time, datetime.date) else time.strip() if isinstance(time, str) else ""
     if found := ISO.fullmatch(text):
         return _datetime(found)
     try:
         date = _with_zone(text)
-        return date.astimezone(datetime.UTC) if date.tzinfo else date
+        date.timestamp() if date.tzinfo else None  # near the years 1 and 9999 there is none
+        return date
     except (ValueError, OverflowError):
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import functools
 import itertools
 import math
@@ -12,48 +13,65 @@ from typing import Any
 
 import numpy as np
 
-from unrolled.display import plural
+from unrolled.display import agree, plural
 from unrolled.errors import DataError, UsageError
 from unrolled.tables.cell_values import MISSING_IN_NUMBERS, Array, Cell, is_missing, parse_text, to_number
+from unrolled.tables.known_covariates import Covariate, count_known, unknown_note
 from unrolled.tables.source_columns import split_source
-from unrolled.tables.step_arrays import StepArray, StepTexts, number_or_gap
-from unrolled.tables.step_times import follows_clock, time_keys, to_seconds
+from unrolled.tables.step_arrays import NO_COVARIATES, NO_TIMES, StepArray, StepTexts, are_numbers, number_or_gap
+from unrolled.tables.step_times import follows_clock, next_times, time_keys, to_seconds
 from unrolled.tables.table_files import Table
 from unrolled.tables.table_format import NumberedRows
 
 MAX_STEP_LABELS = 10
 """Distinct whole numbers, at most, for a column of numbers to be labels of the steps."""
 
-MIN_NUMBER_SHARE = 0.9
-"""Share of the values of a column that are numbers, for it to be one of numbers: the first other value is then an error."""
-
 
 @dataclass(frozen=True)
 class LongFormat:
-    """How a long table is read: the columns that name the series, and the time of a step; None: one series, in file order."""
+    """How a long table is read: the columns that name the series, and the time of a step; None: one series, in file order.
+
+    Of a forecast, the `covariates` are known in advance: the last rows of a series, which have nothing but these, are the steps
+    to forecast. The `examples` are two times of the training table, one step apart: a series of one step goes on like these.
+    """
 
     group_by: str | None = None
     order_by: str | None = None
+    covariates: tuple[Covariate, ...] = ()
+    examples: tuple[Any, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the format as it is stored in a model file."""
-        return dataclasses.asdict(self)
+        known = {"covariates": [each.to_json() for each in self.covariates]} if self.covariates else {}
+        examples = {"examples": list(map(_as_json, self.examples))} if self.examples else {}
+        return {"group_by": self.group_by, "order_by": self.order_by, **known, **examples}
 
     @staticmethod
     def from_json(value: Any) -> LongFormat | None:
         """Build the format that `to_json` described; None for None."""
-        return None if value is None else LongFormat(value["group_by"], value["order_by"])
+        if value is None:
+            return None
+        covariates = tuple(map(Covariate.from_json, value.get("covariates", ())))
+        return LongFormat(value["group_by"], value["order_by"], covariates, tuple(value.get("examples", ())))
 
 
 @dataclass
 class _Series:
-    """The rows of one series: its name, line numbers, times, of dates in seconds too, and the values of each column."""
+    """The rows of one series: its name, line numbers, times, of dates in seconds too, the values of each column, and the
+    covariates; with these, the first `num_known` steps have values, and those after them are to be forecast."""
 
     name: str
     lines: list[int]
     times: list[Any]
     columns: list[list[Any]]
-    seconds: Array = field(default_factory=lambda: np.zeros(0))
+    seconds: Array = field(default_factory=lambda: NO_TIMES)
+    covariates: Array = field(default_factory=lambda: NO_COVARIATES)
+    num_known: int | None = None
+
+
+def _as_json(time: Any) -> Any:
+    """Return a time as it is stored: dates of frames as ISO dates."""
+    return time.isoformat() if isinstance(time, datetime.date) else time.item() if isinstance(time, np.generic) else time
 
 
 def column_list(names: str, table: Table) -> list[str]:
@@ -64,13 +82,14 @@ def column_list(names: str, table: Table) -> list[str]:
     return columns
 
 
-def group_steps(table: Table, format: LongFormat, names: Sequence[str]) -> Table:
+def group_steps(table: Table, format: LongFormat, names: Sequence[str], horizon: int = 0) -> Table:
     """Return a table with one row per series, read once. Its columns are the series' name, the `names` and the target's values.
 
     Args:
         table: The long table.
         format: The columns of the series and of the time.
         names: Columns to keep, each a name, or several joined by commas, which become frames.
+        horizon: Steps that are to be forecast; a series of a single step has their times, too.
 
     A column of numbers becomes a `StepArray`, one of texts `StepTexts`. Raises `DataError` for a time that cannot be ordered,
     or a text in a column of numbers.
@@ -78,19 +97,24 @@ def group_steps(table: Table, format: LongFormat, names: Sequence[str]) -> Table
     group_by = None if format.group_by is None else table.find_column(format.group_by)
     order_by = None if format.order_by is None else table.find_column(format.order_by)
     parts = {name: column_list(name, table) for name in names}
+    known = [table.find_column(each.name) for each in format.covariates]
     columns = tuple(dict.fromkeys([*([group_by] if group_by else []), *parts]))
 
     @functools.cache
     def read() -> tuple[list[tuple[int, dict[str, Any]]], list[str]]:
         flat = [column for part in parts.values() for column in part]
-        series, notes = _read_series(table, group_by, order_by, flat)
-        kinds = [_is_numeric(table, [group.columns[i] for group in series.values()]) for i in range(len(flat))]
+        series, notes = _read_series(table, group_by, order_by, [*flat, *known])
+        comma = table.allows_decimal_commas
+        kinds = [are_numbers((group.columns[i] for group in series.values()), comma) for i in range(len(flat))]
+        for group in series.values() if order_by and horizon else ():
+            _go_on(group, format.examples, horizon)
+        notes += _read_covariates(table, series, format.covariates, len(flat))
         rows = []
         for key, group in series.items():
             row: dict[str, Any] = {group_by: key} if group_by else {}
             row |= {name: _cell_value(table, group, flat, part, kinds) for name, part in parts.items()}
             rows.append((group.lines[0], row))
-        num_steps = sum(len(group.lines) for group in series.values())
+        num_steps = sum(len(group.lines[: group.num_known]) for group in series.values())
         return rows, [f"{table.name}: {plural(num_steps, 'step')} of {len(series):,} series", *notes]
 
     def rows() -> NumberedRows:
@@ -169,20 +193,44 @@ def _sort(table: Table, series: Sequence[_Series], order_by: str) -> list[str]:
     return notes
 
 
-def _is_numeric(table: Table, columns: list[list[Any]]) -> bool:
-    """Return whether a column has numbers, gaps apart, but for a few values."""
-    num_numbers = num_values = 0
-    for column in columns:
-        for value in column:
-            if not is_missing(value, MISSING_IN_NUMBERS):
-                num_values += 1
-                is_text = isinstance(value, str)
-                num_numbers += to_number(value, table.allows_decimal_commas) is not None if is_text else not _is_object(value)
-    return num_values == 0 or num_numbers >= MIN_NUMBER_SHARE * num_values
+def _read_covariates(table: Table, series: dict[Any, _Series], covariates: Sequence[Covariate], num_values: int) -> list[str]:
+    """Encode what is known in advance of series, whose columns are `num_values` of values, and then those of covariates.
+
+    Leaves out series in which no step has a value to forecast from. Returns sentences about these, and about the steps to come.
+    """
+    if not covariates:
+        return []
+    num_ahead, num_series = 0, len(series)
+    for key, group in list(series.items()):
+        known = group.num_known = count_known(group.columns[:num_values])
+        num_ahead += len(group.lines) - known
+        cell = Cell(StepArray.make(np.zeros(0), group.lines), table.name)
+        parts = [
+            covariate.encode(values, cell, known, table.allows_decimal_commas)
+            for covariate, values in zip(covariates, group.columns[num_values:], strict=True)
+        ]
+        group.covariates = np.concatenate(parts, axis=1)
+        if not known:
+            del series[key]
+    if not series:
+        raise DataError(f"{table.name} has no step with a value to forecast from.")
+    every = zip(*(group.columns[num_values:] for group in series.values()), strict=True)
+    notes = unknown_note(covariates, [list(itertools.chain.from_iterable(columns)) for columns in every])
+    if num_ahead:
+        notes.append(
+            f"{plural(num_ahead, 'row')} after the last values {agree(num_ahead, 'are')} of steps that are not known yet"
+        )
+    if num_empty := num_series - len(series):
+        notes.append(f"{num_empty:,} of {num_series:,} series {agree(num_empty, 'have')} no values, and cannot be forecast")
+    return notes
 
 
-def _is_object(value: Any) -> bool:
-    return isinstance(value, bool | list | dict) or not isinstance(value, int | float | np.number)
+def _go_on(group: _Series, examples: tuple[Any, ...], count: int) -> None:
+    """Give a series of a single step, whose next times nothing in it tells, those after it."""
+    if len(group.times) == 1:
+        group.times = [*group.times, *next_times(group.times, count, examples)]
+        keys = time_keys(group.times)
+        group.seconds = group.seconds if isinstance(keys, int) else to_seconds(keys)
 
 
 def _cell_value(table: Table, group: _Series, flat: list[str], part: list[str], kinds: list[bool]) -> Any:
@@ -202,8 +250,9 @@ def _cell_value(table: Table, group: _Series, flat: list[str], part: list[str], 
         texts = StepTexts("" if is_missing(v) else parse_text(Cell(v, table.name)) for v in group.columns[places[0]])
         texts.lines, texts.times = group.lines, group.times
         return texts
-    columns = [_numbers(table, group, flat[place], group.columns[place]) for place in places]
-    return StepArray.make(np.stack(columns, axis=1), group.lines, group.times, group.seconds, group.name)
+    numbers = [_numbers(table, group, flat[place], group.columns[place][: group.num_known]) for place in places]
+    steps = np.stack(numbers, axis=1)
+    return StepArray.make(steps, group.lines, group.times, group.seconds, group.name, covariates=group.covariates)
 
 
 def _numbers(table: Table, group: _Series, name: str, values: list[Any]) -> list[float]:

@@ -22,7 +22,7 @@ from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.ragged import RaggedArray
 from unrolled.tables.scaling import Scaling
 from unrolled.tables.series_metrics import series_baselines, series_report
-from unrolled.tables.step_arrays import SeriesName, parse_steps, seconds_of
+from unrolled.tables.step_arrays import SeriesName, StepArray, filled, parse_steps, seconds_of
 from unrolled.tables.time_features import CYCLES, next_seconds, num_time_features, time_features
 
 
@@ -43,6 +43,7 @@ class NumbersColumn(Column):
             before it, and reads them too. Of 1 step, a trend has no end at the numbers of the training steps; of a period,
             what is the same in each period need not be learned.
         cycles: Of a source, the cycles of the calendar, such as `day` and `week`, in which the place of each step is read.
+        covariates: Of the source of a forecast, the names of the inputs that are known in advance.
     """
 
     kind, tensor_kind, is_sequence, output = "numbers", "floats", True, "aligned"
@@ -61,11 +62,12 @@ class NumbersColumn(Column):
         horizon: int = 0,
         difference: int = 0,
         cycles: Sequence[str] = (),
+        covariates: Sequence[str] = (),
     ) -> None:
         super().__init__(name)
         self.columns, self.scaling, self.rate = tuple(columns), scaling, rate
         self.center, self.scale, self.loss, self.quantiles, self.horizon = center, scale, loss, tuple(quantiles), horizon
-        self.difference, self.cycles = difference, tuple(cycles)
+        self.difference, self.cycles, self.covariates = difference, tuple(cycles), tuple(covariates)
         self.change = Scaling.fit(np.zeros((1, len(self.columns))))
         """Scaling of the changes, if they are predicted."""
 
@@ -75,9 +77,9 @@ class NumbersColumn(Column):
     @property
     def size(self) -> int:  # type: ignore[override]
         """Numbers of an input step: with gaps, each number has a second one, 1 where it is missing; and another, its change.
-        Those of the calendar are the last."""
+        Those of the calendar and the covariates, which have changes, too, are the last."""
         of_numbers = len(self.columns) * (1 + self.scaling.has_gaps + bool(self.difference))
-        return of_numbers + num_time_features(self.cycles)
+        return of_numbers + num_time_features(self.cycles) + len(self.covariates) * (1 + bool(self.difference))
 
     @property
     def outputs_per_number(self) -> int:
@@ -100,7 +102,7 @@ class NumbersColumn(Column):
         columns = [name] if width == 1 else [part.strip() for part in next(csv.reader([name], skipinitialspace=True))]
         columns = columns if len(columns) == width else [f"{name}_{number}" for number in range(1, width + 1)]
         scaling = Scaling.fit(np.concatenate([part for part in parts if part.shape[1] == width]))
-        names = ("center", "scale", "loss", "quantiles", "horizon", "difference")
+        names = ("center", "scale", "loss", "quantiles", "horizon", "difference", "covariates")
         options = {key: config[key] for key in names if key in config}
         return cls(name, columns, scaling, rate, **options)
 
@@ -118,7 +120,7 @@ class NumbersColumn(Column):
     def encode(self, cell: Cell) -> Array:
         values, rate = parse_steps(cell)
         seconds = seconds_of(cell.value)
-        if self.cycles and len(seconds) != len(values):
+        if self.cycles and len(seconds) < len(values):
             raise DataError(
                 f"{cell.location}: the model reads the {' and the '.join(self.cycles)} of each step, and the steps have no "
                 "dates: give a table with the column of dates that it was trained with, which --order-by named."
@@ -133,7 +135,7 @@ class NumbersColumn(Column):
             raise DataError(
                 f"{cell.location}: {plural(values.shape[1], 'number')} per step, and {len(self.columns)} are expected: {names}."
             )
-        return SeriesName.of(cell).part(values, 0, len(values)) if len(seconds) else values
+        return SeriesName.of(cell).part(values, 0, len(values), None) if isinstance(cell.value, StepArray) else values
 
     def _centered(self, values: Array, known: int) -> tuple[Array, Array, Array]:
         """Return numbers `(T, D)` without their drift, and what was subtracted and divided by, `(1 or T, D)`.
@@ -156,25 +158,32 @@ class NumbersColumn(Column):
         """Return encoded numbers as the network reads them, float32 `(T, size)`.
 
         A gap has the last number before it; if there were gaps in training, a second number per column is 1 at gaps. If the
-        calendar is read, `values` are a `StepArray` with the `seconds` of the steps; a forecast reads the calendar of the next.
+        calendar is read, `values` are a `StepArray` with the `seconds` of the steps, and with their `covariates`, if these are
+        read; a forecast reads those of the next step.
         """
         scaled = self.scaling.apply(self._centered(values, len(values) if known is None else known)[0])
-        parts = [np.nan_to_num(_filled(scaled))]
+        parts = [np.nan_to_num(filled(scaled))]
         if self.scaling.has_gaps:
             parts.append(np.isnan(scaled))
         if self.difference:
             parts.append(np.nan_to_num(self.change.apply(_changes(scaled, self.difference))))
-        if self.cycles:
-            seconds = seconds_of(values)
-            predicted = np.append(seconds[1:], next_seconds(seconds, 1)) if self.horizon else seconds
-            parts.append(time_features(predicted, self.cycles))
+        parts.append(self.inputs_in_advance(values, int(self.horizon > 0), len(values)))
         return np.concatenate(parts, axis=1).astype(np.float32)
 
-    def calendar_after(self, values: Array, count: int) -> Array:
-        """Return the calendar that a forecast reads with the `count` steps after `values`: that of the next step of each."""
-        if not self.cycles:
-            return np.zeros((count, 0), dtype=np.float32)
-        return time_features(next_seconds(seconds_of(values), count + 1)[1:], self.cycles)
+    def inputs_in_advance(self, values: Array, first: int, count: int) -> Array:
+        """Return what is read of `count` steps from `first` on, also after `values`: the calendar and the covariates."""
+        parts = [np.zeros((count, 0), dtype=np.float32)]
+        if self.cycles:
+            seconds, stop = seconds_of(values), first + count
+            if len(seconds) < stop:
+                seconds = np.append(seconds, next_seconds(seconds, stop - len(seconds)))
+            parts.append(time_features(seconds[first:stop], self.cycles))
+        if self.covariates and isinstance(values, StepArray):
+            known = values.covariates
+            parts.append(known[first : first + count])
+            if self.difference:
+                parts.append(np.nan_to_num(_changes(known, self.difference))[first : first + count])
+        return np.concatenate(parts, axis=1)
 
     def to_targets(self, values: Array, known: int | None = None) -> Array:
         """Return encoded numbers as the loss takes them, float32 `(T, D)`, NaN for gaps; or their changes."""
@@ -249,6 +258,7 @@ class NumbersColumn(Column):
             "residual": None if self.residual is None else self.residual.tolist(),
             **({"change": self.change.to_json(), "difference": self.difference} if self.difference else {}),
             **({"cycles": list(self.cycles)} if self.cycles else {}),
+            **({"covariates": list(self.covariates)} if self.covariates else {}),
         }  # fmt: skip
 
     @classmethod
@@ -262,6 +272,7 @@ class NumbersColumn(Column):
         if options["loss"] not in ("mse", "mae", "quantiles", "gaussian"):
             raise ValueError(f"there is no loss {options['loss']!r}")
         options |= {"quantiles": levels, "horizon": horizon, "cycles": value.get("cycles", ())}
+        options |= {"covariates": [str(each) for each in value.get("covariates", ())]}
         if not set(options["cycles"]) <= CYCLES.keys():
             raise ValueError(f"there is no cycle {options['cycles']!r}")
         column = cls(name, columns, scaling, None if rate is None else int(rate), **options)
@@ -278,22 +289,12 @@ class NumbersColumn(Column):
         return f"{self.name}: numbers{width}{rate}"
 
 
-def _filled(values: Array) -> Array:
-    """Return numbers `(T, D)` with the last one before it in each gap, NaN before the first."""
-    is_gap = np.isnan(values)
-    if not is_gap.any():
-        return values
-    last = np.maximum.accumulate(np.where(is_gap, -1, np.arange(len(values))[:, None]), axis=0)
-    filled: Array = np.where(last >= 0, np.take_along_axis(values, np.maximum(last, 0), axis=0), np.nan)
-    return filled
-
-
 def _changes(values: Array, lag: int) -> Array:
     """Return the change of each of the numbers `(T, D)` from the one `lag` steps before it, NaN where one is not known.
 
     A gap has the last number before it.
     """
-    before = _filled(values)
+    before = filled(values)
     changes: Array = values - np.concatenate([np.full_like(before[:lag], np.nan), before[:-lag]])
     return changes
 

@@ -131,7 +131,7 @@ class SeriesRows:
         spec, raw = self.spec, self.pairs.source[part.row]
         first = max(0, part.start - history)
         known = part.known - first if part.known > first else part.stop - first
-        source = self.pairs.series[part.row].part(raw, first, part.stop)
+        source = self.pairs.series[part.row].part(raw, first, part.stop, spec.ahead and 1)
         inputs = spec.source.to_inputs(source, known) if isinstance(spec.source, NumbersColumn) else source
         if isinstance(spec.target, NumbersColumn):
             values = source if spec.horizon else self.pairs.target[part.row][first : part.stop]
@@ -185,13 +185,13 @@ class SeriesRows:
             raw = self.pairs.source[part.row]
             stop = min(part.stop, origin + horizon)
             if origin > 0 and not np.isnan(raw[origin:stop]).all():
-                cells.append(forecast_cells(self.pairs.series[part.row], raw, origin, stop, name))
+                cells.append(forecast_cells(self.spec, self.pairs.series[part.row], raw, origin, stop, name))
         return cells
 
 
-def forecast_cells(series: SeriesName, values: Array, origin: int, stop: int, name: str) -> tuple[Cell, Cell]:
+def forecast_cells(spec: TableSpec, series: SeriesName, values: Array, origin: int, stop: int, name: str) -> tuple[Cell, Cell]:
     """Return the steps of a series before `origin`, as many as are read, and those from it to before `stop`."""
-    history = series.part(values, max(0, origin - HISTORY_STEPS), origin)
+    history = series.part(values, max(0, origin - HISTORY_STEPS), origin, spec.ahead)
     return Cell(history, name), Cell(series.part(values, origin, stop), name)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,14 @@ from unrolled.series_options import SeriesOptions
 from unrolled.tables.cell_values import Cell, is_missing, parse_list, to_number
 from unrolled.tables.column import Column
 from unrolled.tables.columns import COLUMN_TYPES
+from unrolled.tables.known_covariates import KINDS, Covariate
 from unrolled.tables.long_table import LongFormat, as_target, column_list, group_steps, step_kind
 from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.source_columns import split_source
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.spec_inference import infer_spec, parse_column, split_kind
 from unrolled.tables.step_arrays import StepArray, parse_steps, step_location
+from unrolled.tables.step_times import MAX_COMPARED_TIMES, next_times
 from unrolled.tables.table_files import Table
 
 MAX_NAMED_SPIKES = 5
@@ -79,7 +82,7 @@ def group_sources(table: Table, spec: TableSpec, with_target: bool = False) -> T
     """Return a table with its sources, which needs no target; `with_target` with that, too, if it has one."""
     if with_target and all(map(table.matching_columns, split_source(spec.target.name, table))):
         return group_table(table, spec)
-    return table if spec.long is None else group_steps(table, spec.long, (spec.source.name,))
+    return table if spec.long is None else group_steps(table, spec.long, (spec.source.name,), spec.horizon)
 
 
 def series_spec(
@@ -95,6 +98,8 @@ def series_spec(
         target_kind = "numbers"
     long = long_format(table, name, options)
     config = {"normalize": normalization, "split": "words", "is_source": False, "tokens": "characters", "spaces": True}
+    if options.known_covariates is not None:
+        long = _with_covariates(table, long, name, options)
     if long is None:
         return table, _spec_of_lists(table, (name, kind), (target_name, target_kind), options, config)
     _require_two_columns(name, target_name, options)
@@ -107,8 +112,38 @@ def series_spec(
     target_kind = target_kind or step_kind([row[target_name] for row in rows])
     grouped = as_target(grouped, target_name, target_kind)
     kind = kind or ("numbers" if isinstance(rows[0][name], StepArray) else "labels")
-    spec = TableSpec(_fit(grouped, name, kind, options, config), _fit(grouped, target_name, target_kind, options, config))
-    return grouped, dataclasses.replace(spec, long=long)
+    read = config | {"covariates": [name for covariate in long.covariates for name in covariate.inputs]}
+    spec = TableSpec(_fit(grouped, name, kind, options, read), _fit(grouped, target_name, target_kind, options, config))
+    examples = _next_to_each_other([row[name] for row in rows]) if options.horizon and options.order_by else ()
+    return grouped, dataclasses.replace(spec, long=dataclasses.replace(long, examples=examples))
+
+
+def _next_to_each_other(series: Sequence[StepArray]) -> tuple[Any, ...]:
+    """Return two times of steps at the usual distance, as the longest series has them; none if it has no such."""
+    times = max((steps.times for steps in series), key=len)[-MAX_COMPARED_TIMES:]
+    return (times[-1], *next_times(times, 1)) if next_times(times, 1) else ()
+
+
+def _with_covariates(table: Table, long: LongFormat | None, source: str, options: SeriesOptions) -> LongFormat:
+    """Return how a table is read, with the columns that are known in advance."""
+    if not options.horizon:
+        raise UsageError("--known-covariates are for forecasts: add --horizon, or name the columns in --source.")
+    if long is None:
+        raise UsageError("--known-covariates are for a table with one row per step, and here each row is a series.")
+    covariates, others = [], {*column_list(source, table), long.group_by, long.order_by}
+    for part in split_source(options.known_covariates or "", table):
+        given, kind = parse_column(part, "known-covariates")
+        name = table.find_column(given)
+        if kind not in KINDS:
+            raise UsageError(f"--known-covariates {part}: say {given}:number or {given}:label, or leave the kind out.")
+        if name in others:
+            raise UsageError(
+                f"--known-covariates: '{name}' has another part already, and what is forecast is not known: leave it out."
+            )
+        values = [cell.value for _, (cell,) in table.iter_cells((name,))]
+        covariates.append(Covariate.fit(name, kind, values, table.allows_decimal_commas))
+        others.add(name)
+    return dataclasses.replace(long, covariates=tuple(covariates))
 
 
 def _require_two_columns(name: str, target_name: str, options: SeriesOptions) -> None:

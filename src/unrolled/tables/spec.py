@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from unrolled.display import plural
+from unrolled.display import agree, plural
 from unrolled.errors import DataError
 from unrolled.tables.cell_values import BLANKS, Array, Cell, is_empty
 from unrolled.tables.column import Column
 from unrolled.tables.columns import column_from_json, column_to_json
+from unrolled.tables.known_covariates import Covariate
 from unrolled.tables.long_table import LongFormat
 from unrolled.tables.model_dims import ModelDims
 from unrolled.tables.modes import Mode, mode_of
@@ -110,6 +111,28 @@ class TableSpec:
     def horizon(self) -> int:
         """Steps of a forecast, or 0."""
         return self.target.horizon if isinstance(self.target, NumbersColumn) else 0
+
+    @property
+    def known_covariates(self) -> tuple[Covariate, ...]:
+        """What a forecast reads in advance, if there is something."""
+        return () if self.long is None else self.long.covariates
+
+    @property
+    def ahead(self) -> int:
+        """Steps after the known ones of which something is read: those of a forecast with covariates, or none."""
+        return self.horizon if self.known_covariates else 0
+
+    def check_ahead(self, cell: Cell) -> None:
+        """Raise `DataError` if a series that is to be forecast does not go on with all that is read in advance."""
+        found = len(getattr(cell.value, "covariates", ())) - len(cell.value) if self.ahead else 0
+        if found < self.ahead:
+            name, source = getattr(cell.value, "series", ""), self.source.name
+            read = ", ".join(f"'{covariate.name}'" for covariate in self.known_covariates)
+            where = f"{cell.table_name}, {name}" if name else cell.table_name
+            raise DataError(
+                f"{where}: a forecast of {plural(self.ahead, 'step')} reads {read} of each step, and {plural(found, 'row')} "
+                f"{agree(found, 'have')} these after the last '{source}': add {self.ahead - found:,} with an empty '{source}'."
+            )
 
     @property
     def row_noun(self) -> str:

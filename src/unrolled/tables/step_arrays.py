@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,21 +25,32 @@ from unrolled.tables.wav_files import SUFFIXES, read_wav
 FILE_SUFFIXES = (".npy", *SUFFIXES)
 """Names of files that hold a series end like this."""
 
+MIN_NUMBER_SHARE = 0.9
+"""Share of the values of a column that are numbers, for it to be one of numbers: the first other value is then an error."""
+
 
 def names_file(value: Any) -> bool:
     """Return whether a cell is the name of a file with a series or an image."""
     return isinstance(value, str) and value.lower().endswith((*FILE_SUFFIXES, *IMAGE_SUFFIXES))
 
 
+NO_TIMES, NO_COVARIATES = np.zeros(0), np.zeros((0, 0), dtype=np.float32)
+
+
 class StepArray(np.ndarray[Any, Any]):
     """Values of the steps of one series `(T, D)` or `(T,)`, with the `lines` of the table they come from, their `times`, the
-    `seconds` since 1970 of those that are dates, the name of the `series`, and the place in it of the `first` of them."""
+    `seconds` since 1970 of those that are dates, the name of the `series`, and the place in it of the `first` of them.
+
+    `covariates` `(N, K)` are known in advance. Where there are some, they and the times go on after the T steps, with those of
+    the steps that are to be forecast.
+    """
 
     lines: Sequence[int] = ()
     times: Sequence[Any] = ()
-    seconds: Array = np.zeros(0)
+    seconds: Array = NO_TIMES
     series: str = ""
     first: int = 0
+    covariates: Array = NO_COVARIATES
 
     @staticmethod
     def make(
@@ -49,24 +60,26 @@ class StepArray(np.ndarray[Any, Any]):
         seconds: Array | None = None,
         series: str = "",
         first: int = 0,
+        covariates: Array = NO_COVARIATES,
     ) -> StepArray:
         """Return an array of values with what is known about their steps."""
         array = np.asarray(values).view(StepArray)
         array.lines, array.times, array.series, array.first = lines, times, series, first
-        array.seconds = np.zeros(0) if seconds is None else seconds
+        array.seconds, array.covariates = NO_TIMES if seconds is None else seconds, covariates
         return array
 
 
 def seconds_of(values: Any) -> Array:
     """Return the times of steps that are dates, in seconds since 1970; none where they are not known."""
-    return values.seconds if isinstance(values, StepArray) else np.zeros(0)
+    return values.seconds if isinstance(values, StepArray) else NO_TIMES
 
 
 def last_steps(values: Array, count: int) -> Array:
-    """Return the last `count` steps of values, of a `StepArray` with their times."""
+    """Return the last `count` steps of values, of a `StepArray` with all that is known about them, and about those after."""
     if not isinstance(values, StepArray):
         return values[-count:]
-    return SeriesName(values.series, values.times, values.seconds).part(values, max(0, len(values) - count), len(values))
+    series = SeriesName(values.series, values.times, values.seconds, values.covariates)
+    return series.part(values, max(0, len(values) - count), len(values), None)
 
 
 class StepTexts(list[str]):
@@ -77,24 +90,38 @@ class StepTexts(list[str]):
 
 
 class SeriesName(NamedTuple):
-    """The name of a series, which may be empty, and the times of its steps, if there are any; of dates, in seconds, too."""
+    """The name of a series, which may be empty, and the times of its steps, if there are any; of dates, in seconds, too; and
+    what is known of its steps in advance, see `StepArray`."""
 
     name: str
-    times: Sequence[Any]
-    seconds: Array
+    times: Sequence[Any] = ()
+    seconds: Array = NO_TIMES
+    covariates: Array = NO_COVARIATES
 
     @staticmethod
     def of(cell: Cell) -> SeriesName:
         """Return the name and the times of the series in a cell; where each row is a series, its file or its line."""
         value = cell.value
         if isinstance(value, StepArray):
-            return SeriesName(value.series, value.times, value.seconds)
-        return SeriesName(value if names_file(value) else f"line {cell.line:,}" if cell.line else "", (), np.zeros(0))
+            return SeriesName(value.series, value.times, value.seconds, value.covariates)
+        return SeriesName(value if names_file(value) else f"line {cell.line:,}" if cell.line else "")
 
-    def part(self, values: Array, start: int, stop: int) -> StepArray:
-        """Return the steps `start` to before `stop` of the values of this series."""
-        times, seconds = self.times[start:stop], self.seconds[start:stop]
-        return StepArray.make(values[start:stop], times=times, seconds=seconds, series=self.name, first=start)
+    def part(self, values: Array, start: int, stop: int, ahead: int | None = 0) -> StepArray:
+        """Return the steps `start` to before `stop` of the values of this series.
+
+        What is known in advance is that of `ahead` more steps, of which the last is repeated where there are no more; None:
+        of all that there are.
+        """
+        end = None if ahead is None else stop + ahead
+        covariates = self.covariates[start:end]
+        if ahead and len(covariates) and len(covariates) < stop + ahead - start:
+            covariates = np.concatenate(
+                [covariates, np.repeat(covariates[-1:], stop + ahead - start - len(covariates), axis=0)]
+            )
+        return StepArray.make(
+            values[start:stop], times=self.times[start:end], seconds=self.seconds[start:end], series=self.name, first=start,
+            covariates=covariates,
+        )  # fmt: skip
 
 
 def step_location(cell: Cell, step: int) -> str:
@@ -161,3 +188,28 @@ def number_or_gap(value: Any, cell: Cell, step: int, decimal_comma: bool = False
             f"{step_location(cell, step)}: a number is expected, and this is {str(value)[:40]!r}; a gap is an empty value."
         )
     return number
+
+
+def are_numbers(columns: Iterable[Sequence[Any]], decimal_comma: bool) -> bool:
+    """Return whether the values of columns are numbers, gaps apart, but for a few."""
+    num_numbers = num_values = 0
+    for column in columns:
+        for value in column:
+            if not is_missing(value, MISSING_IN_NUMBERS):
+                num_values += 1
+                num_numbers += to_number(value, decimal_comma) is not None if isinstance(value, str) else not _is_object(value)
+    return num_values == 0 or num_numbers >= MIN_NUMBER_SHARE * num_values
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, bool | list | dict) or not isinstance(value, int | float | np.number)
+
+
+def filled(values: Array) -> Array:
+    """Return numbers `(T, D)` with the last one before it in each gap, NaN before the first."""
+    is_gap = np.isnan(values)
+    if not is_gap.any():
+        return values
+    last = np.maximum.accumulate(np.where(is_gap, -1, np.arange(len(values))[:, None]), axis=0)
+    found: Array = np.where(last >= 0, np.take_along_axis(values, np.maximum(last, 0), axis=0), np.nan)
+    return found

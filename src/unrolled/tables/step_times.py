@@ -7,6 +7,7 @@ import datetime
 import functools
 import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,6 +29,9 @@ MIN_SPAN_RATIO = 20
 
 MAX_COMPARED_TIMES = 100
 """The last times of a series, whose distances say when the next steps are."""
+
+MIN_USUAL_SHARE = 0.9
+"""Share of these distances that are the usual one. Of working days, four of five are a day."""
 
 
 def _number(time: Any) -> float | None:
@@ -104,13 +108,16 @@ def _has_zone(key: Key) -> bool:
 
 
 def to_seconds(keys: Sequence[Key]) -> Array:
-    """Return dates in seconds since 1970, those without a zone as if they were of UTC; nothing for numbers.
+    """Return dates in seconds since 1970 on their own clock, as they are written, whatever their offset from UTC is; nothing
+    for numbers.
 
     Example:
         >>> to_seconds(time_keys(["1970-01-01 00:01", "1970-01-02"])).tolist()
         [60.0, 86400.0]
+        >>> to_seconds(time_keys(["1970-01-01T08:00+02:00"])).tolist()  # eight o'clock
+        [28800.0]
     """
-    dates = [key if key.tzinfo else key.replace(tzinfo=datetime.UTC) for key in keys if isinstance(key, datetime.datetime)]
+    dates = [key.replace(tzinfo=datetime.UTC) for key in keys if isinstance(key, datetime.datetime)]
     return np.array([date.timestamp() for date in dates])
 
 
@@ -143,45 +150,83 @@ def time_positions(times: Sequence[Any]) -> tuple[str, list[float]]:
         return "", []
     if not isinstance(keys[0], datetime.datetime):
         return "number", [key for key in keys if isinstance(key, float)]
-    return "UTC" if _has_zone(keys[0]) else "date", to_seconds(keys).tolist()
+    if not _has_zone(keys[0]):
+        return "date", to_seconds(keys).tolist()
+    return "UTC", [key.timestamp() for key in keys if isinstance(key, datetime.datetime)]
 
 
-def next_times(times: Sequence[Any], count: int) -> list[Any]:
-    """Return the times after the last of `times`, written like it; none if the times have no equal distances, also in months.
+def next_times(times: Sequence[Any], count: int, examples: Sequence[Any] = ()) -> list[Any]:
+    """Return the times after the last of `times`, written like it; none if the times have no usual distance, also in months.
+
+    Args:
+        times: In order.
+        count: How many are wanted.
+        examples: Two times of another series, whose distance is that of a series of one step.
 
     Example:
         >>> next_times(["2024-01-31", "2024-02-01"], 2), next_times(["1960-11", "1960-12"], 1), next_times([1, 3, 4], 2)
         (['2024-02-02', '2024-02-03'], ['1961-01'], [])
+        >>> next_times([7], 2, [3, 5])
+        [9, 11]
     """
     pattern, keys = _read_times(times)
-    if len(times) < 2 or isinstance(keys, int):
+    if not times or isinstance(keys, int):
         return []
     recent = keys[-MAX_COMPARED_TIMES:]
     try:
+        if len(recent) == 1 and len(examples) == 2:
+            recent = [_before(recent[0], _read_times(examples)[1]), *recent]
+        if len(recent) < 2:
+            return []
         if isinstance(recent[-1], datetime.datetime):
             dates = [key for key in recent if isinstance(key, datetime.datetime)]
             return [written_like(times[-1], date, pattern) for date in next_dates(dates, count)]
-    except (OverflowError, ValueError):  # after the year 9999
+    except (OverflowError, ValueError, TypeError):  # after the year 9999, or times of another kind
         return []
-    numbers = np.array(recent, dtype=np.float64)
-    steps = np.diff(numbers)
-    if not np.allclose(steps, steps[0], rtol=1e-9, atol=0):
+    steps = np.diff(np.array(recent, dtype=np.float64))
+    if _usual([f"{step:.6g}" for step in steps.tolist()]) is None:
         return []
-    return [_plain(float(numbers[-1]) + float(steps[-1]) * number) for number in range(1, count + 1)]
+    last, step = float(recent[-1]), float(np.median(steps))
+    return [_plain(last + step * number) for number in range(1, count + 1)]
+
+
+def _before(key: Key, examples: Any) -> Any:
+    """Return the time before one: the last of two `examples` is as long after the other. Raises `TypeError` for others."""
+    first, last = examples
+    if not isinstance(key, datetime.datetime):
+        return key - (last - first)
+    if not isinstance(first, datetime.datetime):
+        raise TypeError("a date is none of these numbers")
+    months = 12 * (last.year - first.year) + last.month - first.month
+    if months and next_dates([first, last], 1) != [last + (last - first)]:  # the months have different lengths
+        is_end = key.day == _days_of(12 * key.year + key.month)
+        return _in_month(key, 12 * key.year + key.month - months, is_end)
+    return key - (last - first)
 
 
 def next_dates(dates: Sequence[datetime.datetime], count: int) -> list[datetime.datetime]:
-    """Return the dates after the last one at equal distances, in months or in time; none if they have not."""
+    """Return the dates after the last one at the usual distance, in months or in time; none if there is none.
+
+    Times with an offset from UTC have it in time, as hours do, or on their clocks, as midnights do.
+    """
     months = [12 * date.year + date.month for date in dates]
     is_end = all(date.day == _days_of(month) for date, month in zip(dates, months, strict=True))
     is_even = {later - earlier for earlier, later in itertools.pairwise(months)} == {months[-1] - months[-2]}
     if is_even and months[-1] > months[-2] and len({(is_end or date.day, date.time()) for date in dates}) == 1:
         following = [months[-1] + (months[-1] - months[-2]) * number for number in range(1, count + 1)]
         return [_in_month(dates[-1], month, is_end) for month in following]
-    step = dates[-1] - dates[-2]
-    if any(later - earlier != step for earlier, later in itertools.pairwise(dates)):
-        return []
-    return [dates[-1] + step * number for number in range(1, count + 1)]
+    for clocks in (list(dates), [date.replace(tzinfo=None) for date in dates]):
+        step = _usual([later - earlier for earlier, later in itertools.pairwise(clocks)])
+        if step is not None:
+            return [dates[-1] + step * number for number in range(1, count + 1)]
+    return []
+
+
+def _usual(steps: Sequence[Any]) -> Any:
+    """Return the distance that nearly all steps have, such as all but one at a gap or where clocks are changed; None if
+    there is none."""
+    step, count = Counter(steps).most_common(1)[0] if steps else (None, 0)
+    return step if count >= MIN_USUAL_SHARE * len(steps) and count else None
 
 
 def _in_month(date: datetime.datetime, month: int, is_end: bool) -> datetime.datetime:

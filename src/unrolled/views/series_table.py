@@ -86,14 +86,16 @@ def step_rows(spec: TableSpec, rows: Iterator[tuple[Row, Prediction]], predicted
             continue
         first = {long.group_by: row.get(long.group_by)} if long.group_by else {}
         values, labels = prediction.values, target.labels
-        times = getattr(row.get(spec.source.name), "times", ())
-        if spec.horizon:
-            known, times = times, next_times(times, len(values))
+        source = row.get(spec.source.name)
+        times = getattr(source, "times", ())
+        if spec.horizon and source is not None:
+            known, times = times[: len(source)], times[len(source) :]
+            times = times or next_times(known, len(values))
             if has_times and known and not times:
                 has_times = False
                 logger.info(
-                    f"the column '{long.order_by}' of the forecast is empty, since the times in the table have no equal "
-                    f"distances; the last one is {printable(str(known[-1]))}"
+                    f"the column '{long.order_by}' of the forecast is empty, since the times in the table have no usual "
+                    f"distance; the last one is {printable(str(known[-1]))}"
                 )
         for step in range(len(values)):
             cells: dict[str, Any] = dict(first)

@@ -19,7 +19,7 @@ import { plainText } from "./report/format.js";
 /** @typedef {HTMLInputElement | HTMLTextAreaElement | HTMLSelectElement} Field */
 /**
  * How a table with a row for each step is read, and the first steps of the table that was learned from, as CSV.
- * @typedef {{ group_by: string | null, order_by: string | null, example?: string }} Series
+ * @typedef {{ group_by: string | null, order_by: string | null, known_covariates?: string[], example?: string }} Series
  */
 
 const LONG_TEXT = 60;
@@ -85,8 +85,8 @@ export function fieldOf(column, onError) {
  * @param {Column[]} sources
  * @returns {[Field, HTMLElement[]]}
  */
-export function fieldOfSeries({ group_by: group, order_by: time }, sources) {
-  const names = [group, time, ...sources.map((column) => column.name)].filter((name) => name !== null);
+export function fieldOfSeries({ group_by: group, order_by: time, known_covariates: known = [] }, sources) {
+  const names = [group, time, ...sources.map((column) => column.name), ...known].filter((name) => name !== null);
   const rows = element("textarea", { className: "field code", rows: 8, spellcheck: false, required: true, placeholder: `${plainText(names.join(","), { max: 200 })}\n...` });
   return [rows, [element("label", {}, "Rows as CSV, one for each step, under a line of names", rows)]];
 }
