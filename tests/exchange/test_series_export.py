@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from support.cli import Cli
-from support.series import LAYER_FAULTS, MODELS, series_model
+from support.series import LAYER_FAULTS, MODELS, amplifier, series_model
 from support.tables import rows_of, write_long
 from unrolled.exchange import series_c_export
 from unrolled.exchange.c_export import find_compiler, run_c_test
@@ -68,7 +68,8 @@ def test_the_state_that_a_series_starts_from() -> None:
 @pytest.mark.parametrize("fault", LAYER_FAULTS)
 def test_a_wrong_writer_is_caught(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tables are written from a model with the fault, and its test vectors are those of the right one."""
-    right, wrong = series_model(), series_model()
+    make = amplifier if fault == "a small weight is wrong" else series_model
+    right, wrong = make(), make()
     with torch.no_grad():
         LAYER_FAULTS[fault](cast(Any, wrong.model.encoder.stack).layer_list()[1])
     add_tables = series_c_export._add_tables

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from support.cli import Cli
-from support.series import LAYER_FAULTS, MODELS, series_model
+from support.series import LAYER_FAULTS, MODELS, amplifier, series_model
 from support.tables import rows_of, write_long
 from unrolled.checkpoints.model_file import TableModelFile
 from unrolled.exchange import onnx_builder, onnx_series, series_onnx_export
@@ -81,7 +81,8 @@ def test_the_state_that_a_series_starts_from_is_in_the_metadata() -> None:
 @pytest.mark.parametrize("fault", LAYER_FAULTS)
 def test_a_wrong_writer_is_caught(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The graph is written from a model with the fault, and compared with the right one."""
-    right, wrong = series_model(), series_model()
+    make = amplifier if fault == "a small weight is wrong" else series_model
+    right, wrong = make(), make()
     with torch.no_grad():
         LAYER_FAULTS[fault](cast(Any, wrong.model.encoder.stack).layer_list()[1])
     build = onnx_series.build_series_graph

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -39,6 +39,18 @@ def series_model(
     return TableModelFile(model, spec)
 
 
+def amplifier() -> TableModelFile:
+    """Return a model whose numbers are not scaled or clipped, and which adds its input to the output, as GuitarML's do."""
+    model_file = series_model(loss="mse", residual=False)
+    for column in (model_file.spec.source, model_file.spec.target):
+        assert isinstance(column, NumbersColumn)
+        column.scaling = Scaling(np.zeros(2), np.ones(2), np.full(2, -np.inf), np.full(2, np.inf))
+    with torch.no_grad():
+        cast(Any, model_file.model.skip).weight.copy_(torch.eye(2))
+        cast(Any, model_file.model.head).weight[1] = 0  # the network is heard in the first column alone
+    return model_file
+
+
 MODELS: dict[str, dict[str, Any]] = {
     **{cell: {"cell": cell} for cell in ("rnn", "gru", "gru-reset-before", "lstm")},
     "plain": {"residual": False, "loss": "mse"},
@@ -61,5 +73,6 @@ LAYER_FAULTS: dict[str, Any] = {
     "two gates are swapped": swapped_gates,
     "a bias is left out": lambda layer: layer.cell.bias.zero_(),
     "a norm is left out": lambda layer: layer.norm.weight.fill_(1),
+    "a small weight is wrong": lambda layer: layer.cell.bias[0].add_(0.1),
     "the state is not read": lambda layer: layer.cell.weight_hh.zero_(),
 }

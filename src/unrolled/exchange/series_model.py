@@ -108,11 +108,14 @@ class SeriesModel:
         return np.append(seconds[1:], next_seconds(seconds, 1)) if self.horizon else seconds
 
     def compared_steps(self, num_steps: int, seed: int) -> StepArray:
-        """Return steps to compare on: a walk through the range of each column, with a spike, and gaps if there may be some."""
+        """Return steps to compare on: a walk through the range of each column, with a spike if spikes are clipped, and gaps if
+        there may be some. A spike that is not clipped would be the range of the outputs, and hide all differences.
+        """
         source, draw = self.source, np.random.default_rng(seed)
         walk = np.cumsum(draw.standard_normal((num_steps, len(source.columns))), axis=0)
         values = source.scaling.center + source.scaling.spread * (0.4 * walk + draw.standard_normal(walk.shape))
-        values[num_steps // 2, 0] += 1000 * source.scaling.spread[0]
+        if np.isfinite(source.scaling.high[0]):
+            values[num_steps // 2, 0] += 1000 * source.scaling.spread[0]
         if source.scaling.has_gaps:
             values[draw.random(values.shape) < 0.1] = np.nan
             values[:2, -1] = np.nan  # before the first number, too
