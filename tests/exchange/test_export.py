@@ -200,8 +200,8 @@ def swap_onnx_gates(patch: pytest.MonkeyPatch) -> None:
 
 
 def change_onnx_layer(change: Callable[..., Any]) -> Callable[[pytest.MonkeyPatch], None]:
-    original = onnx_graph._layer
-    return lambda patch: patch.setattr(onnx_graph, "_layer", lambda *args: change(original, *args))
+    original = onnx_graph.add_layer
+    return lambda patch: patch.setattr(onnx_graph, "add_layer", lambda *args: change(original, *args))
 
 
 def drop_onnx_layer(original: Any, graph: Any, index: int, x: str, *rest: Any) -> str:

@@ -482,6 +482,29 @@ def test_rtneural_is_read_and_stepped(kind: str, tmp_path: Path) -> None:
     assert predicted(import_file(path, ImportOptions()), tmp_path, xs) == pytest.approx(logits, abs=1e-5)
 
 
+def test_linear_layers_of_rtneural_are_multiplied_into_others(tmp_path: Path) -> None:
+    """Before a recurrent layer, between two and after them; a layer with an activation is named."""
+    torch.manual_seed(9)
+    linear = [nn.Linear(1, 3), nn.Linear(H, 4), nn.Linear(H, 6), nn.Linear(6, 1)]
+    first, second = nn.LSTM(3, H), nn.LSTM(4, H)
+
+    def dense(layer: nn.Linear) -> dict[str, Any]:
+        return {"type": "dense", "activation": "", "weights": [layer.weight.T.tolist(), layer.bias.tolist()]}
+
+    def lstm(layer: nn.LSTM) -> dict[str, Any]:
+        weight_ih, weight_hh, bias_ih, bias_hh = layer.parameters()
+        return {"type": "lstm", "weights": [weight_ih.T.tolist(), weight_hh.T.tolist(), (bias_ih + bias_hh).tolist()]}
+
+    entries = [dense(linear[0]), lstm(first), dense(linear[1]), lstm(second), dense(linear[2]), dense(linear[3])]
+    path, xs = tmp_path / "amp.json", torch.randn(30, 1)
+    path.write_text(json.dumps({"in_shape": [None, None, 1], "layers": entries}))
+    expected = linear[3](linear[2](second(linear[1](first(linear[0](xs))[0]))[0])).detach().numpy()
+    assert predicted(import_file(path, ImportOptions()), tmp_path, xs.numpy()) == pytest.approx(expected, abs=1e-5)
+    entries[2]["activation"] = "tanh"
+    path.write_text(json.dumps({"in_shape": [None, None, 1], "layers": entries}))
+    assert "lstm of 5 units, dense to 4, lstm of 5 units" in message(path)
+
+
 def test_a_model_of_guitarml_adds_its_input_to_the_output(tmp_path: Path) -> None:
     torch.manual_seed(8)
     lstm, head = nn.LSTM(1, H), nn.Linear(H, 1)

@@ -12,56 +12,16 @@ import pytest
 import torch
 
 from support.cli import Cli
+from support.series import LAYER_FAULTS, MODELS, amplifier, series_model
 from support.tables import rows_of, write_long
-from unrolled.checkpoints.model_file import TableModelFile
 from unrolled.exchange import series_c_export
 from unrolled.exchange.c_export import find_compiler, run_c_test
 from unrolled.exchange.export_job import ExportError
-from unrolled.exchange.series_c_export import CELLS, series_source
-from unrolled.nn.encoder_decoder import EncoderDecoder
-from unrolled.options import ModelOptions, PairOptions
-from unrolled.tables.label_columns import LabelsColumn
+from unrolled.exchange.series_c_export import series_source
+from unrolled.exchange.series_model import SeriesModel
 from unrolled.tables.numbers_column import NumbersColumn
-from unrolled.tables.scaling import Scaling
-from unrolled.tables.spec import TableSpec
 
 needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="there is no C compiler")
-
-
-def series_model(
-    cell: Any = "lstm", loss: str = "gaussian", horizon: int = 0, residual: bool = True, labels: bool = False, **source: Any
-) -> TableModelFile:
-    """Return a model of two columns with noisy weights."""
-    values = np.random.default_rng(0).normal([1e4, -3.0], [2.0, 500.0], (400, 2))
-    values[7] = np.nan if source.pop("gaps", False) else values[7]
-    settings: dict[str, Any] = {"loss": loss, "quantiles": (0.05, 0.5, 0.9), "horizon": horizon}
-    settings["difference"] = source.pop("difference", 0)
-    columns = [NumbersColumn("a,b", ["a", "b"], Scaling.fit(values), **settings, **part) for part in (source, {})]
-    for column in columns:
-        column.fit_training([values])
-    target = LabelsColumn("state", ["up", "down", "off"], "words") if labels else columns[1]
-    spec = TableSpec(columns[0], target)
-    torch.manual_seed(0)
-    options = ModelOptions(cell=cell, hidden=13, layers=2, residual=residual, two_biases=cell.startswith("gru"))
-    model = EncoderDecoder(spec.dims, options, PairOptions(bidirectional=False)).eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(torch.randn_like(weight) * 0.2)
-        model.temperature.fill_(1.3)
-    return TableModelFile(model, spec)
-
-
-MODELS: dict[str, dict[str, Any]] = {
-    **{cell: {"cell": cell} for cell in CELLS},
-    "plain": {"residual": False, "loss": "mse"},
-    "quantiles with gaps": {"loss": "quantiles", "gaps": True},
-    "labels": {"labels": True, "gaps": True},
-    "forecast of changes": {"horizon": 3, "difference": 1, "gaps": True},
-    "forecast from a period before": {"horizon": 3, "difference": 7, "loss": "mae"},
-    "forecast with a lag that no test reaches": {"horizon": 3, "difference": 100},
-    "forecast with the calendar": {"horizon": 3, "difference": 1, "cycles": ("hour", "day", "week", "year"), "gaps": True},
-    "labels with the calendar": {"labels": True, "cycles": ("day",)},
-}
 
 
 @needs_compiler
@@ -104,28 +64,16 @@ def test_the_state_that_a_series_starts_from() -> None:
     run_c_test(str(find_compiler()), series_source(model_file, "m", "m.c")[0], "-O0")
 
 
-def swapped_gates(layer: Any) -> None:
-    weight = layer.cell.weight_ih
-    weight.copy_(torch.cat([weight[13:26], weight[:13], weight[26:]]))
-
-
-FAULTS: dict[str, Any] = {
-    "two gates are swapped": swapped_gates,
-    "a bias is left out": lambda layer: layer.cell.bias.zero_(),
-    "a norm is left out": lambda layer: layer.norm.weight.fill_(1),
-    "the state is not read": lambda layer: layer.cell.weight_hh.zero_(),
-}
-
-
 @needs_compiler
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", LAYER_FAULTS)
 def test_a_wrong_writer_is_caught(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tables are written from a model with the fault, and its test vectors are those of the right one."""
-    right, wrong = series_model(), series_model()
+    make = amplifier if fault == "a small weight is wrong" else series_model
+    right, wrong = make(), make()
     with torch.no_grad():
-        FAULTS[fault](cast(Any, wrong.model.encoder.stack).layer_list()[1])
+        LAYER_FAULTS[fault](cast(Any, wrong.model.encoder.stack).layer_list()[1])
     add_tables = series_c_export._add_tables
-    monkeypatch.setattr(series_c_export, "_add_tables", lambda tables, _: add_tables(tables, series_c_export._Series.of(wrong)))
+    monkeypatch.setattr(series_c_export, "_add_tables", lambda tables, _: add_tables(tables, SeriesModel.of(wrong)))
     with pytest.raises(ExportError, match="fails its test"):
         run_c_test(str(find_compiler()), series_source(right, "m", "m.c")[0])
 

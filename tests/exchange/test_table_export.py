@@ -215,7 +215,7 @@ def test_the_example_of_the_docs_predicts_as_the_command(cli: Cli) -> None:
     rows = [{"text": text, "color": text.split()[-1], "words": len(text)} for text in texts]
     write_jsonl(Path("t.jsonl"), rows)
     options = ["--steps", 20, "--hidden", 16, "--layers", 1, "--batch", 8, "--sample-length", 0, "--threads", 1]
-    (example,) = re.findall(r"```python\n(import json\n.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
+    example, _ = re.findall(r"```python\n(import json\n.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
     for target, out in (("color:label", "reviews"), ("words:number", "numbers")):
         assert cli("train", "t.jsonl", "--source", "text:characters", "--target", target, *options, "--out", out).code == 0
         assert cli("export", out, "--to", "onnx").code == 0

@@ -89,7 +89,7 @@ ORDER = {
         "numbers_import", "imports",
         "export_options", "export_job", "vectors", "c_source", "c_export", "html_export", "onnx_builder",
         "onnx_cells", "onnx_graph", "onnx_table", "onnx_export", "numpy_export", "card_export", "exports", "open_job",
-        "series_c_export", "table_export", "table_card",
+        "series_model", "series_c_export", "onnx_series", "series_onnx_export", "table_export", "table_card",
     ],
     "models": ["base", "text_scoring", "text", "table"],
     "server": [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,9 @@ from unrolled.tables.spec import TableSpec
 SOURCE, TARGET = "input", "output"
 """The columns of an imported model; of several inputs or outputs, they are numbered."""
 
+LINEAR = ("", "linear")
+"""Names of the activation that is none."""
+
 CHECKED_SAMPLES = 1500
 """Samples of the check at the end of an import."""
 
@@ -28,11 +33,12 @@ CHECKED_SAMPLES = 1500
 def to_model_file(model: NumbersModel) -> TableModelFile:
     """Return a model of numbers in the form of this package: plain recurrent layers and a linear one.
 
-    Raises `ModelError` if there are other layers between or after them, or sizes do not fit.
+    Dense layers without an activation are multiplied into the layers that read them. Raises `ModelError` if there are other
+    layers, or sizes do not fit.
     """
-    *layers, head = model.layers
+    *layers, head = _folded(model.layers)
     recurrent = [layer for layer in layers if isinstance(layer, Recurrent)]
-    if not recurrent or len(recurrent) < len(layers) or not isinstance(head, Dense) or head.activation not in ("", "linear"):
+    if not recurrent or len(recurrent) < len(layers) or not isinstance(head, Dense) or head.activation not in LINEAR:
         raise ModelError(
             f"The model is {model.describe()}, and recurrent layers with one linear layer after them are expected."
         )
@@ -63,6 +69,24 @@ def to_model_file(model: NumbersModel) -> TableModelFile:
         network.encoder.add_start()
     network.load_state_dict({name: torch.from_numpy(np.array(value, np.float32)) for name, value in weights.items()})
     return TableModelFile(network, spec)
+
+
+def _folded(layers: Sequence[Dense | Recurrent]) -> list[Dense | Recurrent]:
+    """Return layers of which no linear one is before another one: what reads `W x + b` with weights V reads x with V W."""
+    folded: list[Dense | Recurrent] = []
+    for layer in layers:
+        before = folded[-1] if folded else None
+        if isinstance(before, Dense) and before.activation in LINEAR:
+            folded.pop()
+            if isinstance(layer, Dense):
+                layer = Dense(layer.weight @ before.weight, layer.weight @ before.bias + layer.bias, layer.activation)
+            else:
+                weights = layer.weights
+                bias = weights.weight_ih @ before.bias + weights.bias
+                weights = dataclasses.replace(weights, weight_ih=weights.weight_ih @ before.weight, bias=bias)
+                layer = dataclasses.replace(layer, weights=weights)
+        folded.append(layer)
+    return folded
 
 
 def _column(name: str, count: int, rate: int | None) -> NumbersColumn:

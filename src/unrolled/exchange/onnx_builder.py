@@ -6,7 +6,8 @@ ONNX stacks the gates of an LSTM as i o f c (ours: i f g o) and of a GRU as z r 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,14 @@ def gate_rows(layer: TextLayer, order: tuple[str, ...], key: str) -> Floats:
     parts = [layer.gate(name) for name in order]
     rows = [part[key] if key in part else np.zeros(layer.weight_hh.shape[1], np.float32) for part in parts]
     return np.concatenate(rows).astype(np.float32)
+
+
+class Rows(NamedTuple):
+    """A tensor `(B, width)`, or of several steps `(T, B, width)`, with its name and its type in `onnx.TensorProto`."""
+
+    name: str
+    kind: int
+    width: int
 
 
 class GraphBuilder:
@@ -60,9 +69,11 @@ class GraphBuilder:
         from onnx import TensorProto
 
         if self.float16:
-            return self.node("Cast", [name], [output], to=TensorProto.FLOAT16 if to_half else TensorProto.FLOAT)
-        if to_half:
-            return name
+            return self.node("Cast", [name], [output], to=self.number_kind if to_half else TensorProto.FLOAT)
+        return name if to_half else self.rename(name, output)
+
+    def rename(self, name: str, output: str) -> str:
+        """Give a result the name of an output."""
         for node in self.nodes:
             for names in (node.input, node.output):
                 names[:] = [output if item == name else item for item in names]
@@ -82,6 +93,49 @@ class GraphBuilder:
         """Add the recurrent node of a cell; return its first output, `(T, 1, B, H)`."""
         attributes = {"linear_before_reset": int(cell == "gru")} if NODES[cell] == "GRU" else {}
         return self.node(NODES[cell], inputs, outputs, hidden_size=hidden_size, **attributes)
+
+    @property
+    def number_kind(self) -> int:
+        """The type of weights and arithmetic, in `onnx.TensorProto`."""
+        from onnx import TensorProto
+
+        return int(TensorProto.FLOAT16 if self.float16 else TensorProto.FLOAT)
+
+    def scan(
+        self,
+        prefix: str,
+        state: Sequence[Rows],
+        inputs: Sequence[Rows],
+        step: Callable[[list[str], list[str]], list[str]],
+        num_outputs: int = 1,
+    ) -> list[str]:
+        """Add a Scan, in which `step` adds the nodes of one step: from the names of the state and of the inputs to those of the
+        next state. Return the names of `num_outputs` parts of the state after each step, `(T, B, ...)`, and of the final state.
+
+        The batch has no name inside the Scan: there it would stay free where a program fixes the sizes of the inputs.
+        """
+        from onnx import helper
+
+        states = [part._replace(name=f"{prefix}.state_{number}") for number, part in enumerate(state)]
+        xs = [part._replace(name=f"{prefix}.x_{number}") for number, part in enumerate(inputs)]
+        outer, self.nodes = self.nodes, []
+        following = step([part.name for part in states], [part.name for part in xs])
+        finals = [part._replace(name=name) for name, part in zip(following, states, strict=True)]
+        ys = [
+            part._replace(name=self.node("Identity", [part.name], [f"{prefix}.output_{number}"]))
+            for number, part in enumerate(finals[:num_outputs])
+        ]
+
+        def infos(parts: list[Rows]) -> list[Any]:
+            return [helper.make_tensor_value_info(part.name, part.kind, [None, part.width]) for part in parts]
+
+        body = helper.make_graph(self.nodes, f"{prefix}.step", infos(states + xs), infos(finals + ys))
+        self.nodes = outer
+        last = [f"{prefix}.final_{number}" for number in range(len(state))]
+        outputs = [f"{prefix}.ys_{number}" for number in range(num_outputs)]
+        names = [part.name for part in (*state, *inputs)]
+        self.node("Scan", names, last + outputs, body=body, num_scan_inputs=len(inputs))
+        return outputs + last
 
     def model(self, name: str, inputs: list[Any], outputs: list[Any], metadata: dict[str, str]) -> Any:
         """Return the `onnx.ModelProto` of the nodes."""

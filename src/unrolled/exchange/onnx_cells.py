@@ -6,11 +6,11 @@ The equations are those of `runtime.numpy_model`. A Scan has the step as a graph
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
-from unrolled.exchange.onnx_builder import NODES, GraphBuilder
+from unrolled.exchange.onnx_builder import NODES, GraphBuilder, Rows
 from unrolled.network_shapes import HARD_SIGMOID_CELLS, MOGRIFIER_CELLS, MOGRIFIER_ROUNDS
 from unrolled.runtime.portable_arithmetic import Floats
 from unrolled.runtime.text_network import TextLayer
@@ -169,26 +169,8 @@ def add_step(graph: GraphBuilder, prefix: str, cell: str, layer: TextLayer, x: s
 
 
 def add_scan(graph: GraphBuilder, prefix: str, cell: str, layer: TextLayer, xs: str, state: list[str]) -> list[str]:
-    """Add the steps of a cell over `xs` `(T, B, I)`; return the names of the outputs `(T, B, H)` and of the final state.
-
-    The batch has no name inside the Scan: there it would stay free where a program fixes the sizes of the inputs.
-    """
-    from onnx import TensorProto, helper
-
-    kind = TensorProto.FLOAT16 if graph.float16 else TensorProto.FLOAT
+    """Add the steps of a cell over `xs` `(T, B, I)`; return the names of the outputs `(T, B, H)` and of the final state."""
     size = layer.weight_ih.shape[0] // len(layer.gate_names)
-    inputs = [(f"{prefix}.state_{part}", size) for part in range(len(state))] + [(f"{prefix}.x", layer.weight_ih.shape[1])]
-    outer, graph.nodes = graph.nodes, []
-    names = [name for name, _ in inputs]
-    following = add_step(graph, prefix, cell, layer, names[-1], names[:-1])
-    y = graph.node("Identity", [following[0]], [f"{prefix}.output"])
-
-    def infos(items: list[tuple[str, int]]) -> list[Any]:
-        return [helper.make_tensor_value_info(name, kind, [None, width]) for name, width in items]
-
-    outputs = [(name, size) for name in (*following, y)]
-    body = helper.make_graph(graph.nodes, f"{prefix}.step", infos(inputs), infos(outputs))
-    graph.nodes = outer
-    finals = [f"{prefix}.final_{part}" for part in range(len(state))]
-    graph.node("Scan", [*state, xs], [*finals, f"{prefix}.ys"], body=body, num_scan_inputs=1)
-    return [f"{prefix}.ys", *finals]
+    parts = [Rows(name, graph.number_kind, size) for name in state]
+    inputs = [Rows(xs, graph.number_kind, layer.weight_ih.shape[1])]
+    return graph.scan(prefix, parts, inputs, lambda part, x: add_step(graph, prefix, cell, layer, x[0], part))

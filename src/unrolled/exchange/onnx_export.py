@@ -38,13 +38,18 @@ def step_path(out: Path) -> Path:
     return out.with_name(f"{out.stem}.step{out.suffix}")
 
 
-def onnx_runner(content: bytes, is_step: bool) -> Runner:
-    """Return a function that runs a graph in onnxruntime on one thread; a step graph is called once for each step."""
+def onnx_session(content: bytes) -> Any:
+    """Return a session of onnxruntime on one thread."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def onnx_runner(content: bytes, is_step: bool) -> Runner:
+    """Return a function that runs a graph in onnxruntime on one thread; a step graph is called once for each step."""
+    session = onnx_session(content)
     names = [item.name for item in session.get_inputs()]
 
     def call(ids: NDArray[np.int64], states: States) -> tuple[Floats, States]:

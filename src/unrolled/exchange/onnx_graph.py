@@ -41,7 +41,7 @@ def build_graph(network: TextNetwork, is_step: bool, float16: bool, metadata: di
     x = _embed(graph, tokens)
     state_names: list[str] = []
     for index in range(len(network.layers)):
-        x = _layer(graph, index, x, zero, minus_one, state_names)
+        x = add_layer(graph, index, x, zero, minus_one, state_names)
     weight = graph.weight("head.weight", network.head_weight.T)
     product = graph.node("MatMul", [x, weight], ["head_product"])
     logits = graph.node("Add", [product, graph.weight("head.bias", network.head_bias)], ["sequence_logits"])
@@ -67,7 +67,7 @@ def _embed(graph: TextGraphBuilder, tokens: str) -> str:
     return graph.node("OneHot", [tokens, depth, values], ["embedded"], axis=-1)
 
 
-def _layer(graph: TextGraphBuilder, index: int, x: str, zero: str, one: str, state_names: list[str]) -> str:
+def add_layer(graph: TextGraphBuilder, index: int, x: str, zero: str, one: str, state_names: list[str]) -> str:
     """Add a layer that reads `x` `(T, B, E)`; return its output `(T, B, H)`, and add the names of its states."""
     network, layer = graph.network, graph.network.layers[index]
     prefix, cell = f"layer_{index}", network.cell

@@ -7,7 +7,6 @@ The file is compiled and replays its test vectors before it is written.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,39 +16,28 @@ from numpy.typing import NDArray
 from unrolled import __version__
 from unrolled.exchange.c_export import OPTIMIZATIONS, find_compiler, run_c_test
 from unrolled.exchange.c_source import Tables, c_prefix, wrap_lines
-from unrolled.exchange.export_job import ExportResult
-from unrolled.nn.number_loss import MAX_LOG_DEVIATION, deviation, split_outputs
+from unrolled.exchange.export_job import TOLERANCE, ExportResult
+from unrolled.exchange.series_model import SeriesModel, array_of, unsupported_series
+from unrolled.nn.number_loss import MAX_LOG_DEVIATION
 from unrolled.printable import shell_argument
-from unrolled.runtime.text_network import GATE_NAMES, cell_layer
-from unrolled.tables.numbers_column import NumbersColumn
-from unrolled.tables.step_arrays import StepArray
-from unrolled.tables.time_features import CYCLES, DAY, next_seconds, num_time_features
+from unrolled.runtime.portable_arithmetic import Floats
+from unrolled.runtime.text_network import GATE_NAMES, TextLayer
+from unrolled.tables.time_features import CYCLES, num_time_features
 
 if TYPE_CHECKING:
     from unrolled.checkpoints.model_file import TableModelFile
-    from unrolled.nn.encoder_decoder import EncoderDecoder
-    from unrolled.tables.column import Column
     from unrolled.tables.scaling import Scaling
 
 TEMPLATE = Path(__file__).parent / "templates" / "series.c"
 CELLS = ("rnn", "gru", "gru-reset-before", "lstm")
-TEST_STEPS, MAX_NAMED_LABELS = 48, 40
-TOLERANCE = 2e-4
-"""Largest difference of an output, as a fraction of the range of the outputs."""
+TEST_STEPS = 48
 
 
 def unsupported_in_c(model_file: TableModelFile) -> str | None:
     """Say why a model has no C form, or return None if it has one."""
-    spec, source = model_file.spec, model_file.spec.source
-    if not spec.is_stream or not isinstance(source, NumbersColumn):
+    if not model_file.spec.is_stream:
         return "a C file reads series, numbers at every step, and predicts something at every step"
-    if model_file.model.options.cell not in CELLS:
-        return f"the cell {model_file.model.options.cell} is not in the C file; these are: {', '.join(CELLS)}"
-    if source.covariates:
-        return "--known-covariates are read with the step that is predicted, and a C file is given the numbers of a step alone"
-    if source.center != "none" or source.scale != "all":
-        return "--center and --scale need the other numbers of a series, which a step does not know"
-    return None
+    return unsupported_series(model_file, CELLS, "in the C file")
 
 
 def export_series(model_file: TableModelFile, title: str, out: Path) -> ExportResult:
@@ -65,46 +53,9 @@ def export_series(model_file: TableModelFile, title: str, out: Path) -> ExportRe
     return ExportResult({out: source.encode()}, checks, facts)
 
 
-@dataclass(frozen=True)
-class _Series:
-    """A model of series: its columns, of which a target of numbers is `numbers` too, and the network."""
-
-    source: NumbersColumn
-    target: Column
-    numbers: NumbersColumn | None
-    horizon: int
-    network: EncoderDecoder
-
-    @staticmethod
-    def of(model_file: TableModelFile) -> _Series:
-        spec = model_file.spec
-        if not isinstance(spec.source, NumbersColumn) or not spec.is_stream:
-            raise ValueError("The model does not read a series.")
-        numbers = spec.target if isinstance(spec.target, NumbersColumn) else None
-        return _Series(spec.source, spec.target, numbers, spec.horizon, model_file.model)
-
-    @property
-    def num_labels(self) -> int:
-        """Labels that can be predicted: all but the unknown one."""
-        return 0 if self.numbers else max(1, self.network.dims.target_size - 1)
-
-    @property
-    def describe_outputs(self) -> str:
-        """What a step writes, in words."""
-        if self.numbers is None:
-            return f"the probabilities of {', '.join(list(self.target.labels)[:MAX_NAMED_LABELS])}"
-        columns, when = ", ".join(self.numbers.columns), "the next step" if self.horizon else "this step"
-        if self.numbers.loss == "gaussian":
-            return f"the mean of {columns} at {when}, then the standard deviation of each"
-        if self.numbers.loss == "quantiles":
-            levels = ", ".join(f"{level:g}" for level in self.numbers.quantiles)
-            return f"the quantiles {levels} at {when}, each of {columns}"
-        return f"{columns} at {when}"
-
-
 def series_source(model_file: TableModelFile, title: str, file_name: str) -> tuple[str, int, int]:
     """Return the C file of a model of series, the bytes of its tables, and the bytes of RAM of one series."""
-    series, tables = _Series.of(model_file), Tables()
+    series, tables = SeriesModel.of(model_file), Tables()
     macros, lines = _definitions(series), _add_tables(tables, series)
     source, has_calendar, ram = series.source, bool(series.source.cycles), _ram_bytes(macros)
     when = "of the next step, which is predicted" if series.horizon else "of the step"
@@ -133,7 +84,7 @@ def series_source(model_file: TableModelFile, title: str, file_name: str) -> tup
     return re.sub(r"\brnn_", c_prefix(file_name), text), tables.num_bytes, ram
 
 
-def _definitions(series: _Series) -> dict[str, Any]:
+def _definitions(series: SeriesModel) -> dict[str, Any]:
     """Return the sizes of a model as the macros of the template, without their prefix."""
     options, source, target, num_labels = series.network.options, series.source, series.numbers, series.num_labels
     columns, parts = (len(target.columns), target.outputs_per_number) if target else (0, 0)
@@ -171,10 +122,10 @@ def _ram_bytes(macros: dict[str, Any]) -> int:
     return int(4 * (state + work) + (12 * macros["NUMBERS"]) * (1 + macros["LAG"]) + 8 * (macros["LAG"] > 0))
 
 
-def _add_tables(tables: Tables, series: _Series) -> list[str]:
+def _add_tables(tables: Tables, series: SeriesModel) -> list[str]:
     """Add all arrays; return the definitions of scalings and layers."""
     source, target, network = series.source, series.numbers, series.network
-    encoder, head, skip = (cast(Any, part) for part in (network.encoder, network.head, network.skip))
+    encoder = cast(Any, network.encoder)
     lines = [_scaling("SCALING", source.scaling)]
     if target is not None:
         lines.append(_scaling("PREDICTED", target.scaling))
@@ -183,47 +134,37 @@ def _add_tables(tables: Tables, series: _Series) -> list[str]:
     if source.cycles:
         lines.append(f"static const double CYCLES[] = {{{', '.join(repr(CYCLES[name]) for name in source.cycles)}}};")
     if network.options.residual:
-        tables.add("INPUT_WEIGHT", _columns(encoder.input_layer.proj.weight))
-        tables.add("INPUT_BIAS", _array(encoder.input_layer.proj.bias))
-        tables.add("NORM_WEIGHT", _array(encoder.norm.weight))
-        tables.add("NORM_BIAS", _array(encoder.norm.bias))
+        tables.add("INPUT_WEIGHT", _columns(array_of(encoder.input_layer.proj.weight)))
+        tables.add("INPUT_BIAS", array_of(encoder.input_layer.proj.bias))
+        tables.add("NORM_WEIGHT", array_of(encoder.norm.weight))
+        tables.add("NORM_BIAS", array_of(encoder.norm.bias))
     if encoder.start is not None:
         for part, name in enumerate("HC"[: encoder.start.shape[1]]):
-            tables.add(f"START_{name}", _array(encoder.start[:, part]))
-    layers = [_layer(tables, layer, index, network.options.cell) for index, layer in enumerate(encoder.stack.layer_list())]
-    known, temperature = slice(series.num_labels or None), 1.0 if target else float(network.temperature)
-    tables.add("HEAD_WEIGHT", _columns(head.weight[known] / temperature))
-    tables.add("HEAD_BIAS", _array(head.bias[known] / temperature))
-    tables.add("SKIP_WEIGHT", _columns(skip.weight[known] / temperature))
+            tables.add(f"START_{name}", array_of(encoder.start[:, part]))
+    layers = [_layer(tables, layer, index) for index, layer in enumerate(series.layers)]
+    head = series.head
+    tables.add("HEAD_WEIGHT", _columns(head.weight))
+    tables.add("HEAD_BIAS", head.bias)
+    tables.add("SKIP_WEIGHT", _columns(head.skip))
     return [*lines, "static const rnn_layer LAYERS[RNN_LAYERS] = {", *layers, "};"]
 
 
-def _layer(tables: Tables, layer: Any, index: int, cell: str) -> str:
-    arrays = cell_layer({name: _array(value) for name, value in layer.cell.named_parameters()}, GATE_NAMES[cell])
-    norm = (None, None) if layer.norm is None else (_array(layer.norm.weight), _array(layer.norm.bias))
+def _layer(tables: Tables, layer: TextLayer, index: int) -> str:
     parts = {
-        "INPUT": arrays.weight_ih.T,
-        "RECURRENT": arrays.weight_hh.T,
-        "BIAS": arrays.bias,
-        "BIAS_HH": arrays.bias_hh,
-        "NORM_WEIGHT": norm[0],
-        "NORM_BIAS": norm[1],
+        "INPUT": _columns(layer.weight_ih),
+        "RECURRENT": _columns(layer.weight_hh),
+        "BIAS": layer.bias,
+        "BIAS_HH": layer.bias_hh,
+        "NORM_WEIGHT": layer.norm_weight,
+        "NORM_BIAS": layer.norm_bias,
     }
-    names = [
-        "0" if array is None else tables.add(f"LAYER_{index}_{name}", np.ascontiguousarray(array, dtype=np.float32))
-        for name, array in parts.items()
-    ]
-    return f"    {{{arrays.weight_ih.shape[1]}, {', '.join(names)}}},"
+    names = ["0" if array is None else tables.add(f"LAYER_{index}_{name}", array) for name, array in parts.items()]
+    return f"    {{{layer.weight_ih.shape[1]}, {', '.join(names)}}},"
 
 
-def _array(tensor: Any) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = np.ascontiguousarray(tensor.detach().float().numpy())
-    return array
-
-
-def _columns(tensor: Any) -> NDArray[np.float32]:
+def _columns(matrix: Floats) -> Floats:
     """Return a matrix with the weights of each column together."""
-    return np.ascontiguousarray(_array(tensor).T)
+    return np.ascontiguousarray(matrix.T)
 
 
 def _double(value: float) -> str:
@@ -237,56 +178,21 @@ def _scaling(name: str, scaling: Scaling) -> str:
     return "\n".join([f"static const rnn_scaling {name}[] = {{", *items, "};"])
 
 
-def compared_steps(source: NumbersColumn) -> StepArray:
-    """Return steps to compare on: a walk through the range of each column, with a spike, and gaps if there may be some."""
-    draw = np.random.default_rng(1)
-    walk = np.cumsum(draw.standard_normal((TEST_STEPS, len(source.columns))), axis=0)
-    values = source.scaling.center + source.scaling.spread * (0.4 * walk + draw.standard_normal(walk.shape))
-    values[TEST_STEPS // 2, 0] += 1000 * source.scaling.spread[0]
-    if source.scaling.has_gaps:
-        values[draw.random(values.shape) < 0.1] = np.nan
-    start = float(np.datetime64("2024-02-27", "s").astype(np.int64))
-    step = min((CYCLES[cycle] for cycle in source.cycles), default=DAY) / 7
-    return StepArray.make(values, seconds=start + step * np.arange(TEST_STEPS + 1)[: len(values)])
-
-
-def expected_outputs(series: _Series, values: StepArray) -> NDArray[np.float64]:
-    """Return the outputs `(T, RNN_OUTPUTS)` for the steps of a series, as the network of PyTorch and its columns give them."""
-    import torch
-
-    inputs, target = series.source.to_inputs(values), series.numbers
-    with torch.inference_mode():
-        outputs, _ = series.network.stream(torch.from_numpy(inputs)[:, None], series.network.initial_state(1))
-        outputs = outputs[:, 0].float()
-        if target is None:
-            return np.asarray(outputs[:, : series.num_labels].double().softmax(-1).numpy())
-        parts = split_outputs(outputs, len(target.columns))
-        deviations = deviation(parts[1]).double().numpy() if target.loss == "gaussian" else None
-    lag, steps = max(1, target.difference), np.arange(len(inputs))
-    before = np.where(steps + 1 >= lag, steps + 1 - lag, steps)  # of a series that is shorter than the lag, the last number
-    levels = inputs[before, : len(target.columns)].astype(np.float64)
-    numbers = [target.unscale(target.after(part, levels)) for part in parts.double().numpy()]
-    if deviations is not None:
-        numbers[1] = deviations * target.scaling.spread * (target.change.spread if target.difference else 1.0)
-    if target.loss == "quantiles":
-        numbers = list(np.sort(np.stack(numbers), axis=0))
-    return np.concatenate(numbers, axis=1)
-
-
-def _vectors(series: _Series) -> str:
-    values, source = compared_steps(series.source), series.source
-    outputs, seconds = expected_outputs(series, values), values.seconds
-    if series.horizon:
-        seconds = np.append(seconds[1:], next_seconds(seconds, 1))
-    ranges = np.ptp(outputs, axis=0) + (series.num_labels > 0)
-    tolerance = TOLERANCE * np.maximum(ranges, 1e-3 * ranges.max())
+def _vectors(series: SeriesModel) -> str:
+    values = series.compared_steps(TEST_STEPS, seed=1)
+    outputs, seconds = series.expected_outputs(values), series.seconds_read(values)
+    tolerance = TOLERANCE * series.output_ranges(outputs)
     return "\n".join(
         [
             f"#define TEST_STEPS {len(values)}",
             f"static const double TEST_NUMBERS[][RNN_NUMBERS] = {{\n{_rows(values)}}};",
             f"static const double TEST_OUTPUTS[][RNN_OUTPUTS] = {{\n{_rows(outputs)}}};",
             f"static const double TEST_TOLERANCE[] = {{{', '.join(map(_double, tolerance))}}};",
-            *([f"static const double TEST_TIMES[] = {{\n{wrap_lines(map(_double, seconds))}}};"] if source.cycles else []),
+            *(
+                [f"static const double TEST_TIMES[] = {{\n{wrap_lines(map(_double, seconds))}}};"]
+                if series.source.cycles
+                else []
+            ),
         ]
     )
 

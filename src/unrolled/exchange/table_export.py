@@ -18,9 +18,10 @@ from unrolled.exchange.export_job import SHAPES, TOLERANCE, ExportResult, differ
 from unrolled.exchange.export_options import ExportOptions
 from unrolled.exchange.exports import data_text, default_out
 from unrolled.exchange.onnx_cells import ONNX_CELLS
-from unrolled.exchange.onnx_export import FLOAT16_TOLERANCE, require_onnx
+from unrolled.exchange.onnx_export import FLOAT16_TOLERANCE, onnx_session, require_onnx
 from unrolled.exchange.onnx_table import build_table_graph
 from unrolled.exchange.series_c_export import export_series, unsupported_in_c
+from unrolled.exchange.series_onnx_export import export_series_onnx, unsupported_series_in_onnx
 from unrolled.output_paths import check_outputs
 
 if TYPE_CHECKING:
@@ -61,12 +62,10 @@ def open_table_job(path: Path, options: ExportOptions) -> TableExportJob:
     model_path = find_model(path)
     model_file = load_table_model(model_path)
     is_series = model_file.spec.is_stream
-    form = "c" if is_series else "onnx"
-    if options.to not in (form, "card"):
-        what = "series" if is_series else "table"
-        raise UsageError(
-            f"{model_path} is a model of a {what}, which has no form as {options.to}: use --to {form} or --to card."
-        )
+    forms = ("c", "onnx", "card") if is_series else ("onnx", "card")
+    if options.to not in forms:
+        what, known = "series" if is_series else "table", " or ".join(f"--to {form}" for form in forms)
+        raise UsageError(f"{model_path} is a model of a {what}, which has no form as {options.to}: use {known}.")
     reason = {"onnx": unsupported_reason, "c": unsupported_in_c}.get(options.to, lambda _: None)(model_file)
     if reason is not None:
         raise UsageError(f"{model_path} cannot be exported to {options.to}: {reason}. Use unrolled predict.")
@@ -81,6 +80,8 @@ def open_table_job(path: Path, options: ExportOptions) -> TableExportJob:
 def unsupported_reason(model_file: TableModelFile) -> str | None:
     """Say why a model has no ONNX form, or return None if it has one."""
     model, spec = model_file.model, model_file.spec
+    if spec.is_stream:
+        return unsupported_series_in_onnx(model_file)
     if spec.others:
         return f"it reads several source columns ({spec.source_name}), and the graph has one source"
     for column in (spec.source, spec.target):
@@ -102,6 +103,8 @@ def export_table(job: TableExportJob, to: str = "onnx") -> ExportResult:
     """Return the file of a model in ONNX or C, checked. Raises `ExportError` if it computes something else."""
     if to == "c":
         return export_series(job.model_file, job.title, job.out)
+    if job.model_file.spec.is_stream:
+        return export_series_onnx(job.model_file, job.float16, job.out)
     require_onnx()
     import onnx
 
@@ -119,11 +122,7 @@ def compare(job: TableExportJob, content: bytes) -> str:
     Raises:
         ExportError: A value differs by more than the tolerance times the largest value.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    session = onnx_session(content)
     names = [item.name for item in session.get_outputs()]
     model, worst = job.model_file.model, 0.0
     cases = list(_cases(job))

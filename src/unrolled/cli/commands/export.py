@@ -3,7 +3,7 @@
 Each format is run and compared with the model before it is written, at
 several lengths, batch sizes and states. What it writes needs no unrolled.
 A model of a table that predicts a label, labels or a number: --to onnx;
-one of a series, numbers at every step: --to c.
+one of a series, numbers at every step: --to onnx or --to c.
 
 Examples:
   unrolled export runs/book --to c --out book.c
