@@ -110,7 +110,7 @@ def test_an_evaluation_that_a_signal_cut_short_is_made_on_resume(
 @pytest.mark.slow
 def test_a_resume_may_change_the_budget_and_the_machine_only(book: Path) -> None:
     start(book, "r", steps=2).train()
-    with pytest.raises(UsageError, match=r"--hidden was 12, now 13, --lr was 0.008, now 0.1"):
+    with pytest.raises(UsageError, match=r"hidden= was 12, now 13, lr= was 0.008, now 0.1"):
         resume("r", hidden=13, lr=0.1, save_every=5.0)
     outcome = resume("r", steps=4, threads=2).train()
     assert outcome.steps == 4
@@ -239,7 +239,7 @@ def test_the_best_model_is_kept(book: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_divergence_is_reported_and_never_saved(book: Path) -> None:
-    with pytest.raises(DivergedError, match="lower rate than --lr 1e"):
+    with pytest.raises(DivergedError, match="lower rate than lr=1e"):
         start(book, "r", steps=200, lr=1e30, clip=0.0, warmup=0).train()
     for path in Path("r").rglob("model.safetensors"):
         assert all(tensor.isfinite().all() for tensor in load_text_model(path).model.state_dict().values())

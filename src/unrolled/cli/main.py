@@ -19,6 +19,7 @@ from unrolled.cli.registry import COMMANDS as COMMANDS
 from unrolled.cli.registry import command_module as command_module
 from unrolled.cli.registry import command_parser as command_parser
 from unrolled.errors import StorageError, UnrolledError, is_out_of_memory
+from unrolled.flag_names import naming_flags
 
 MEMORY_ADVICE = {
     "train": "a smaller --batch, --bptt, --hidden or --layers",
@@ -33,6 +34,7 @@ MEMORY_ADVICE = {
 """What takes less memory, by command."""
 
 
+@naming_flags()
 def main(argv: list[str] | None = None) -> int:
     """Run a command and return its exit code. An error that the user can fix is one sentence; a bug keeps its traceback."""
     _open_closed_streams()
