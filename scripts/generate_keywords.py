@@ -10,6 +10,7 @@ import typing
 from pathlib import Path
 
 from unrolled import options
+from unrolled.exchange.export_options import ExportOptions
 from unrolled.exchange.import_options import ImportOptions
 
 PATH = Path(__file__).parents[1] / "src" / "unrolled" / "keywords.py"
@@ -31,7 +32,7 @@ CLASSES = (
     options.DataOptions, options.ModelOptions, options.TrainingOptions, options.MachineOptions, options.RunOptions,
     options.PairOptions, options.SeriesOptions, options.SampleOptions, options.EvaluateOptions, options.ScoreOptions,
     options.AlertOptions, options.ExplainOptions,
-    options.ReportOptions, options.PredictOptions, ImportOptions,
+    options.ReportOptions, options.PredictOptions, ImportOptions, ExportOptions,
 )  # fmt: skip
 TORCH_TYPES = {"device": " | torch.device", "precision": " | torch.dtype"}
 """What options take too, besides their names."""

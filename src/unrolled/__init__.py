@@ -53,6 +53,14 @@ _NAMES = {
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 
+_ELSEWHERE = {
+    "fit": "train(text) and train_table(table, source, target) return a trained model",
+    "from_pretrained": "load(run) and load_table(run) return a model",
+    "predict": "load_table(run).predict(values)",
+    **{name: f"load(run).{name}(...)" for name in ("sample", "score", "evaluate", "explain", "report", "export")},
+}
+"""What other libraries have in the module, and what is here instead."""
+
 __all__ = [
     "GRU", "GatedDeltaNet", "LSTM", "MLSTM", "MinGRU", "MinLSTM", "Model", "MogrifierGRU", "MogrifierLSTM", "RGLRU", "RNN",
     "SLSTM", "TableModel", "UnrolledError", "import_model", "load", "load_table", "train", "train_table",
@@ -66,7 +74,8 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> Any:
         if name in _MODULE_OF:
             return getattr(importlib.import_module(_MODULE_OF[name]), name)
-        raise AttributeError(f"module 'unrolled' has no attribute '{name}'")
+        hint = f": {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
+        raise AttributeError(f"module 'unrolled' has no attribute '{name}'{hint}")
 
 
 def __dir__() -> list[str]:

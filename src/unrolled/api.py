@@ -5,6 +5,7 @@ The command line calls these functions and no others.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from unrolled.checkpoints.array_file import read_model
 from unrolled.checkpoints.run_dir import Run, find_model
 from unrolled.errors import DataError, ModelError, UsageError
 from unrolled.exchange.import_options import ImportOptions
+from unrolled.flag_names import worded
 from unrolled.keyword_docs import keyword_arguments
 from unrolled.keywords import ImportKwargs, MachineKwargs, TrainKwargs, TrainTableKwargs
 from unrolled.models.base import MAX_PATH_CHARS
@@ -220,7 +222,7 @@ def _train(
         for message in filter(None, (result.test_summary, result.diagnosis) if training_run.process_group.is_main else ()):
             logger.info(message)
     model = open_model(Path(result.model), training_run.request.machine)
-    model.result = result
+    model.result = dataclasses.replace(result, diagnosis=worded(result.diagnosis))
     return model
 
 

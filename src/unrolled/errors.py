@@ -20,16 +20,23 @@ import sys
 import traceback
 from collections.abc import Iterable
 
+from unrolled.flag_names import worded
 from unrolled.printable import printable
 
 
 class UnrolledError(Exception):
-    """A failure that the user can fix. The message says what is wrong, what was expected and what to do."""
+    """A failure that the user can fix. The message says what is wrong, what was expected and what to do.
+
+    It is written with the flags of commands; `str` names the keyword arguments, unless a command runs.
+    """
 
     exit_code = 1
 
     def __init__(self, *parts: object) -> None:
         super().__init__(*(_sentence(part) if isinstance(part, str) else part for part in parts))
+
+    def __str__(self) -> str:
+        return worded(super().__str__())
 
     def _render_traceback_(self) -> list[str]:
         """Return what a notebook shows: the sentence alone, or with `unrolled.debug = True` the traceback too."""

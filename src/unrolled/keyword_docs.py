@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar, cast
 
 from unrolled.errors import UsageError
+from unrolled.flag_names import with_keywords
 from unrolled.option_fields import NAMES_ELSEWHERE
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -76,7 +77,7 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 def _describe(field: dataclasses.Field[Any], hint: Any) -> str:
     default = "chosen by the recipe" if field.metadata["by_recipe"] else f"default {field.default!r}"
     type_text = _type_text(hint)
-    entry = f"{field.name} ({type_text}, {default}): {field.metadata['help']}"
+    entry = f"{field.name} ({type_text}, {default}): {with_keywords(field.metadata['help'])}"
     return textwrap.fill(entry, 100, initial_indent="    ", subsequent_indent="        ", break_on_hyphens=False)
 
 

@@ -231,6 +231,17 @@ class ImportKwargs(TypedDict, total=False):
     force: bool
 
 
+class ExportKwargs(TypedDict, total=False):
+    """Options of `ExportOptions`."""
+
+    to: Literal["c", "html", "onnx", "numpy", "card"]
+    out: str | PathLike[str] | None
+    weights: Literal["int8", "int4", "float32"]
+    float16: bool
+    text: str | PathLike[str] | None
+    force: bool
+
+
 class TrainKwargs(DataKwargs, ModelKwargs, TrainingKwargs, MachineKwargs, RunKwargs, total=False):
     """Options of `train`."""
 

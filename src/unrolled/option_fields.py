@@ -14,6 +14,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
 from unrolled.errors import UsageError, did_you_mean
+from unrolled.flag_names import DECLARED
+from unrolled.flag_names import flag_name as flag_name
 
 Options = TypeVar("Options")
 
@@ -52,7 +54,9 @@ def option(
     bounds = {name: bound for name, bound in {"gt": gt, "ge": ge, "lt": lt, "le": le}.items() if bound is not None}
     metadata = {"help": help, "old_names": old_names, "old_values": old_values or {}, "by_recipe": by_recipe}
     metadata |= {"reads": reads, "writes": writes, "is_list": is_list}
-    return dataclasses.field(default=default, metadata=metadata | bounds)
+    field: dataclasses.Field[Any] = dataclasses.field(default=default, metadata=metadata | bounds)
+    DECLARED.append(field)
+    return field
 
 
 def join_list(values: Iterable[str]) -> str:
@@ -133,21 +137,13 @@ _BOUND_CHECKS = {
 _BOUND_WORDS = {"gt": "above", "ge": "of at least", "lt": "below", "le": "of at most"}
 
 
-KEYWORD_FLAGS = {"init_from": "--from"}
-"""Flags whose name is a keyword of Python, so that the field has another one."""
-
-
-def flag_name(name: str, value: object = None) -> str:
-    """Return the flag of a field, as a user types it for a value: of False, that is `--no-NAME`."""
-    return KEYWORD_FLAGS.get(name) or ("--no-" if value is False else "--") + name.replace("_", "-")
-
-
 NAMES_ELSEWHERE = {
     "max_tokens": "length", "max_new_tokens": "length", "max_length": "length", "n": "count", "num_samples": "count",
     "num_return_sequences": "count", "x": "source", "y": "target", "label": "target", "labels": "target",
     "hidden_size": "hidden", "units": "hidden", "num_layers": "layers", "batch_size": "batch", "seq_length": "bptt",
     "seq_len": "bptt", "num_epochs": "epochs", "random_state": "seed", "from_": "init_from", "base": "init_from",
-    "learning_rate": "lr", "num_epoch": "epochs", "output_dir": "out",
+    "learning_rate": "lr", "num_epoch": "epochs", "output_dir": "out", "temp": "temperature",
+    "validation_split": "train_fraction", "val_split": "train_fraction", "test_size": "test_fraction",
 }  # fmt: skip
 """What settings are called in other libraries and interfaces, and here."""
 

@@ -193,7 +193,7 @@ def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
 
 def test_the_last_two_checkpoints_are_kept_and_damage_is_passed_over(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "r", {})
-    with pytest.raises(ModelError, match=r"no checkpoint to go on from: .*Train it again: --out .*r$"):
+    with pytest.raises(ModelError, match=r"no checkpoint to go on from: .*Train it again: out='.*r'$"):
         run.load_checkpoint()
     for step in (10, 20, 100):
         run.save_checkpoint(step, small_model(step), {"x": torch.tensor([step])}, {"state": {"step": step}})

@@ -34,7 +34,7 @@ def test_names() -> None:
     assert display_path(Path("english.safetensors")) == "english.safetensors"
     with pytest.raises(ModelError, match=r"There is no built-in model 'englsh'; did you mean 'english'\?"):
         unrolled.load("builtin:englsh")
-    with pytest.raises(DataError, match="builtin:english is a model, and a text is expected.*--from builtin:english"):
+    with pytest.raises(DataError, match="builtin:english is a model, and a text is expected.*init_from='builtin:english'"):
         unrolled.train("builtin:english", progress=False)
 
 

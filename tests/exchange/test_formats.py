@@ -404,7 +404,7 @@ def test_an_amplifier_of_nam_is_read_and_stepped(tmp_path: Path) -> None:
     assert isinstance(sound, TableModelFile)
     assert sound.spec.source.describe() == "input: numbers at 44,100 a second"
     path.write_text(json.dumps({**about, "weights": weights}))
-    with pytest.raises(UsageError, match="--text is for models of texts"):
+    with pytest.raises(UsageError, match="text= is for models of texts"):
         import_file(path, ImportOptions(text=str(path)))
     np.savetxt(tmp_path / "y.csv", expected + 1e-3)
     with pytest.raises(ModelError, match=r"The outputs differ by 0\.001"):
@@ -581,7 +581,7 @@ def test_forms_of_a_vocabulary(tmp_path: Path) -> None:
 
 def test_no_vocabulary_is_a_usage_error(tmp_path: Path) -> None:
     torch.save(CharModel(nn.LSTM).state_dict(), tmp_path / "m.pt")
-    with pytest.raises(UsageError, match="name it with --vocabulary FILE"):
+    with pytest.raises(UsageError, match="name it with vocabulary=FILE"):
         import_file(tmp_path / "m.pt", ImportOptions())
 
 

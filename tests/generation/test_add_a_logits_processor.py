@@ -63,7 +63,7 @@ def test_without_it_the_default_path_draws_the_token(model: RecurrentLM) -> None
 def test_the_native_decoder_is_not_used_with_processors_it_does_not_have(model: RecurrentLM) -> None:
     assert native_precision(model, SampleOptions(), [], "float32") is None
     assert sampling_backend(model, SampleOptions(), [], "float32")["backend"] == "reference"
-    with pytest.raises(UsageError, match="--int8 needs the native decoder, which cannot be used here: it does not have these"):
+    with pytest.raises(UsageError, match="int8=True needs the native decoder, which cannot be used here: it does not have"):
         native_precision(model, SampleOptions(int8=True), [], "float32")
 
 

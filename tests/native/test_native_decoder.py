@@ -286,7 +286,7 @@ def test_unsupported_models_and_options_use_the_reference() -> None:
         native_precision(network().train(), options, [], "float32"),
     ):
         assert found is None
-    with pytest.raises(UsageError, match="--int8 needs the native decoder, which cannot be used here: units are clamped"):
+    with pytest.raises(UsageError, match="int8=True needs the native decoder, which cannot be used here: units are clamped"):
         native_precision(model, replace(options, int8=True), [Clamp(0, 1)], "float32")
     with pytest.raises(ValueError, match="no native decoder for the cell gru-reset-before"):
         TorchDecoder(network(cell="gru-reset-before"), 1)

@@ -77,7 +77,7 @@ def test_kernels_without_the_cell_refuse_it_by_name(mgu: Any) -> None:
     model = RecurrentLM(5, ModelOptions(cell=mgu, hidden=6))
     assert available_kernels(model) == ["reference"]
     for kernel in ("native", "torch"):
-        with pytest.raises(UsageError, match=f"--kernels {kernel} cannot run this model: "):
+        with pytest.raises(UsageError, match=f"kernels='{kernel}' cannot run this model: "):
             set_kernel(model, kernel)
     with pytest.raises(UsageError, match="torch has no fused layer for MGUCell"):
         set_kernel(model, "torch")
@@ -106,5 +106,5 @@ def test_the_command_line_takes_a_registered_cell(mgu: str, cli: Cli, book: Path
 
 
 def test_a_name_that_is_not_registered_is_refused() -> None:
-    with pytest.raises(UsageError, match="--cell is 'mgu'; expected one of rnn, gru, gru-reset-before, lstm"):
+    with pytest.raises(UsageError, match="cell= is 'mgu'; expected one of rnn, gru, gru-reset-before, lstm"):
         check(ModelOptions(cell=cast(Any, "mgu")))

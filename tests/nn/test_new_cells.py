@@ -225,7 +225,7 @@ def test_heads_divide_the_units() -> None:
 
 
 def test_a_second_bias_is_refused_where_there_is_no_place_for_it() -> None:
-    with pytest.raises(UsageError, match="--two-biases is for cells with a matrix W_h, and MinGRUCell has none"):
+    with pytest.raises(UsageError, match="two_biases=True is for cells with a matrix W_h, and MinGRUCell has none"):
         CELLS["mingru"](E, H, True)
 
 

@@ -82,9 +82,9 @@ def test_settings_are_values_of_numpy_and_torch_too(book: Path) -> None:
     assert (options.hidden, options.layers, options.dropout) == (8, 1, 0.25)
     drawn: dict[str, Any] = {"length": np.int64(4), "seed": np.uint8(3)}
     assert len(model.sample(**drawn)) == 4
-    with pytest.raises(UsageError, match="precision is 'float64'; expected one of auto, float32, bfloat16"):
+    with pytest.raises(UsageError, match="precision= is 'float64'; expected one of auto, float32, bfloat16"):
         unrolled.load("r", precision=torch.float64)
-    with pytest.raises(UsageError, match="hidden is 8.5; expected a whole number"):
+    with pytest.raises(UsageError, match="hidden= is 8.5; expected a whole number"):
         unrolled.train(str(book), hidden=np.float64(8.5))  # type: ignore[arg-type]  # that is the test
     with pytest.raises(UsageError, match="unknown setting 'from_'; did you mean 'init_from'"):
         unrolled.train(str(book), from_="none")  # type: ignore[call-arg]  # what is left of --from in Python

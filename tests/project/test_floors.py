@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2] / "src" / "unrolled"
 FLOORS = [
-    {"printable"}, {"errors", "display"}, {"option_fields", "atomic_io"},
+    {"printable", "flag_names"}, {"errors", "display"}, {"option_fields", "atomic_io"},
     {"command_options", "series_options", "output_paths", "presets"},
     {"options"}, {"option_rules", "keywords", "keyword_docs", "network_shapes"}, {"datasets"}, {"text"}, {"tables"},
     {"nn"}, {"checkpoints"}, {"runtime"}, {"generation"},
@@ -20,8 +20,9 @@ FLOORS = [
 ORDER = {
     "datasets": ["stdlib", "base_models", "cldr", "glyphs", "formal_languages", "service_log", "tables", "builtin"],
     "text": [
-        "compressed_files", "file_signatures", "encoding_guess", "encodings", "archives", "subtitles", "text_files",
-        "fingerprint", "line_format", "normalization", "decode_stream", "tokenizer", "token_pattern", "rule_tokenizer",
+        "compressed_files", "file_signatures", "encoding_guess", "encodings", "archives", "subtitles", "folder_files",
+        "text_files", "fingerprint", "line_format", "normalization", "decode_stream", "tokenizer", "token_pattern",
+        "rule_tokenizer",
         "bpe_tokenizer", "word_list_tokenizer",
         "midi_text", "midi_files", "record_files", "record_tokenizers", "tokenizers", "unknown_tokens", "followed_file",
         "session_files", "document_files",
@@ -90,11 +91,13 @@ ORDER = {
         "export_options", "export_job", "vectors", "c_source", "c_export", "html_export", "onnx_builder",
         "onnx_cells", "onnx_graph", "onnx_table", "onnx_export", "numpy_export", "card_export", "exports", "open_job",
         "series_model", "series_c_export", "onnx_series", "series_onnx_export", "table_export", "table_card",
+        "export_file",
     ],
     "models": ["base", "text_scoring", "text", "table"],
     "server": [
         "limits", "http_errors", "security", "http_protocol", "lanes", "lane_groups", "engine", "catalog", "requests", "frames",
-        "run_log", "runs", "prompt_scores", "states", "trainings", "table_columns", "table_worker", "table_process", "services",
+        "run_log", "runs", "prompt_scores", "states", "uploads", "trainings", "table_columns", "table_worker", "table_process",
+        "services",
         "predict_routes", "completions", "text_routes", "token_routes", "state_routes", "run_routes", "training_routes",
         "prometheus", "openapi", "app", "run_server",
     ],

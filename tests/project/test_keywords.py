@@ -74,7 +74,7 @@ def test_help_lists_options_with_their_defaults() -> None:
 
 def test_a_wrong_type_is_refused_as_mypy_sees_it() -> None:
     """`make check` fails where mypy does not see what the comment of a line says: here a type, in test_api.py two names."""
-    with pytest.raises(unrolled.UnrolledError, match="--cell is 3; expected one of rnn, gru"):
+    with pytest.raises(unrolled.UnrolledError, match="cell= is 3; expected one of rnn, gru"):
         unrolled.train("b.txt", cell=3)  # type: ignore[arg-type]  # that is the test
 
 

@@ -131,8 +131,8 @@ def test_what_is_no_model_of_texts_is_reported_as_before(cli: Cli, tmp_path: Pat
 
 def test_a_device_or_kernel_that_is_not_there_is_reported_at_loading(monkeypatch: pytest.MonkeyPatch) -> None:
     for device in ("cuda:77", "tpu"):
-        with pytest.raises(unrolled.UnrolledError, match=f"--device {device} is not available"):
+        with pytest.raises(unrolled.UnrolledError, match=f"device='{device}' is not available"):
             unrolled.load(RUN, device=device)
     monkeypatch.setattr(extension, "_load", lambda: (None, "not built here"))
-    with pytest.raises(unrolled.UnrolledError, match="--kernels native cannot run this model: not built here"):
+    with pytest.raises(unrolled.UnrolledError, match="kernels='native' cannot run this model: not built here"):
         unrolled.load(RUN, kernels="native")

@@ -232,8 +232,11 @@ def test_a_table_that_cannot_be_read_has_no_columns(browser: Browser, tmp_path: 
 def test_a_training_that_failed_says_why(browser: Browser) -> None:
     """With no sample of the run that was looked at before."""
     old, broken = runs_of("finished", "dead")
-    reason = "The text has 3 characters, and 200 are needed."
-    failed = {**broken, "id": "new", "kind": None, "error": reason, "command": "", "has_model": False}
+    told = "'t' repeats times: add group_by='id', a shorter horizon= or smaller hidden=; lr= is high"
+    reason = (
+        "'t' repeats times: add “Series” 'id', a shorter “Forecast of the source, in steps” or smaller “Hidden”; lr= is high"
+    )
+    failed = {**broken, "id": "new", "kind": None, "error": told, "command": "", "has_model": False}
     stopped = {**broken, "error": "It was ended by signal 9."}
     samples = {"GET /api/runs/run-0/samples": {"samples": [{"step": 40, "text": "of another run", "val_nats": 1.0}]}}
     with open_served(browser, answers([old, stopped]) | samples | {"GET /api/runs": [failed, old, stopped]}, "#learn") as page:

@@ -257,6 +257,29 @@ def test_settings_of_a_training_become_its_flags() -> None:
             training_flags(options)
 
 
+def test_refusals_name_the_settings_of_the_request(fresh: RunningServer) -> None:
+    def message(**options: object) -> str:
+        return str(fresh.client.post("/api/train", json={"text": sentences(9), "options": options}).json()["error"]["message"])
+
+    assert message(hidden=0) == "hidden= is 0; expected a finite number of at least 1 and of at most 65,536."
+    assert message(steps=1, minutes=1).startswith("minutes= and steps= are given")
+    run = fresh.client.post("/api/train", json={"text": "abc"}).json()["run"]
+    assert (
+        wait_for(fresh, run, ("dead",))["error"] == "The text has 3 tokens, and 10 are the least to learn from: give more text."
+    )
+
+
+def test_uploads_that_no_run_has_used_are_removed_after_a_day(fresh: RunningServer, tmp_path: Path) -> None:
+    ids = [fresh.client.post("/api/uploads?name=a.txt", content=b"abc").json()["upload"] for _ in range(3)]
+    work = fresh.services.trainings.uploads.work_folder
+    make_run(tmp_path / "runs" / "one", 20, 20)
+    (tmp_path / "runs" / "one" / "config.json").write_text(json.dumps({"inputs": [str(work / ids[0] / "a.txt")]}))
+    for name in ids[:2]:
+        os.utime(work / name, (0, time.time() - 25 * 3600))
+    new = fresh.client.post("/api/uploads?name=b.txt", content=b"abc").json()["upload"]
+    assert {path.name for path in work.glob("upload-*")} == {ids[0], ids[2], new}
+
+
 def test_what_cannot_be_trained_is_refused(fresh: RunningServer) -> None:
     bodies: list[dict[str, Any]] = [
         {}, {"text": "a", "upload": "b"}, {"text": " "}, {"text": "abc", "name": "../x"}, {"text": "abc", "name": ".x"},
@@ -320,7 +343,7 @@ def test_a_training_is_started_paused_resumed_stopped_and_continued(fresh: Runni
         ("a.csv", b"", "The file is empty: there is nothing to learn from."),
         ("a.csv", b"x,y\n", "a.csv has no rows: at least one is needed."),
         ("a.csv", b"\x89PNG\r\n\x1a\n" + bytes(99), "a.csv is an image: a cell of a table names it"),
-        ("a.txt", b"\x40\0\0\0\0\0\0\0" + b'{"__metadata__":{}}', "a.txt is a model file (safetensors): name it with --from"),
+        ("a.txt", b"\x40\0\0\0\0\0\0\0" + b'{"__metadata__":{}}', "a.txt is a model file (safetensors): name it with init_"),
     ],
 )  # fmt: skip
 def test_the_columns_of_an_uploaded_table_are_named(fresh: RunningServer, name: str, content: bytes, answer: Any) -> None:
@@ -329,7 +352,7 @@ def test_the_columns_of_an_uploaded_table_are_named(fresh: RunningServer, name: 
     work = (fresh.services.catalog.folder or Path()) / ".server"
     if response.status_code == 200:
         assert response.json()["columns"] == answer
-        assert fresh.services.trainings.upload_path(response.json()["upload"]).read_bytes() == content
+        assert fresh.services.trainings.uploads.path(response.json()["upload"]).read_bytes() == content
     else:
         assert response.json()["error"]["message"].startswith(answer)
         assert not list(work.iterdir())

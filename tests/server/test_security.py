@@ -121,7 +121,7 @@ def test_with_a_key_every_route_but_the_page_asks_for_it(locked: RunningServer) 
 
 def test_a_server_for_other_machines_needs_a_key(tmp_path: Path) -> None:
     for host in ("0.0.0.0", "::", "192.168.1.2", "example.org"):
-        with pytest.raises(UsageError, match="--api-key-file"):
+        with pytest.raises(UsageError, match="api_key_file="):
             serve([], ServeOptions(host=host), MachineOptions(), print)
     for content in ("", "short", "two words here", "k\u00e9y-k\u00e9y-k\u00e9y", "line-one\nline-two"):
         (tmp_path / "key").write_text(content, "utf-8")
@@ -203,7 +203,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(server: RunningSe
         assert b" 413 " in answered
     upload = server.client.post("/api/uploads?name=a.txt", content=b"x" * ((1 << 20) + 1))
     assert upload.status_code == 413
-    assert not list((server.services.trainings.work_folder).glob("upload-*")), "what was refused is removed"
+    assert not list((server.services.trainings.uploads.work_folder).glob("upload-*")), "what was refused is removed"
 
 
 def test_connections_with_slow_headers_are_closed_and_do_not_disturb(

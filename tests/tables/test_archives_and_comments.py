@@ -139,7 +139,7 @@ SEVEN_BIT = [
 @pytest.mark.parametrize(("encoding", "text"), SEVEN_BIT)
 def test_encodings_in_seven_bits_are_named_with_the_command_that_reads_them(encoding: str, text: str, cli: Cli) -> None:
     Path("t.csv").write_bytes(f'text,label\n"{text}",good\n'.encode(encoding))
-    with pytest.raises(DataError, match=rf"t.csv is {encoding.upper()}, .* Read it with --encoding {encoding}, or convert it"):
+    with pytest.raises(DataError, match=rf"t.csv is {encoding.upper()}, .* Read it with encoding='{encoding}', or convert it"):
         open_table("t.csv")
     assert rows_of("t.csv", encoding) == [(text, "good")]
     Path("book.txt").write_bytes((text + "\n").encode(encoding) * 3)

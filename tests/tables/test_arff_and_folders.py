@@ -156,7 +156,7 @@ def test_archives_that_are_no_table_of_files(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a/1.txt", "caf\u00e9 au lait".encode("windows-1252"))
         archive.writestr("b/1.txt", "tea")
-    with pytest.raises(DataError, match=r"t.zip/a/1.txt is not UTF-8: It looks like WINDOWS-1252. Read it with --encoding"):
+    with pytest.raises(DataError, match=r"t.zip/a/1.txt is not UTF-8: It looks like WINDOWS-1252. Read it with encoding="):
         rows_of(open_table(str(path)))
     table = open_table(str(path), format=TableFormat(encoding="windows-1252"))
     assert [row["text"] for _, row in rows_of(table)] == ["caf\u00e9 au lait", "tea"]
@@ -181,7 +181,7 @@ def test_a_folder_without_labels_wrong_encodings_and_options(tmp_path: Path) -> 
     with pytest.raises(UsageError, match="has no column 'label'. Its columns: text, file"):
         table.find_column("label")
     assert rows_of(table)[0][1]["text"] == "caf\u00e9"
-    with pytest.raises(UsageError, match="--header is for files with columns"):
+    with pytest.raises(UsageError, match="header= is for files with columns"):
         open_table(str(folder), format=TableFormat("none"))
 
 
@@ -240,11 +240,11 @@ def test_parquet_in_an_archive_and_under_any_name(tmp_path: Path) -> None:
 def test_utf_16_without_a_mark_is_named(encoding: str, text: str, tmp_path: Path, cli: Cli) -> None:
     (tmp_path / "t.csv").write_bytes(text.encode(encoding))
     name = encoding[:6] + encoding[7:]
-    with pytest.raises(DataError, match=f"It looks like {name.upper()}. Read it with --encoding {name}"):
+    with pytest.raises(DataError, match=f"It looks like {name.upper()}. Read it with encoding='{name}'"):
         rows_of(open_table(str(tmp_path / "t.csv")))
     assert len(rows_of(open_table(str(tmp_path / "t.csv"), format=TableFormat(encoding=name)))) == 2
     refused = cli("train", tmp_path / "t.csv", "--steps", 1, "--out", tmp_path / "run", *TINY_RUN)
     assert f"It looks like {name.upper()}" in refused.err
     (tmp_path / "nul.csv").write_bytes(b"text,label\na b,c\n\0d,e\n")
-    with pytest.raises(DataError, match=r"nul.csv, line 3: there is a NUL byte, .* else name its --encoding"):
+    with pytest.raises(DataError, match=r"nul.csv, line 3: there is a NUL byte, .* else name its encoding="):
         open_table(str(tmp_path / "nul.csv"))

@@ -269,7 +269,7 @@ def test_labels_of_characters_may_need_the_text_as_it_is() -> None:
     assert spec.mode.name == "synced"
     (message,) = read_pairs(open_table("t.jsonl"), spec).left_out_messages()
     assert "line 61: 's' has 2 steps and 't' 3 labels" in message
-    assert "--normalize none reads the source as it is" in message
+    assert "normalize='none' reads the source as it is" in message
 
 
 # Flags without effect
@@ -278,19 +278,19 @@ def test_labels_of_characters_may_need_the_text_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tokens": "words"}, "--tokens words is for a column of text, and 's' is number and 't' label"),
-        ({"documents": "line"}, "--documents is for texts"),
-        ({"glob": "*.x"}, "--glob is for texts"),
-        ({"bidirectional": False}, "--no-bidirectional is for a source of many steps"),
-        ({"pool": "mean"}, "--pool is for a source of many steps"),
-        ({"attention": False}, "--no-attention is for a target that is generated"),
-        ({"image_as": "rows"}, "--image-as is for a source of images"),
-        ({"image_encoder": "mlp"}, "--image-encoder is for a source of images"),
-        ({"token_dropout": 0.5}, "--token-dropout is for texts"),
-        ({"state_reset_prob": 0.5}, "--state-reset-prob is for texts"),
-        ({"decay": 0.5}, "--decay is for --schedule decay"),
-        ({"clip": 0.0, "clip_by": "value"}, "--clip-by is for --clip above 0"),
-        ({"validation": "t.jsonl", "train_fraction": 0.5}, "--train-fraction is the part of one table"),
+        ({"tokens": "words"}, "tokens='words' is for a column of text, and 's' is number and 't' label"),
+        ({"documents": "line"}, "documents= is for texts"),
+        ({"glob": "*.x"}, "glob= is for texts"),
+        ({"bidirectional": False}, "bidirectional=False is for a source of many steps"),
+        ({"pool": "mean"}, "pool= is for a source of many steps"),
+        ({"attention": False}, "attention=False is for a target that is generated"),
+        ({"image_as": "rows"}, "image_as= is for a source of images"),
+        ({"image_encoder": "mlp"}, "image_encoder= is for a source of images"),
+        ({"token_dropout": 0.5}, "token_dropout= is for texts"),
+        ({"state_reset_prob": 0.5}, "state_reset_prob= is for texts"),
+        ({"decay": 0.5}, "decay= is for schedule='decay'"),
+        ({"clip": 0.0, "clip_by": "value"}, "clip_by= is for clip= above 0"),
+        ({"validation": "t.jsonl", "train_fraction": 0.5}, "train_fraction= is the part of one table"),
     ],
 )
 def test_a_flag_without_effect_on_a_table_is_refused(options: dict[str, Any], message: str) -> None:
@@ -303,8 +303,8 @@ def test_a_flag_without_effect_on_a_table_is_refused(options: dict[str, Any], me
 def test_flags_of_other_targets_are_refused() -> None:
     write_jsonl(Path("t.jsonl"), [{"s": NAMES[i % 4] * 2, "t": i * 0.5} for i in range(40)])
     for options, message in (
-        ({"label_smoothing": 0.5}, "--label-smoothing is for a target of labels or text"),
-        ({"calibrate": False}, "--no-calibrate is for a target of labels"),
+        ({"label_smoothing": 0.5}, "label_smoothing= is for a target of labels or text"),
+        ({"calibrate": False}, "calibrate=False is for a target of labels"),
     ):
         with pytest.raises(UsageError, match=message):
             unrolled.train_table("t.jsonl", "s", "t", **TINY, **options)

@@ -42,12 +42,12 @@ def test_a_header_is_given_by_names_or_there_is_none(tmp_path: Path) -> None:
     assert rows_of(path, header="text, label") == named
     path.write_text("text,label\nlike it,good\nhate it,bad\n")
     assert rows_of(path, header="text,label") == named
-    with pytest.raises(UsageError, match=r"t\.csv has 2 columns, and --header names 3 \(a, b, c\)"):
+    with pytest.raises(UsageError, match=r"t\.csv has 2 columns, and header= names 3 \(a, b, c\)"):
         rows_of(path, header="a,b,c")
     with pytest.raises(UsageError, match="a different name is expected for each column"):
         rows_of(path, header="a,a")
     (tmp_path / "t.jsonl").write_text('{"a": 1}\n')
-    with pytest.raises(UsageError, match="--header is for CSV, TSV, CoNLL and lists in JSON"):
+    with pytest.raises(UsageError, match="header= is for CSV, TSV, CoNLL and lists in JSON"):
         open_table(str(tmp_path / "t.jsonl"), format=TableFormat("a"))
 
 
@@ -83,7 +83,7 @@ def test_columns_by_number(tmp_path: Path) -> None:
     path.write_text("text\tlabel\nlike it\tgood\nhate it\tbad\n")
     table = open_with_columns(str(path), ("0", "1"), TableFormat())
     assert (table.columns, table.notes, table.find_column("1")) == (("text", "label"), (), "label")
-    with pytest.raises(UsageError, match=r"no column '2'.*--header none"):
+    with pytest.raises(UsageError, match=r"no column '2'.*header='none'"):
         table.find_column("2")
 
 

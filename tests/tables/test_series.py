@@ -590,7 +590,7 @@ def test_gaps_and_spikes_are_reported_with_their_place() -> None:
         "'x': 1 of 100 numbers are missing, and have no part in the loss",
         "'x': 1 step has a number far out of the range of the training steps, which is clipped: t.csv, line 42",
     ]
-    with pytest.raises(UsageError, match="leave --target out"):
+    with pytest.raises(UsageError, match="leave target= out"):
         series_spec(open_table("t.csv"), "x", "y", SeriesOptions(horizon=2), "nfc")
 
 

@@ -130,7 +130,7 @@ def test_a_resume_may_repeat_its_columns_and_files_in_any_form() -> None:
     options: dict[str, Any] = {"hidden": 8, "layers": 1, "threads": 1, "progress": False}
     unrolled.train_table(path, ["age", "town"], "mood", steps=4, stop_after=2, validation=other, out="r", **options)
     again: dict[str, Any] = {"resume": "r", "progress": False, "validation": other, "target": "mood"}
-    with pytest.raises(UsageError, match="--source was 'age,town', now 'age,review'"):
+    with pytest.raises(UsageError, match="source= was 'age,town', now 'age,review'"):
         unrolled.train_table(source=["age", "review"], **again)
     assert unrolled.train_table(source=["age", "town"], stop_after=3, **again).result.steps == 3  # type: ignore[union-attr]
     assert unrolled.train_table(source="age,town", **again).result.steps == 4  # type: ignore[union-attr]

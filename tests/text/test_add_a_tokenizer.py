@@ -64,7 +64,7 @@ def test_it_is_refused_where_it_is_not_registered() -> None:
     del TOKENIZERS["lowercase"]
     with pytest.raises(ModelError, match="expected one of characters, bytes, .*, not 'lowercase'"):
         unrolled.load("run")
-    with pytest.raises(UsageError, match="--tokens is 'lowercase'; expected one of characters, bytes, words, bpe, "):
+    with pytest.raises(UsageError, match="tokens= is 'lowercase'; expected one of characters, bytes, words, bpe, "):
         unrolled.train("text.txt", **LOWERCASE, out="other", **SMALL)
 
 

@@ -7,6 +7,7 @@ import json
 import lzma
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -113,6 +114,23 @@ def test_a_folder_is_read_recursively_in_order_without_hidden_and_binary_files()
     assert text_of(read("./d/../d", glob="*e*.txt")).splitlines() == ["d/b/c/deep.txt", "d/b/one.txt"]
 
 
+def test_runs_and_folders_of_other_programs_are_left_out_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    put("d/a.txt", "abc\n")
+    put("d/runs/book/config.json", "{}")
+    put("d/runs/book/checkpoints/step-1/MANIFEST.json", "{}")
+    for name in ("runs/book/report.html", "venv/pyvenv.cfg", "venv/lib/a.py", "node_modules/b/c.js", ".git/config", "e/.f/g"):
+        put(f"d/{name}", "NOT MEANT\n")
+    with caplog.at_level("INFO", logger="unrolled"):
+        assert text_of(read("d")) == "abc\n"
+    told = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert [re.sub(r"\(.*\)", "", text) for text in told] == [
+        "d: 5 folders left out : .git, node_modules, venv, e/.f, runs/book"
+    ]
+    assert text_of(read("d/node_modules")) == "NOT MEANT\n", "a folder that is named itself is read"
+    with pytest.raises(DataError, match=r"d/runs has no text .* 1 folder left out .*: book"):
+        read("d/runs")
+
+
 def test_a_folder_inside_a_hidden_one_is_read() -> None:
     put(".home/texts/a.txt", "abc\n")
     assert text_of(read(".home/texts")) == "abc\n"
@@ -121,7 +139,7 @@ def test_a_folder_inside_a_hidden_one_is_read() -> None:
 def test_a_folder_without_text_is_refused() -> None:
     put("d/image.png", b"\0\1")
     put("d/.hidden", "abc")
-    with pytest.raises(DataError, match=r"folder d has no text .*'\*' \(1 files were"):
+    with pytest.raises(DataError, match=r"folder d has no text .*'\*' \(1 file was"):
         read("d")
     put("d/a.txt", "abc")
     with pytest.raises(DataError, match=r"'\*\.md' \(0 files were"):
@@ -500,7 +518,7 @@ def test_a_line_of_unknown_characters_is_no_document() -> None:
     ],
 )
 def test_a_tokenizer_of_another_kind_is_refused(model: Tokenizer, options: dict[str, str]) -> None:
-    with pytest.raises(DataError, match="--documents|--tokens"):
+    with pytest.raises(DataError, match="documents=|tokens="):
         read(put("a.txt", "ab\u65e5"), known=model, **options)
 
 

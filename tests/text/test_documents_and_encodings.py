@@ -87,7 +87,7 @@ def test_cells_of_a_column_are_documents(tmp_path: Path, name: str, content: str
     assert no_copies_are_left()
     with pytest.raises(UsageError, match="no column 'txt'; did you mean 'text'"):
         open_column([str(tmp_path / name)], "txt", TableFormat(), DataOptions())
-    with pytest.raises(UsageError, match="without --target, a text is learned"):
+    with pytest.raises(UsageError, match="without target=, a text is learned"):
         open_column([str(tmp_path / name)], "text:label", TableFormat(), DataOptions())
 
 
@@ -120,12 +120,12 @@ def test_all_files_that_are_not_utf8_are_named_at_once(tmp_path: Path) -> None:
     message = str(refused.value)
     assert message.startswith("2 of 4 files are not UTF-8: ")
     assert "book1.txt (byte 0x93 at offset 4, in line 1, looks like WINDOWS-1252)" in message
-    assert "--encoding windows-1252" in message
+    assert "encoding='windows-1252'" in message
     assert "iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW" in message
     corpus = open_corpus([str(tmp_path)], DataOptions(encoding="windows-1252"))
     assert corpus.tokenizer.decode(corpus.ids.tolist()) == "plain\nsay \u201chi\u201d\na caf\u00e9\n\u00e9t\u00e9\n"
     assert no_copies_are_left()
-    with pytest.raises(UsageError, match="--encoding is for text, and --tokens bytes"):
+    with pytest.raises(UsageError, match="encoding= is for text, and tokens='bytes'"):
         open_corpus([str(tmp_path)], DataOptions(encoding="latin-1", tokens="bytes"))
 
 
@@ -148,7 +148,7 @@ def test_a_file_that_shows_that_it_is_utf8_is_read_so(tmp_path: Path, data: byte
 
 def test_a_wrong_encoding_is_reported_with_its_byte(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_bytes(b"one\ntwo \x81\n")
-    with pytest.raises(DataError, match="is not cp1252: byte 0x81 at offset 8, in line 2. Give another --encoding"):
+    with pytest.raises(DataError, match="is not cp1252: byte 0x81 at offset 8, in line 2. Give another encoding="):
         open_corpus([str(tmp_path / "t.txt")], DataOptions(encoding="windows-1252"))
 
 

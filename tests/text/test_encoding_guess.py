@@ -53,7 +53,7 @@ def test_what_is_no_text_of_one_encoding_has_none(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("data", "advice"),
     [
-        ("суп был хорош".encode("koi8-r"), "Read it with --encoding koi8-r, or convert it (iconv -f KOI8-R -t UTF-8 t.csv >"),
+        ("суп был хорош".encode("koi8-r"), "Read it with encoding='koi8-r', or convert it (iconv -f KOI8-R -t UTF-8 t.csv >"),
         ("caf\u00e9 \u00e0 midi ".encode() + b"caf\xe9", "leave out all such bytes (iconv -f UTF-8 -t UTF-8 -c t.csv >"),
         (b"a\0 soup", "remove them (tr -d '\\000' < FILE > NEW)"),
     ],

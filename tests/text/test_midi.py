@@ -217,7 +217,7 @@ def test_every_command_reads_and_writes_songs(cli: Cli) -> None:
 
 
 def test_other_models_write_no_songs() -> None:
-    with pytest.raises(UsageError, match="this one reads characters: leave --midi out"):
+    with pytest.raises(UsageError, match="this one reads characters: leave midi= out"):
         save_midi(CharTokenizer(["a"]), "C4:12", Path("x.mid"), Path("model.safetensors"))
 
 

@@ -124,8 +124,8 @@ def test_settings_are_refused() -> None:
     for options, message in (
         (DataOptions(tokens="fasta:fold"), "expected fold-case, reverse-complement or both"),
         (DataOptions(tokens="abc:x"), "abc has no setting"),
-        (DataOptions(tokens="fasta", documents="line"), "--documents line does not go with --tokens fasta"),
-        (DataOptions(documents="record"), "--documents record is for --tokens fasta, abc and midi"),
+        (DataOptions(tokens="fasta", documents="line"), "documents='line' does not go with tokens='fasta'"),
+        (DataOptions(documents="record"), "documents='record' is for tokens='fasta', abc and midi"),
     ):
         with pytest.raises(UsageError, match=message):
             open_corpus(["x"], options)

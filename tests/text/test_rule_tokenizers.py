@@ -153,7 +153,7 @@ def test_a_pattern_is_refused(pattern: str, message: str) -> None:
 
 def test_a_rule_that_finds_nothing_is_refused() -> None:
     write_molecules()
-    with pytest.raises(DataError, match="--tokens regex:Q.Q finds nothing in this text"):
+    with pytest.raises(DataError, match="tokens='regex:Q.Q' finds nothing in this text"):
         open_corpus(["molecules.smi"], DataOptions(tokens="regex:Q.Q"))
     assert main(["train", "molecules.smi", "--tokens", "regex", *SETTINGS]) == 2
     assert main(["train", "molecules.smi", "--tokens", "smiles:x", *SETTINGS]) == 2

@@ -98,7 +98,7 @@ def test_a_stream_keeps_its_tail_and_a_large_one_has_a_test_split(tmp_path: Path
 
 
 def test_fractions_that_leave_nothing_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"--train-fraction 0\.9 and --test-fraction 0.2 are more than 1 together"):
+    with pytest.raises(UsageError, match=r"train_fraction=0.9 and test_fraction=0.2 are more than 1 together"):
         HeldOutFractions.choose(DataOptions(test_fraction=0.2), is_large=False)
     assert HeldOutFractions.choose(DataOptions(train_fraction=0.95), is_large=True).test == pytest.approx(0.025)
 

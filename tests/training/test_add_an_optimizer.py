@@ -48,5 +48,5 @@ def test_a_registered_optimizer_learns_and_resumes_exactly(sgd: Any, book: Path)
 
 
 def test_an_unknown_optimizer_is_refused_with_the_names() -> None:
-    with pytest.raises(UsageError, match="--optimizer is 'sgd'; expected one of adamw, muon, rmsprop"):
+    with pytest.raises(UsageError, match="optimizer= is 'sgd'; expected one of adamw, muon, rmsprop"):
         unrolled.train("book.txt", optimizer="sgd")  # type: ignore[arg-type]  # not a key

@@ -117,13 +117,13 @@ def test_a_text_of_standard_input_resumes(tmp_path: Path, cli: Cli, monkeypatch:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hidden": 32}, r"--hidden 32 is asked for, and .* has hidden 12: leave it out, or start from random weights"),
-        ({"cell": "gru"}, "--cell gru is asked for, and .* has cell lstm"),
-        ({"layers": 3}, "--layers 3 .* has layers 2"),
-        ({"residual": False}, "--no-residual is asked for, and .* has residual"),
-        ({"tokens": "bytes"}, "--tokens bytes is asked for, and .* has characters"),
-        ({"normalize": "nfkc"}, "--normalize nfkc is asked for"),
-        ({"initialization": "uniform"}, "--initialization is for random weights"),
+        ({"hidden": 32}, r"hidden=32 is asked for, and .* has hidden 12: leave it out, or start from random weights"),
+        ({"cell": "gru"}, "cell='gru' is asked for, and .* has cell lstm"),
+        ({"layers": 3}, "layers=3 .* has layers 2"),
+        ({"residual": False}, "residual=False is asked for, and .* has residual"),
+        ({"tokens": "bytes"}, "tokens='bytes' is asked for, and .* has characters"),
+        ({"normalize": "nfkc"}, "normalize='nfkc' is asked for"),
+        ({"initialization": "uniform"}, "initialization= is for random weights"),
     ],
 )
 def test_settings_of_another_network_are_refused(book: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:
@@ -143,7 +143,7 @@ def test_the_same_settings_are_accepted(book: Path, tmp_path: Path) -> None:
 def test_what_is_no_base_is_refused(book: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="There is no built-in model 'englisch'; did you mean 'english'"):
         unrolled.train(book, init_from="builtin:englisch", **SETTINGS)
-    with pytest.raises(UsageError, match="--shrink-vocabulary is for --from"):
+    with pytest.raises(UsageError, match="shrink_vocabulary=True is for init_from="):
         unrolled.train(book, shrink_vocabulary=True, init_from="none", **SETTINGS)
     path = tmp_path / "base.safetensors"
     save_base(path)
@@ -161,7 +161,7 @@ def test_what_is_no_base_is_refused(book: Path, tmp_path: Path) -> None:
 def test_a_text_without_a_known_character_is_refused(tmp_path: Path) -> None:
     save_base(tmp_path / "base.safetensors")
     Path("text.txt").write_text("漢字 仮名\n" * 200)
-    with pytest.raises(DataError, match="knows no character of this text: start from random weights with --from none"):
+    with pytest.raises(DataError, match="knows no character of this text: start from random weights with init_from='none'"):
         unrolled.train("text.txt", init_from=str(tmp_path / "base.safetensors"), **SETTINGS)
 
 
@@ -249,6 +249,27 @@ def test_a_small_text_starts_from_the_builtin_base(tmp_path: Path, cli: Cli, mon
     losses.update(dict.fromkeys(losses, 9.9))
     request = TrainRequest.build(("text.txt",), {}, "test").check()
     assert choose_base(request, TextTask.open(request), CPU) == (request, None), "no better than the n-grams"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("She closed the door behind her and went down to the river, where the boats lay in the sun.", "builtin:english"),
+        (
+            "def add(values):\n    total = 0\n    for value in values:\n        total += value\n    return total\n",
+            "builtin:python",
+        ),
+        (
+            "anna bertil cecilia dagmar emil fredrika gustav hulda ivar jonna karl linnea maja nils olga".replace(" ", "\n"),
+            None,
+        ),
+    ],
+)
+def test_a_tiny_text_has_a_base_only_if_it_is_prose_or_code(text: str, name: str | None) -> None:
+    Path("text.txt").write_text(text)
+    request = TrainRequest.build(("text.txt",), {}, "test").check()
+    assert choose_base(request, TextTask.open(request), CPU)[0].training.init_from == name
 
 
 @pytest.mark.parametrize(

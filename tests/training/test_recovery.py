@@ -160,7 +160,7 @@ def test_other_conditions_are_refused_unless_they_are_allowed(book: Path, caplog
     config["environment"]["torch"] = "1.0"
     config["environment"]["device"] = "cuda"
     path.write_text(json.dumps(config))
-    with pytest.raises(UsageError, match=r"torch was 1\.0.*device was cuda.*--allow-change"):
+    with pytest.raises(UsageError, match=r"torch was 1\.0.*device was cuda.*allow_change=True"):
         launch.resume_run(Path("run"), {}, NullProgress())
     assert launch.resume_run(Path("run"), {}, NullProgress(), allow_change=True).train().steps == 20
     assert any("torch was 1.0, now" in message and "results differ from those of" in message for message in caplog.messages)
@@ -170,9 +170,9 @@ def test_other_conditions_are_refused_unless_they_are_allowed(book: Path, caplog
 def test_rates_may_change_if_that_is_allowed_and_shapes_never(book: Path) -> None:
     work = start(book, "run", steps=20, stop_after=10)
     work.train()
-    with pytest.raises(UsageError, match=r"--lr was .*--allow-change"):
+    with pytest.raises(UsageError, match=r"lr= was .*allow_change=True"):
         launch.resume_run(Path("run"), {"lr": 0.1}, NullProgress())
-    with pytest.raises(UsageError, match="--hidden was 12"):
+    with pytest.raises(UsageError, match="hidden= was 12"):
         launch.resume_run(Path("run"), {"hidden": 13}, NullProgress(), allow_change=True)
     again = launch.resume_run(Path("run"), {"lr": 0.004}, NullProgress(), allow_change=True)
     assert again.request.training.lr == 0.004

@@ -109,7 +109,7 @@ def test_an_evaluation_that_a_signal_cut_short_is_made_on_resume(
 @pytest.mark.slow
 def test_a_resume_may_change_the_budget_and_the_machine_only(book: Path) -> None:
     start(book, "r", steps=2).train()
-    with pytest.raises(UsageError, match=r"--hidden was 12, now 13, --lr was 0.008, now 0.1"):
+    with pytest.raises(UsageError, match=r"hidden= was 12, now 13, lr= was 0.008, now 0.1"):
         resume("r", hidden=13, lr=0.1, save_every=5.0)
     outcome = resume("r", steps=4, threads=2).train()
     assert outcome.steps == 4

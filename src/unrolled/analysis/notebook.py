@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from unrolled.checkpoints.run_dir import Run
+from unrolled.checkpoints.run_summary import loss_curve
 from unrolled.display import html_table
 from unrolled.generation.sampling import Sample
 from unrolled.views.svg_curves import loss_curves_svg
@@ -37,11 +37,10 @@ def run_loss_svg(run: Run) -> str:
     unit = str(run.config.get("loss_unit", "character"))
     curve_names = {"train_nats": "training", "val_nats": "validation"}
     curves: dict[str, list[tuple[float, float]]] = {}
-    for record in run.metrics.read():
+    for point in loss_curve(run.metrics.read()):
         for key, name in curve_names.items():
-            value = record.get(key)
-            if isinstance(value, float) and math.isfinite(value):
-                curves.setdefault(name, []).append((float(record["seconds"]), value))
+            if (value := point[key]) is not None and (seconds := point["seconds"]) is not None:
+                curves.setdefault(name, []).append((seconds, value))
     return loss_curves_svg(curves, unit) if any(len(points) > 1 for points in curves.values()) else ""
 
 

@@ -84,6 +84,25 @@ def summarize_run(path: Path) -> RunSummary | None:
     )
 
 
+CURVE_KEYS = ("step", "epochs", "seconds", "train_nats", "val_nats", "lr", "gradient_norm", "tokens_per_second")
+"""What `loss_curve` tells of a step: the keys of metrics.jsonl, without those that follow from the others."""
+
+
+def loss_curve(records: Iterable[Mapping[str, Any]]) -> list[dict[str, float | None]]:
+    """Return the records of metrics.jsonl by step: one dictionary for all that is known of it, None for what is not.
+
+    Example:
+        >>> loss_curve([{"step": 10, "train_nats": 3.0}, {"step": 10, "val_nats": 2.5}])[0]["val_nats"]
+        2.5
+    """
+    points: dict[int, dict[str, float | None]] = {}
+    for record in records:
+        values = {key: record[key] for key in CURVE_KEYS if _is_number(record.get(key))}
+        if "step" in values and len(values) > 1 and record.get("event") not in ("baselines", "rollback"):
+            points.setdefault(values["step"], dict.fromkeys(CURVE_KEYS)).update(values)
+    return [points[step] for step in sorted(points)]
+
+
 def table_of_runs(summaries: list[RunSummary]) -> str:
     """Return the runs as a table of text."""
     rows = [["run", "kind", "network", "steps", "val loss", "changed", "trained on"]]

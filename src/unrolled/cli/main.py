@@ -16,6 +16,7 @@ from unrolled import __version__
 from unrolled.atomic_io import storage_error
 from unrolled.cli.registry import command_module, overview
 from unrolled.errors import StorageError, UnrolledError, is_out_of_memory
+from unrolled.flag_names import naming_flags
 
 MEMORY_ADVICE = {
     "train": "a smaller --batch, --bptt, --hidden or --layers",
@@ -30,6 +31,7 @@ MEMORY_ADVICE = {
 """What takes less memory, by command."""
 
 
+@naming_flags()
 def main(argv: list[str] | None = None) -> int:
     """Run a command and return its exit code. An error that the user can fix is one sentence; a bug keeps its traceback."""
     _open_closed_streams()

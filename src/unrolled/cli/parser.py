@@ -22,7 +22,7 @@ from typing import Any, Literal, NoReturn
 from unrolled.datasets.base_models import BASE_MODELS
 from unrolled.datasets.stdlib import PREFIX
 from unrolled.errors import UsageError, did_you_mean
-from unrolled.option_fields import KEYWORD_FLAGS
+from unrolled.flag_names import KEYWORD_FLAGS
 from unrolled.options import MachineOptions, choices, flag_name, from_dict, split_by_class
 from unrolled.printable import printable, shell_argument
 

@@ -9,21 +9,43 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from unrolled.checkpoints.run_dir import is_run_dir
+from unrolled.checkpoints.run_summary import loss_curve
 from unrolled.display import loss_text
+from unrolled.errors import UsageError
+from unrolled.exchange.export_options import ExportOptions
+from unrolled.flag_names import worded
 from unrolled.keyword_docs import keyword_arguments
-from unrolled.keywords import ReportKwargs
+from unrolled.keywords import ExportKwargs, ReportKwargs
 from unrolled.option_rules import refuse_unused
 from unrolled.options import ModelOptions, ReportOptions, from_dict
 
 if TYPE_CHECKING:
     from unrolled.analysis.notebook import NotebookRun
     from unrolled.analysis.report_data import WrittenReport
+    from unrolled.exchange.export_job import ExportResult
     from unrolled.nn.device import DeviceConfig
     from unrolled.training.launch import TrainResult
 
 
 MAX_PATH_CHARS = 1024
 """A longer text is not taken for the name of a file."""
+
+METHODS_ELSEWHERE = {
+    "generate": "sample(prompt, length=...) of a model of texts draws a text",
+    "predict_proba": "predictions(values) has probabilities",
+    "classes_": "spec.target.labels has the labels",
+    "fit": "unrolled.train and unrolled.train_table return a trained model; their resume= goes on with one",
+    "save": "it is saved already, as the file path; export() writes other formats",
+    "save_pretrained": "it is saved already, as the file path; export() writes other formats",
+    "from_pretrained": "unrolled.load(path) and unrolled.load_table(path) return a model",
+    "summary": "info() returns what it is",
+    "state_dict": "network is the torch.nn.Module",
+    "forward": "network is the torch.nn.Module; trace(text) returns all activations",
+    "to": "unrolled.load(path, device=...) chooses the device",
+    "perplexity": "evaluate() returns the loss, nats per character, of which exp is the perplexity",
+    "log_history": "loss_curve() has the losses by step",
+}
+"""What other libraries have as methods of a model, and what is here instead."""
 
 
 class TrainedModel(ABC):
@@ -34,7 +56,8 @@ class TrainedModel(ABC):
         run: The run folder, or None if the file is not in one.
         result: The `TrainResult`, if this object comes from `train` or `train_table`; `result.stop_signal` is the number of
             the signal that stopped the training, 0 after `stop_after`, or None if the budget was used up.
-        history: Facts about the training that are stored in the model file, such as `val_nats`.
+        history: Facts about the training that are stored in the model file, such as `val_nats`; `loss_curve()` has the losses
+            by step.
         machine: Device, number format and threads of the network.
         kernels: Name of the implementation of the recurrent layers of the network.
         parameters: Number of parameters.
@@ -73,9 +96,28 @@ class TrainedModel(ABC):
             "network": f"{options.layers}x{options.hidden} {options.cell}",
             "parameters": self.parameters,
             "options": {name: value for name, (value, default) in values.items() if value != default},
-            "diagnosis": history.pop("diagnosis", None),
+            "diagnosis": worded(history.pop("diagnosis", None) or "") or None,
             "training": {name: value for name, value in history.items() if value is not None},
         }
+
+    def loss_curve(self) -> list[dict[str, float | None]]:
+        """Return the losses during the training, in the order of its steps.
+
+        Returns:
+            A dictionary for each step that was recorded, every ten steps and at each validation: `step`, `epochs`, `seconds`,
+            `train_nats`, `val_nats`, `lr`, `gradient_norm` and `tokens_per_second`, as in `metrics.jsonl`; None if a value was
+            not measured at that step. `pandas.DataFrame(model.loss_curve()).plot(x="step")` draws them.
+
+        Raises:
+            UsageError: The model file is not in a run folder.
+
+        Example:
+            >>> model.loss_curve()[-1]["step"]
+            30
+        """
+        if self.run is None:
+            raise UsageError(f"{self.path} is not in a run folder, where the losses of its training are: load the run folder.")
+        return loss_curve(self.run.metrics.read())
 
     @keyword_arguments(ReportOptions)
     def report(self, **options: Unpack[ReportKwargs]) -> WrittenReport:
@@ -96,6 +138,30 @@ class TrainedModel(ABC):
         settings = from_dict(ReportOptions, options, "report")
         refuse_unused(settings, options, dict.fromkeys(self._unused_in_report, "is for models of texts"))
         return write_report(self.run, self.path, settings, lambda: self._build_report(settings))
+
+    @keyword_arguments(ExportOptions)
+    def export(self, **options: Unpack[ExportKwargs]) -> ExportResult:
+        """Export the model as a program or file that needs no unrolled; it is run and compared with the model before.
+
+        Returns:
+            An ExportResult: `files`, the content by the path that was written, `checks` and `facts`.
+
+        Raises:
+            UsageError: The model has no form in this format, a setting has no effect in it, or a file exists.
+
+        Example:
+            >>> [str(path) for path in model.export(to="card").files]
+            ['README.md']
+        """
+        from unrolled.exchange.export_file import export_file
+
+        return export_file(self.path, from_dict(ExportOptions, options, "export"), options)
+
+    if not TYPE_CHECKING:  # type checkers know the attributes
+
+        def __getattr__(self, name: str) -> Any:
+            hint = f": {METHODS_ELSEWHERE[name]}" if name in METHODS_ELSEWHERE else ""
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'{hint}", name=name, obj=self)
 
     @abstractmethod
     def _build_report(self, settings: ReportOptions) -> dict[str, Any]: ...

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Unpack
 from unrolled.errors import UsageError
 from unrolled.keyword_docs import keyword_arguments
 from unrolled.keywords import AlertKwargs, ScoreKwargs
-from unrolled.models.base import TrainedModel
+from unrolled.models.base import MAX_PATH_CHARS, TrainedModel
 from unrolled.nn.unit_clamp import parse_clamp
 from unrolled.options import AlertOptions, ScoreOptions, from_dict
 
@@ -67,7 +67,7 @@ class ScoringModel(TrainedModel):
             AlertReport, or None if it was not asked for.
 
         Raises:
-            UsageError: A clamp names no unit of the model, or clamp and adapt are given.
+            UsageError: A clamp names no unit of the model, clamp and adapt are given, or the text is the name of a file.
 
         Example:
             >>> model.score("The cat").bits.shape
@@ -75,6 +75,8 @@ class ScoringModel(TrainedModel):
         """
         from unrolled.analysis.score_text import score_text
 
+        if isinstance(text, str) and len(text) <= MAX_PATH_CHARS and "." in text and os.path.isfile(text):
+            raise UsageError(f"{text!r} is a file, and a text is expected: score(pathlib.Path({text!r})) reads the file.")
         text = self.session.read_text(str(text)) if isinstance(text, os.PathLike) else text
         scored = score_text(self.session, text, [parse_clamp(unit) for unit in clamp], adapt)
         if alert_rate is None and alert_above is None and labels is None:

@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
 from unrolled.errors import DataError, ModelError, StorageError, UnrolledError, UsageError, is_out_of_memory
+from unrolled.flag_names import with_keywords
 
 _TYPES = {
     401: "authentication_error", 403: "permission_error", 404: "not_found_error", 408: "timeout_error", 409: "conflict_error",
@@ -64,7 +65,9 @@ def to_api_error(error: Exception) -> ApiError:
     if isinstance(error, ClientDisconnect):  # nobody reads the answer, and it is no fault of the server
         return ApiError(400, "The connection was closed before the whole body had come.")
     if isinstance(error, UnrolledError):
-        return ApiError(next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 400), str(error))
+        return ApiError(
+            next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 400), with_keywords(str(error))
+        )
     if is_out_of_memory(error):
         return ApiError(503, "There is not enough memory for this request: make it smaller.", code="out_of_memory")
     return ApiError(500, "The server failed on this request; its log has the traceback.", code="internal_error")

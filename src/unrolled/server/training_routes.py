@@ -29,7 +29,7 @@ async def upload(request: Request) -> Response:
         raise ApiError(400, f"name has more than {MAX_NAME_CHARS} characters.", "name")
     if length.isdecimal() and int(length[:20]) > services.max_upload:
         raise _too_large(services.max_upload)
-    upload_id, path = services.trainings.new_upload(name)
+    upload_id, path = services.trainings.uploads.new(name)
     size = 0
     try:
         if shutil.disk_usage(path.parent).free < MIN_FREE_BYTES + int(length[:20] if length.isdecimal() else 0):

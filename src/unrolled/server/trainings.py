@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import os
 import re
-import secrets
 import signal
 import subprocess
 import sys
@@ -20,15 +19,14 @@ from unrolled.checkpoints.run_dir import is_run_dir, require_free
 from unrolled.datasets.base_models import base_model_path
 from unrolled.datasets.stdlib import PREFIX
 from unrolled.errors import UnrolledError, UsageError
+from unrolled.flag_names import with_keywords
 from unrolled.options import OPTION_CLASSES, TrainRequest, flag_name, present_names
 from unrolled.printable import printable
 from unrolled.server.catalog import Catalog
 from unrolled.server.http_errors import ApiError
 from unrolled.server.requests import TrainRequestBody
 from unrolled.server.runs import RunList
-
-WORK_FOLDER = ".server"
-"""Folder among the runs with uploaded files, pasted texts and what trainings print."""
+from unrolled.server.uploads import UNUSUAL, WORK_FOLDER, Uploads
 
 MAX_COLUMNS = 500
 """Columns of an uploaded table that are listed."""
@@ -43,7 +41,6 @@ NOT_OVER_HTTP = {field.name for field in _FIELDS if field.metadata["reads"] or f
 """Settings that name files, or belong to the machine of the server; `threads` and `device` are those of the server."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+")
 MAX_LOG_BYTES = 65536
 END_SECONDS = 20.0
 ENDED_WELL = (None, 0, 130, 143)
@@ -72,7 +69,7 @@ class Training:
         code = self.process.poll()
         if code is not None and code < 0:
             return f"The training was ended by signal {-code} of the system."
-        return None if code in ENDED_WELL else self.last_line()
+        return None if code in ENDED_WELL else with_keywords(self.last_line())
 
     def last_line(self) -> str:
         """Return the last line that it printed, in which an upload has the name that it came with."""
@@ -100,33 +97,8 @@ class Trainings:
 
     def __init__(self, folder: Path, catalog: Catalog, runs: RunList) -> None:
         self.folder, self.catalog, self.runs = folder, catalog, runs
+        self.uploads = Uploads(folder)
         self._started: dict[str, Training] = {}
-
-    @property
-    def work_folder(self) -> Path:
-        """The folder of uploads and outputs; it is made when it is first needed."""
-        path = self.folder / WORK_FOLDER
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise storage_error(error, path, "make") from error
-        return path
-
-    def upload_path(self, upload_id: str) -> Path:
-        """Return the file of an upload. Raises `ApiError` 404 if there is none."""
-        folder = self.folder / WORK_FOLDER / upload_id
-        files = sorted(folder.iterdir()) if _NAME.fullmatch(upload_id) and folder.is_dir() else []
-        if len(files) != 1:
-            raise ApiError(404, "There is no upload with this id.", "upload", "upload_not_found")
-        return files[0]
-
-    def new_upload(self, name: str) -> tuple[str, Path]:
-        """Return the id of a new upload, and where its content goes: a file whose name ends as `name` does."""
-        upload_id = "upload-" + secrets.token_hex(8)
-        base = _UNUSUAL.sub("-", name.replace("\\", "/").rpartition("/")[2])[-80:].strip(".-") or "text.txt"
-        folder = self.work_folder / upload_id
-        folder.mkdir()
-        return upload_id, folder / base
 
     def columns(self, path: Path) -> list[str]:
         """Return the columns of an uploaded table. Raises `ApiError` for what is none that can be read."""
@@ -135,7 +107,9 @@ class Trainings:
         try:
             return list(open_table(str(path.resolve())).columns[:MAX_COLUMNS])
         except UnrolledError as error:
-            raise ApiError(400, printable(without_upload_folder(str(error), self.folder / WORK_FOLDER)), "name") from error
+            raise ApiError(
+                400, printable(without_upload_folder(with_keywords(str(error)), self.folder / WORK_FOLDER)), "name"
+            ) from error
 
     def start(self, body: TrainRequestBody) -> str:
         """Start a training; return the id of its run. Raises `ApiError` and `UsageError` for what cannot be trained."""
@@ -154,7 +128,7 @@ class Trainings:
         if body.upload is not None and body.upload.startswith("builtin:"):
             source = body.upload
         elif body.upload is not None:
-            source = str(self.upload_path(body.upload).resolve())
+            source = str(self.uploads.path(body.upload).resolve())
         else:
             source = str(self._write_text(body.text or "").resolve())
         run_id = self._run_name(body.name, source)
@@ -232,9 +206,7 @@ class Trainings:
         return pid
 
     def _run_name(self, name: str | None, source: str) -> str:
-        base = (
-            name if name else _UNUSUAL.sub("-", Path(source).name.split(".")[0].removeprefix("builtin:")).strip(".-") or "run"
-        )
+        base = name if name else UNUSUAL.sub("-", Path(source).name.split(".")[0].removeprefix("builtin:")).strip(".-") or "run"
         if not _NAME.fullmatch(base):
             raise ApiError(
                 400, "name is made of at most 100 letters, digits, '.', '_' and '-', and begins with no dot.", "name"
@@ -266,7 +238,7 @@ class Trainings:
     def _write_text(self, text: str) -> Path:
         if not text.strip():
             raise ApiError(400, "The text is empty: there is nothing to learn from.", "text")
-        path = self.new_upload("text.txt")[1]
+        path = self.uploads.new("text.txt")[1]
         try:
             path.write_text(text, "utf-8", errors="replace", newline="")
         except OSError as error:
@@ -274,7 +246,7 @@ class Trainings:
         return path
 
     def _spawn(self, run_id: str, arguments: list[str]) -> str:
-        log_path = self.work_folder / f"{run_id}.log"
+        log_path = self.uploads.work_folder / f"{run_id}.log"
         environment = {**os.environ, "NO_COLOR": "1"}
         try:
             with open(log_path, "wb") as log:

@@ -15,8 +15,9 @@ from unrolled.display import agree, plural
 from unrolled.errors import DataError
 from unrolled.tables.table_format import MAX_CHARS, NumberedRows, ReadErrors
 from unrolled.text.archives import archive_names, read_member, text_members
-from unrolled.text.compressed_files import is_hidden, open_bytes
+from unrolled.text.compressed_files import open_bytes
 from unrolled.text.encodings import EncodingError, conversion_hint, file_encoding, marked_encoding_error
+from unrolled.text.folder_files import files_in
 from unrolled.text.text_files import looks_like_text
 
 TEXT, LABEL, FILE = "text", "label", "file"
@@ -105,9 +106,8 @@ def label_of(name: str, prefix: str) -> str:
 def open_folder(root: Path, encoding: str | None) -> LabelledFiles:
     """Return the files of a folder. Raises `DataError` if it has none."""
     with ReadErrors(root):
-        found = sorted(path for path in root.rglob("*") if path.is_file())
-    names = [path.relative_to(root).as_posix() for path in found]
-    names = [name for name in names if not is_hidden(name)]
+        found = files_in(root)
+    names = [path.relative_to(root).as_posix() for path in found.files]
     texts = [name for name in names if looks_like_text(root / name)]
     return _choose(root, names, texts, "", encoding)
 

@@ -17,7 +17,8 @@ from typing import Any
 from unrolled.display import counted, plural
 from unrolled.errors import DataError
 from unrolled.text.archives import archive_names
-from unrolled.text.compressed_files import inner_suffix, is_hidden, open_bytes, read_bytes
+from unrolled.text.compressed_files import inner_suffix, open_bytes, read_bytes
+from unrolled.text.folder_files import files_in
 from unrolled.text.midi_text import MAX_BEATS, MAX_TEMPO, MIN_TEMPO, Note, Song, bar_steps
 
 MAGIC = b"MThd"
@@ -46,8 +47,7 @@ def is_midi_input(name: str) -> bool:
     """Return whether an input is MIDI: a file by its name or first bytes, a folder or zip archive if most of its files are."""
     path = Path(name)
     if path.is_dir():
-        files = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
-        return _are_mostly_midi([str(file) for file in files if not is_hidden(str(file))])
+        return _are_mostly_midi([str(file.relative_to(path)) for file in files_in(path).files])
     if not path.is_file():
         return False
     if path.suffix.lower() == ".zip":

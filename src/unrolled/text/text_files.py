@@ -42,6 +42,7 @@ from unrolled.text.encodings import (
     name_to_type,
 )
 from unrolled.text.file_signatures import describe_binary
+from unrolled.text.folder_files import files_in
 
 logger = logging.getLogger(__name__)
 
@@ -112,30 +113,23 @@ def existing_file(name: str) -> Path:
 
 
 def _text_files_in(folder: Path, pattern: str, accepts: Callable[[bytes], bool]) -> list[Path]:
-    # Run folders of this program are skipped: what it wrote itself is not input.
-    run_folders = {path.parent for path in folder.rglob("config.json") if (path.parent / "checkpoints").is_dir()}
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file()
-        and not _is_hidden(path.relative_to(folder))
-        and not run_folders.intersection(path.parents)
-        and fnmatch.fnmatch(path.name, pattern)
-    )
+    found = files_in(folder)
+    files = [path for path in found.files if fnmatch.fnmatch(path.name, pattern)]
     texts = [path for path in files if accepts(_head(path))]
     if texts and (left_out := sorted(set(files) - set(texts))):
         number, kind = len(left_out), "empty or no text" if accepts is is_text_head else "of another kind"
         names = ", ".join(str(path.relative_to(folder)) for path in left_out[:MAX_LEFT_OUT_NAMES])
         more = f" and {number - MAX_LEFT_OUT_NAMES:,} more" if number > MAX_LEFT_OUT_NAMES else ""
         logger.info(f"{folder}: {plural(number, 'file')} left out that {agree(number, 'are')} {kind}: {names}{more}")
+    if texts and found.note:
+        logger.info(found.note)
     if not texts:
         kind = "text file" if accepts is is_text_head else "file of the kind that --tokens reads"
-        raise DataError(f"The folder {folder} has no {kind} that matches '{pattern}' ({len(files)} files were examined).")
+        examined = f"{plural(len(files), 'file')} {agree(len(files), 'were')} examined"
+        raise DataError(
+            f"The folder {folder} has no {kind} that matches '{pattern}' ({examined}).{found.note and ' ' + found.note}"
+        )
     return texts
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
 
 
 def looks_like_text(path: Path) -> bool:

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser
 from unrolled.exchange.export_options import ExportOptions
-from unrolled.option_rules import refuse_unused
 from unrolled.options import from_dict
 from unrolled.printable import printable
 
@@ -40,31 +39,15 @@ def run(argv: list[str]) -> int:
     cli_values = parser.parse_cli_values(argv)
     run_path, as_json = (cli_values.pop(key) for key in ("run", "json"))
     options = from_dict(ExportOptions, cli_values, "the command line")
-    formats = {"weights": ("c", "html"), "float16": ("onnx",), "text": ("c", "html")}
-    reasons = {name: f"is for --to {' or '.join(allowed)}" for name, allowed in formats.items() if options.to not in allowed}
-    refuse_unused(options, cli_values, reasons)
-    result = _export(Path(run_path), options)
+    from unrolled.exchange.export_file import export_file
+
+    result = export_file(Path(run_path), options, cli_values)
     if as_json:
         print_json({"files": {str(path): len(content) for path, content in result.files.items()},
                     "checks": result.checks, **result.facts})  # fmt: skip
     else:
         _print_result(result)
     return 0
-
-
-def _export(path: Path, options: ExportOptions) -> ExportResult:
-    from unrolled.exchange.exports import export_model, open_job, write_export
-    from unrolled.exchange.table_card import export_table_card
-    from unrolled.exchange.table_export import export_table, is_table_model, open_table_job
-
-    if is_table_model(path):
-        table_job = open_table_job(path, options)
-
-        def export() -> ExportResult:
-            return export_table_card(table_job) if options.to == "card" else export_table(table_job, options.to)
-
-        return write_export(table_job.path, table_job.out, export, options.force)
-    return export_model(open_job(path, options), options.to, options.force)
 
 
 def _print_result(result: ExportResult) -> None:

@@ -16,6 +16,19 @@ export const numberIn = (id) => Number(byId(id, HTMLInputElement).value);
  */
 export const optionalNumberIn = (name, id) => (byId(id, HTMLInputElement).value === "" ? {} : { [name]: numberIn(id) });
 
+/** Settings that a form calls otherwise than the server, with the end of the field's id. */
+const OTHER_NAMES = new Map([["order_by", "time"], ["group_by", "series"]]);
+
+/**
+ * Return a message in which each setting `name=` that has a field in the form of a training is called as that field.
+ * @param {string} message
+ */
+export const inFormWords = (message) => message.replace(/\b([a-z_]+)=/g, (all, name, at) => {
+  const field = document.getElementById(`train-${OTHER_NAMES.get(name) ?? name}`);
+  const label = field?.closest("label")?.firstChild?.textContent?.trim();
+  return label ? `“${label}”${/[^\s.,:;)]/.test(message[at + all.length] ?? "") ? " " : ""}` : all;
+});
+
 const ESCAPES = new Map([["n", "\n"], ["t", "\t"], ["r", "\r"], ["\\", "\\"]]);
 
 /**

@@ -1,6 +1,7 @@
 // @ts-check
 // One run in the list: whether it is on the chart, how far it came, and what can be done with it.
 
+import { inFormWords } from "./fields.js";
 import { replaceKeepingFocus } from "./focus.js";
 import { element } from "./shared/dom.js";
 import { duration, fixed, integer, isNumber, plainText } from "./report/format.js";
@@ -24,7 +25,7 @@ export const statusName = ({ status, error }) => (status !== "dead" ? status : e
  */
 function factsOf(run) {
   const { tokens_per_second: speed, eta_seconds: eta } = run;
-  const error = run.error ? [plainText(run.error, { max: 400 })] : [];
+  const error = run.error ? [plainText(inFormWords(run.error), { max: 400 })] : [];
   if (run.kind === null && run.error) return error[0];
   return [
     run.total_steps ? `step ${integer(run.steps)} of ${integer(run.total_steps)}` : `step ${integer(run.steps)}`,

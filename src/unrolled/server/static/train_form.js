@@ -3,7 +3,7 @@
 
 import { post, request } from "./api.js";
 import { inUtf8 } from "./encoded_text.js";
-import { optionalNumberIn } from "./fields.js";
+import { inFormWords, optionalNumberIn } from "./fields.js";
 import { plainText } from "./report/format.js";
 import { byId, element } from "./shared/dom.js";
 
@@ -133,7 +133,7 @@ export function setUpTrainForm(app, onStarted) {
     button.disabled = true;
     await train().catch((error) => {
       note.textContent = "";
-      app.showError(error);
+      app.showError(error instanceof Error ? new Error(inFormWords(error.message)) : error);
     });
     button.disabled = false;
     if (document.activeElement === document.body) button.focus(); // where it was: a disabled button has no focus

@@ -65,6 +65,10 @@ BASELINE_ORDERS, BASELINE_TOKENS = (1, 5), 500_000
 DOCUMENT_NOUNS = {"line": "line", "blank-line": "part"} | {noun: noun for noun in ("file", "cell", "record", "session")}
 
 
+MIN_TOKENS = 10
+"""Tokens of a text from which a training starts; from a word of three letters nothing can be learned."""
+
+
 class TextTask:
     """A corpus, cut into `train`, `validation` and `test`; the last two are None where nothing is left for them.
 
@@ -95,6 +99,10 @@ class TextTask:
         """Read the text that a request names, and log what it is. Raises `UsageError` for settings that only tables have."""
         _check_options(request)
         task = cls(open_text(request), request.data, request.training.seed, request.table.source)
+        if len(task.corpus.ids) < MIN_TOKENS:
+            raise DataError(
+                f"The text has {len(task.corpus.ids)} tokens, and {MIN_TOKENS} are the least to learn from: give more text."
+            )
         task.log_summary()
         has_files = len(request.inputs) > 1 or any(map(os.path.isdir, request.inputs))
         if has_files and task.corpus.tokenizer.eos_id is None and task.validation is not None:
