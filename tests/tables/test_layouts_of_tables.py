@@ -1,9 +1,12 @@
 """Tables in layouts that other programs and people write: JSON of other shapes, drawn tables, columns at fixed positions."""
 
+import contextlib
 import json
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from support.cli import Cli
 from unrolled.errors import DataError
@@ -88,6 +91,7 @@ def test_one_row_of_json_lines_stays_one_row() -> None:
         GRID.translate(str.maketrans("|-=+", "│─═┼")),
         joined("{:<20}{:<8}"),
         joined("{:>20}   {:>8}"),
+        joined("{:<18}{:>8}", NAMED[:1]) + "-" * 26 + "\n" + joined("{:<18}{:>8}", ROWS) + "-" * 26 + "\n",
         "===== =====\n" + joined("{:<18}  {:<6}", NAMED[:1]) + "=" * 18 + "  ======\n" + joined("{:<18}  {:<6}", ROWS),
         joined("{}::{}"), joined("{} ||| {}"), joined("{} -> {}"), joined("{} = {}"), joined("{}: {}"), joined("{}  {}"),
     ],
@@ -133,3 +137,12 @@ def test_rows_that_do_not_fit_are_named(content: str, message: str) -> None:
 def test_lines_of_prose_stay_lines(content: str) -> None:
     Path("t.txt").write_text(content)
     assert open_table_or_lines("t.txt", "text", TableFormat()).is_lines
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.text(st.sampled_from("ab|-=+: \\\t>│─"), max_size=12), min_size=1, max_size=9))
+def test_any_lines_are_a_table_or_are_refused(lines: list[str]) -> None:
+    with contextlib.suppress(DataError):
+        list(opened("t.txt", "\n".join(lines)).rows())
+    with contextlib.suppress(DataError):
+        list(open_table_or_lines("t.txt", "text", TableFormat()).rows())

@@ -287,7 +287,11 @@ def test_a_small_zstandard_file_cannot_fill_the_memory() -> None:
         (b"a\rb\r", "a\nb\n", ["1 file whose line ends became \\n"]),
         (b"a\n\r\nb\r\r\n", "a\n\nb\n\n", ["1 file whose line ends became \\n"]),
         (b"\xef\xbb\xbf\r", "\n", ["1 byte order mark dropped", "1 file whose line ends became \\n"]),
-        (b"a\xef\xbb\xbf\x0b\x0c\xc2\x85\xe2\x80\xa8b", "a\ufeff\x0b\x0c\x85\u2028b", []),
+        (
+            b"a\xef\xbb\xbf\x0b\x0c\xc2\x85\xe2\x80\xa8b",
+            "a\ufeff\x0b\x0c\x85\u2028b",
+            ["1 byte order mark inside of files, as joining them leaves, learned as characters: remove them"],
+        ),
     ],
 )
 def test_notes_on_normalisation_are_kept_in_the_cache(content: bytes, text: str, notes: list[str]) -> None:
@@ -295,6 +299,21 @@ def test_notes_on_normalisation_are_kept_in_the_cache(content: bytes, text: str,
         corpus = read(put("a.txt", content))
         assert text_of(corpus) == text
         assert sorted(corpus.notes) == notes
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("bre\u00adad ", "1 hyphen that cannot be seen (U+00AD), learned"),
+        ("caf\ufffd ", "1 character that another program could not read (U+FFFD): make the file again"),
+        ("\x1b[31mred", "1 color of a terminal, learned as text: remove them (sed 's/\\x1b\\[[0-9;]*m//g')"),
+    ],
+)
+def test_signs_that_are_not_meant_are_noted(text: str, note: str) -> None:
+    corpus = read(put("a.txt", text.encode()))
+    assert text_of(corpus) == text
+    assert len(corpus.notes) == 1
+    assert corpus.notes[0].startswith(note)
 
 
 def test_notes_count_the_files() -> None:

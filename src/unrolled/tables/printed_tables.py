@@ -147,17 +147,22 @@ def _column_starts(lines: Sequence[str]) -> list[int]:
 
     The first may have none, if its values are different, as names of rows are.
     """
+    if len(texts := [line for line in lines if not is_rule(line)]) < MIN_LINES:
+        return []
+    lines = [line for line in lines if not is_rule(line) or " " in line.strip()]  # without those across all columns
     width = max(map(len, lines))
     is_blank = [all(not line[position : position + 1].strip() for line in lines) for position in range(width)]
     starts = [position for position in range(width) if not is_blank[position] and (position == 0 or is_blank[position - 1])]
-    header, *rows = (line for line in lines if not is_rule(line))
+    header, *rows = texts
     ends = [*starts[1:], width]
     named = [0, *(start for start, end in zip(starts, ends, strict=True) if header[start:end].strip() and start > starts[0])]
     if len(named) > 1 and not header[: named[1]].strip() and len({row[: named[1]] for row in rows}) < len(rows):
         del named[1]
 
     def is_padded(start: int, previous: int) -> bool:
-        return any(row[start - 2 : start] == "  " or row[start : start + 1] == " " or row[previous] == " " for row in rows)
+        return any(
+            row[start - 2 : start] == "  " or " " in (row[start : start + 1], row[previous : previous + 1]) for row in rows
+        )
 
     return named if len(named) > 1 and all(is_padded(start, last) for last, start in itertools.pairwise(named)) else []
 
@@ -167,9 +172,9 @@ def _fixed_rows(lines: Iterator[str], name: str, settings: tuple[list[int]]) -> 
     (starts,) = settings
     for number, line in enumerate(lines, 1):
         line = line.rstrip()
-        for start in starts[1:]:
-            if line[start - 1 : start].strip():
-                raise DataError(f"{name}, line {number:,}: {line:.60} crosses the columns, of which one begins at {start + 1}.")
         is_row = line.strip() and not is_rule(line)
+        for start in starts[1:]:
+            if is_row and line[start - 1 : start].strip():
+                raise DataError(f"{name}, line {number:,}: {line:.60} crosses the columns, of which one begins at {start + 1}.")
         bounds = itertools.pairwise([*starts, max(len(line), starts[-1])])
         yield _joined([line[start:end] for start, end in bounds]) if is_row else "\n"

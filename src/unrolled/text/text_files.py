@@ -54,6 +54,15 @@ HTML_NOTE = "files of HTML, read with the tags"
 HTML_BYTES = 64
 TWICE_NOTE = "files with UTF-8 that was read as Windows-1252 and written again, as \u00c3\u00a9 for \u00e9"
 MIN_TWICE = 3
+ODD_SIGNS = (
+    ("\ufeff", "byte order marks inside of files, as joining them leaves, learned as characters: remove them"),
+    ("\u00ad", "hyphens that cannot be seen (U+00AD), learned as characters: remove them if they mean nothing"),
+    ("\ufffd", "characters that another program could not read (U+FFFD): make the file again"),
+)
+"""Characters that are most likely not meant in a text, and what to tell about them."""
+
+ESCAPES_NOTE = "colors of a terminal, learned as text: remove them (sed 's/\\x1b\\[[0-9;]*m//g')"
+
 GUTENBERG_NOTE = "files of Project Gutenberg, whose licence, before *** START and after *** END, is learned too: remove it"
 NOTEBOOK_NOTE = "notebooks, learned as JSON, with outputs (jupyter nbconvert --to script writes the code)"
 
@@ -188,6 +197,8 @@ def read_code_points(path: Path, notes: dict[str, int], start: int = 0, stop: in
                 f"{display_name(path)} has a NUL byte at offset {offset + nul:,}: it is not UTF-8 text. {hint}. To learn any "
                 "bytes: unrolled train --tokens bytes"
             )
+        if (num_escapes := chunk.count(b"\x1b")) > 0:
+            notes[ESCAPES_NOTE] = notes.get(ESCAPES_NOTE, 0) + num_escapes
         if is_ascii:
             yield np.frombuffer(chunk, dtype=np.uint8)
         else:
@@ -214,6 +225,9 @@ def _decode_chunk(
     if offset == 0 and text.startswith("\ufeff"):
         text = text[1:]
         notes["byte order marks dropped"] = notes.get("byte order marks dropped", 0) + 1
+    for sign, note in ODD_SIGNS:
+        if sign in text:
+            notes[note] = notes.get(note, 0) + text.count(sign)
     text = str(newlines.decode(text, final))
     return np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
 
