@@ -1,6 +1,7 @@
 """Several processes train what one would: the same weights, the same files, after a loss of any of them too."""
 
 import copy
+import datetime
 import os
 import random
 import signal
@@ -20,6 +21,7 @@ from safetensors.torch import load_file
 
 from support.cli import Cli
 from support.forks import Forks
+from support.tables import write_long
 from support.texts import sentences
 from unrolled.checkpoints.run_dir import Run
 from unrolled.nn.language_model import RecurrentLM
@@ -157,6 +159,43 @@ def test_rows_of_a_table_are_shared(tmp_path: Path) -> None:
     own = ("--source", "text", "--target", "label", *ARGUMENTS[:2], "--batch", "5", *ARGUMENTS[6:12])
     train(1, table, *own, "--steps", 6, "--out", "one")
     train(2, table, *own, "--steps", 6, "--out", "two")
+    one, two = weights("one"), weights("two")
+    names = [name for name in one if name != "running_sums" and one[name].numel()]
+    assert max(float((one[name] - two[name]).abs().max()) for name in names) < 1e-6
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "settings", [(), ("--difference", "season", "--time-features", "on"), ("--difference", "off")], ids=str
+)
+def test_a_forecast_is_chosen_and_learned_as_by_one_process(settings: tuple[str, ...], tmp_path: Path) -> None:
+    """Once, a series stopped at its second step: the weights that pool a source have no part in its loss."""
+    start, draw = datetime.datetime(2024, 1, 1), np.random.default_rng(0)
+    times = [start + datetime.timedelta(hours=hour) for hour in range(400)]
+    load = [100 + 0.1 * hour + 20 * np.sin(hour * np.pi / 12) + draw.normal() for hour in range(400)]
+    columns = {"t": [time.isoformat() for time in times], "load": load, "promo": [int(hour % 7 == 3) for hour in range(400)]}
+    table = write_long("hours.csv", columns)
+    own = ("--source", "load", "--order-by", "t", "--known-covariates", "promo", "--horizon", 6, "--lr", "0.01", *settings)
+    trained = [
+        train(ranks, table, *own, "--layers", 1, *ARGUMENTS[:2], "--batch", 4, *ARGUMENTS[4:8], "--steps", 6, "--out", name)
+        for ranks, name in ((1, "one"), (2, "two"))
+    ]
+    chosen = [[line for line in done.stderr.splitlines() if "(--difference" in line] for done in trained]
+    assert chosen[0] == chosen[1]
+    assert len(chosen[0]) == ("--difference" not in settings)
+    one, two = weights("one"), weights("two")
+    names = [name for name in one if name != "running_sums" and one[name].numel()]
+    assert max(float((one[name] - two[name]).abs().max()) for name in names) < 1e-6
+
+
+@pytest.mark.long
+def test_labels_of_each_step_are_learned_by_two_processes(tmp_path: Path) -> None:
+    table = tmp_path / "tags.csv"
+    rows = [f"{'a b ' * (i % 4 + 1)},{'x y ' * (i % 4 + 1)}" for i in range(60)]
+    table.write_text("words,tags\n" + "\n".join(rows) + "\n")
+    own = ("--source", "words", "--target", "tags:labels", *ARGUMENTS[:2], "--batch", 4, *ARGUMENTS[6:12], "--layers", 1)
+    train(1, table, *own, "--steps", 4, "--out", "one")
+    train(2, table, *own, "--steps", 4, "--out", "two")
     one, two = weights("one"), weights("two")
     names = [name for name in one if name != "running_sums" and one[name].numel()]
     assert max(float((one[name] - two[name]).abs().max()) for name in names) < 1e-6

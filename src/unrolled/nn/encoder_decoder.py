@@ -69,6 +69,13 @@ class EncoderDecoder(nn.Module):
         self._dropouts = find_dropouts(self)
 
     @property
+    def has_unused_weights(self) -> bool:
+        """Whether some weights have no part in the loss: those that pool a source, where each of its steps has a target."""
+        others = zip(self.other_encoders, self.dims.others, strict=True)
+        encoders = [self.encoder, *(cast(Encoder, other) for other, dims in others if dims.is_aligned)]
+        return self.dims.mode.output == "aligned" and any(list(encoder.pool.parameters()) for encoder in encoders)
+
+    @property
     def device(self) -> torch.device:
         """The device of the weights."""
         return self.temperature.device

@@ -34,7 +34,10 @@ PATTERNS = tuple(
 )
 """Formats other than ISO: 31.12.2024, 12/31/24 6:00 PM, 2024/12/31, 31-Dec-2024, Dec 31, 2024, December 2024, 2024Q4."""
 
-_COMPACT = re.compile(r"(?P<year>(?:19|20)\d\d)(?P<month>0[1-9]|1[0-2])(?P<day>0[1-9]|[12]\d|3[01])?")
+_COMPACT = re.compile(
+    r"(?P<year>(?:19|20)\d\d)(?P<month>0[1-9]|1[0-2])"
+    r"(?:(?P<day>0[1-9]|[12]\d|3[01])(?:(?P<hour>[01]\d|2[0-3])(?:(?P<minute>[0-5]\d)(?P<second>[0-5]\d)?)?)?)?"
+)
 _CLOCK_WITH_SECONDS = re.compile(r"[T ]\d{1,2}:\d\d:\d\d")
 _SPACE_BEFORE_ZONE = re.compile(r" (?=[+-]\d\d:?\d\d$|UTC$|Z$)")
 
@@ -45,12 +48,16 @@ def expand(times: list[Any]) -> list[Any]:
     Example:
         >>> expand(["20240131", 20240201]), expand(["202412"]), expand([20240131, 1])
         (['2024-01-31', '2024-02-01'], ['2024-12'], [20240131, 1])
+        >>> expand([2024013123, 2024020100])
+        ['2024-01-31T23:00:00', '2024-02-01T00:00:00']
     """
     found = [_COMPACT.fullmatch(str(time).strip()) for time in times]
-    parts = [match.group("year", "month", "day") for match in found if match is not None]
-    if len(parts) < len(times) or len({len(str(time).strip()) for time in times}) > 1:
+    matches = [match for match in found if match is not None]
+    if len(matches) < len(times) or len({len(match[0]) for match in matches}) > 1:
         return times
-    return ["-".join(filter(None, part)) for part in parts]
+    dates = ["-".join(filter(None, match.group("year", "month", "day"))) for match in matches]
+    clocks = [":".join(match.groups("00")[3:]) for match in matches]
+    return [f"{date}T{clock}" if match["hour"] else date for match, date, clock in zip(matches, dates, clocks, strict=True)]
 
 
 def read_iso(time: Any) -> datetime.datetime | None:
@@ -113,7 +120,7 @@ def written_like(time: Any, date: datetime.datetime, pattern: re.Pattern[str] | 
             text = text[: found.start(name)] + _part(name, found[name], hour) + text[found.end(name) :]
         return text
     if text.isdigit():
-        return int(f"{date:%Y%m%d}"[: len(text)])
+        return int(f"{date:%Y%m%d%H%M%S}"[: len(text)])
     if ":" in text:
         date = date.astimezone(_with_zone(text).tzinfo) if date.tzinfo else date
         has_seconds = date.second or date.microsecond or _CLOCK_WITH_SECONDS.search(text)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from unrolled.errors import UnrolledError, UsageError
 from unrolled.nn.cells import State
+from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.nn.sequence_model import Network
 from unrolled.tables.pair_batching import PairBatch
 from unrolled.tables.series_rows import count_targets
@@ -262,5 +263,8 @@ def ddp_loss(network: Network, process_group: ProcessGroup) -> Callable[[Mapping
 
     device = network.device
     return DistributedDataParallel(
-        _LossModule(network), device_ids=[device.index] if device.type == "cuda" else None, gradient_as_bucket_view=True
+        _LossModule(network),
+        device_ids=[device.index] if device.type == "cuda" else None,
+        gradient_as_bucket_view=True,
+        find_unused_parameters=isinstance(network, EncoderDecoder) and network.has_unused_weights,
     )
