@@ -31,7 +31,7 @@ FIELDS = {(kind, field.name): field for kind in OPTION_CLASSES for field in data
 NO_PATHS = {
     "--prompt", "--stop", "--clamp", "--neuron", "--glob", "--source", "--target", "--device", "--preset", "--min-probability",
     "--encoding", "--header", "--group-by", "--order-by", "--quantiles", "--host",
-    "--allow-host", "--cells", "--languages", "--mask", "--keep-if", "--label",
+    "--allow-host", "--cells", "--languages", "--mask", "--keep-if", "--label", "--known-covariates",
 }  # fmt: skip
 READ = {"--config", "--resume", "--prompt-file", "--runs"}
 """Flags of commands themselves that name what is read."""

@@ -54,6 +54,7 @@ def test_every_part_has_an_effect(mode: str) -> None:
 
 def test_an_effect_is_the_change_of_the_log_odds() -> None:
     model, _ = model_of("many-to-one", 60, lr=0.02)
+    model.network.temperature.fill_(2.0)  # or the answer is so sure that its probability is 1 in a float64
     predictor = model.session.predictor(PredictOptions())
     prediction = model.predictions("the red dog sleeps")[0]
     (column,) = occlude(predictor, Cell("the red dog sleeps", "row"), prediction)
@@ -72,7 +73,7 @@ def log_odds(probability: float) -> float:
 
 def test_an_answer_that_is_sure_still_has_parts_that_moved_it() -> None:
     model, cells = model_of("many-to-one")
-    model.network.temperature.fill_(0.02)
+    model.network.temperature.fill_(0.2)
     predictor = model.session.predictor(PredictOptions())
     explained = [(predictor.predict_with_attention(cell)[0], cell) for cell in cells]
     prediction, cell = max(explained, key=lambda item: item[0].probability or 0)

@@ -4,6 +4,7 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ def _messages() -> Iterator[str]:
         inside |= {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
         for node in ast.walk(tree):
             if isinstance(node, ast.JoinedStr):
-                yield "".join(part.value if isinstance(part, ast.Constant) else "X" for part in node.values)
+                yield "".join(str(part.value) if isinstance(part, ast.Constant) else "X" for part in node.values)
             elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inside:
                 yield node.value
 
@@ -124,7 +125,7 @@ def test_notes_name_keywords_in_python_and_flags_in_commands(
 ) -> None:
     table = tmp_path / "table.csv"
     table.write_text("text,label\n" + "good day,a\nbad bad night,b\n" * 20)
-    columns = {"source": "text:characters", "target": "label", "max_length": 9, "steps": 1}
+    columns: dict[str, Any] = {"source": "text:characters", "target": "label", "max_length": 9, "steps": 1}
     flags = [part for name, value in columns.items() for part in (f"--{name}", value)]
     assert "(see --max-length)" in cli("train", table, *flags, "--out", tmp_path / "a", *TINY_RUN[:2]).err
     unrolled.train_table(table, **columns, hidden=8, out=tmp_path / "b")

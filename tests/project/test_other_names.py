@@ -32,6 +32,8 @@ def test_the_losses_of_a_training_by_step(model: unrolled.Model, tmp_path: Path)
 def test_a_model_is_exported_from_python(model: unrolled.Model) -> None:
     result = model.export(to="numpy", out="book.py")
     assert result.checks
+    assert repr(result).startswith("<unrolled.ExportResult: book.py (")
+    assert len(repr(result)) < 128
     assert Path("book.py").read_bytes() == result.files[Path("book.py")]
     with pytest.raises(unrolled.UnrolledError, match="out='book.py' exists and is not overwritten"):
         model.export(to="numpy", out="book.py")

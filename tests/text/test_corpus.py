@@ -24,10 +24,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from unrolled.errors import DataError, StorageError
-from unrolled.options import DataOptions
+from unrolled.options import DataOptions, TrainRequest
 from unrolled.text import compressed_files, splitting
 from unrolled.text.corpus import Corpus, cache_folder, cached_corpus, open_corpus
 from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
+from unrolled.training.tasks.text import TextTask
 from unrolled.views.progress import MessageHandler
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
@@ -738,6 +739,7 @@ GROWTH = """
 import resource, sys
 from unrolled.text.corpus import open_corpus
 from unrolled.options import DataOptions
+from unrolled.training.tasks.text import TextTask
 small, large, unit = sys.argv[1:]
 open_corpus([small], DataOptions(documents=unit))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -759,3 +761,12 @@ def test_memory_does_not_grow_with_the_text(unit: str, ending: str, letters: str
     done = subprocess.run([sys.executable, "-c", GROWTH, small, large, unit], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 100_000, "kilobytes more than for a small text"
+
+
+def test_only_several_files_are_told_to_be_one_text(caplog: pytest.LogCaptureFixture) -> None:
+    for count in (1, 2):
+        put(f"d/{count}.txt", "one text and another\n" * 30)
+        caplog.clear()
+        with caplog.at_level("INFO", logger="unrolled"):
+            TextTask.open(TrainRequest.build(("d",), {}, "test").check())
+        assert any("the files are one text" in message for message in caplog.messages) is (count == 2)

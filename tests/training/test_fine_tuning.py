@@ -241,6 +241,7 @@ def test_a_small_text_starts_from_the_builtin_base(tmp_path: Path, cli: Cli, mon
     Path("text.txt").write_text(sentences(100))
     flags = "--minutes 0.001 --sample-length 0 --threads 1"
     chosen = cli("train", "text.txt", *flags.split())
+    assert "comparing the built-in models with the text" in chosen.err
     assert "builtin:english reads the validation part at" in chosen.err
     assert "starts from builtin:english" in chosen.err
     losses["builtin:python"] = 0.1

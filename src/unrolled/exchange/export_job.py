@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from unrolled.display import plural
 from unrolled.errors import UnrolledError
 from unrolled.runtime.portable import PortableNetwork, Weights
 from unrolled.runtime.portable_arithmetic import Floats
@@ -68,13 +69,17 @@ class ExportJob:
     """What the run was trained on, in words, for a model card."""
 
 
-@dataclass
+@dataclass(repr=False)
 class ExportResult:
-    """Files by path, not written yet, what was checked, and facts for the user."""
+    """Files by path, what was checked, and facts for the user."""
 
     files: dict[Path, bytes]
     checks: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        files = ", ".join(f"{path} ({len(content):,} bytes)" for path, content in self.files.items())
+        return f"<unrolled.ExportResult: {files}, {plural(len(self.checks), 'check')}>"
 
 
 def random_states(job: ExportJob, batch_size: int, generator: np.random.Generator) -> States:

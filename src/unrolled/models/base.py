@@ -150,7 +150,7 @@ class TrainedModel(ABC):
             UsageError: The model has no form in this format, a setting has no effect in it, or a file exists.
 
         Example:
-            >>> [str(path) for path in model.export(to="card").files]
+            >>> [str(path) for path in model.export(to="card", force=True).files]
             ['README.md']
         """
         from unrolled.exchange.export_file import export_file

@@ -47,6 +47,7 @@ def choose_base(request: TrainRequest, task: TextTask, machine: DeviceConfig) ->
     """Return a request and the built-in base of its text, or the request as it is and None."""
     if task.validation is None or not _may_have_base(request, task, machine):
         return request, None
+    logger.info("comparing the built-in models with the text, to start from one that reads it well")
     bases = [pair for name in BASE_MODELS if (pair := _with_base(request, PREFIX + name)) is not None]
     losses = [_loss_after(0, *base, task, machine) for base in bases]
     best_request, base = bases[int(np.argmin(losses))]

@@ -9,7 +9,7 @@ import logging
 import math
 import os
 from collections import Counter
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from unrolled.tables.table_files import open_table
 from unrolled.tables.table_format import has_table_suffix
 from unrolled.text.batching import MAX_ROW_LENGTH, BatchSource, DocumentBatches, StreamBatches
 from unrolled.text.corpus import Corpus, is_encoded_jointly
+from unrolled.text.folder_files import files_in
 from unrolled.text.recoding import recode
 from unrolled.text.splitting import Splits
 from unrolled.text.tokenizer import Ids
@@ -104,7 +105,8 @@ class TextTask:
                 f"The text has {len(task.corpus.ids)} tokens, and {MIN_TOKENS} are the least to learn from: give more text."
             )
         task.log_summary()
-        has_files = len(request.inputs) > 1 or any(map(os.path.isdir, request.inputs))
+        folders = [Path(name) for name in request.inputs if os.path.isdir(name)]
+        has_files = len(request.inputs) > 1 or any(len(files_in(folder).files) > 1 for folder in folders)
         if has_files and task.corpus.tokenizer.eos_id is None and task.validation is not None:
             logger.info(
                 "the files are one text, one after the other, and its end is held out: that of the last file, or the last "
