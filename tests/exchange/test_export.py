@@ -376,7 +376,7 @@ def test_a_file_that_exists_is_not_overwritten(tmp_path: Path, cli: Cli, to: str
 
 def test_a_second_file_is_not_overwritten_either(tmp_path: Path) -> None:
     Path("m.safetensors").write_text("mine")
-    with pytest.raises(UsageError, match=r"m.safetensors exists"):
+    with pytest.raises(UsageError, match=r"m.safetensors' exists"):
         export_model(saved_job(tmp_path, "m.py", to="numpy"), "numpy")
     assert os.listdir() == ["m.safetensors"]
 

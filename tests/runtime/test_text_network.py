@@ -106,7 +106,7 @@ def test_arrays_are_written_as_tensors_are(tmp_path: Path) -> None:
         ({"options": {"hidden": 8, "layers": 3}}, "the weights are not those of its options"),
         ({"options": {"hidden": 9, "layers": 2}}, "the weights are not those of its options"),
         ({"options": {"hidden": 9, "layers": 3, "cell": "gru"}}, "the weights are not those of its options"),
-        ({"options": {"hidden": 9, "layers": 3, "embedding": 4}}, "Residual layers need --embedding equal to --hidden"),
+        ({"options": {"hidden": 9, "layers": 3, "embedding": 4}}, "Residual layers need embedding= equal to hidden="),
         ({"options": {"hiden": 9}}, "unknown setting 'hiden'; did you mean 'hidden'"),
         ({"options": {"hidden": 9, "layers": 3, "cell": "mgu"}}, "expected one of rnn, gru, gru-reset-before, lstm"),
         ({"tokenizer": {"kind": "tiles"}}, "tokenizer cannot be read"),
