@@ -80,7 +80,7 @@ def test_masks_take_time_proportional_to_the_line() -> None:
 @pytest.mark.parametrize(
     ("mask", "group_by", "message"),
     [
-        ("number", None, "mask='number': expected some of .*did you mean 'numbers'"),
+        ("number", None, "mask='number': expected some of .*did you mean 'numbers'\\?$"),
         ("ip,,hex", None, "mask='': expected some of"),
         ("key", None, "add group_by="),
         (None, "(", "is no regular expression"),

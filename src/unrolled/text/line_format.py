@@ -97,9 +97,8 @@ class LineFormat:
         names = [name.strip() for name in next(csv.reader([mask or ""]), [])]
         for name in names:
             if name not in MASKS:
-                raise UsageError(
-                    f"--mask {name or repr(name)}: expected some of {', '.join(MASKS)}{did_you_mean(name, MASKS)}."
-                )
+                hint = did_you_mean(name, MASKS) or "."
+                raise UsageError(f"--mask {name or repr(name)}: expected some of {', '.join(MASKS)}{hint}")
         if "key" in names and group_by is None:
             raise UsageError("--mask key replaces the key of a session, and there is none: add --group-by, or leave it out.")
         if group_by is not None:
