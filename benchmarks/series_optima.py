@@ -1,6 +1,6 @@
 """Series whose best possible forecast is known from their equations: how near `unrolled train` comes to it.
 
-    python benchmarks/series_optima.py [--sets ar2 oscillator load amplifier] [--seeds 1] [--steps 20000] [flags of train]
+    python benchmarks/series_optima.py [--sets load holidays ...] [--seeds 1] [--steps 20000] [flags of train]
 
 Each set is learned by `unrolled train` with the settings that it chooses, and by an `nn.LSTM` as tutorials write it: windows
 of the last steps, standard scores, Adam at 1e-3. Both have one thread and the same time of the processor, one after the other.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import json
 import os
 import subprocess
@@ -53,6 +54,7 @@ class Series(NamedTuple):
     flags: list[str]
     window: int
     seconds: Floats
+    covariates: Floats = np.zeros((0, 0))
 
 
 def forecast_set(values: Floats, optimum: Floats, window: int, columns: dict[str, Any] | None = None) -> Series:
@@ -92,16 +94,18 @@ def oscillator(steps: int, seed: int) -> Series:
     return forecast_set(20 * values + 300, 20 * best + 300, 24)
 
 
-def load(steps: int, seed: int) -> Series:
+def load(steps: int, seed: int, tells_holidays: bool = False) -> Series:
     """Hourly load of a week's days; any workday may be a holiday, which has the load of a Sunday. The rest is autoregressive.
 
-    The optimum knows the curves and the calendar of weekdays, and weighs by what it has read whether today is a holiday.
+    The optimum knows the curves and the calendar of weekdays, and weighs by what it has read whether today is a holiday; with
+    `tells_holidays`, a column says it in advance.
     """
     draw, hours = np.random.default_rng(seed), np.arange(24)
     work = 100 + 30 * np.sin((hours - 9) * np.pi / 12) + 12 * np.sin((hours - 4) * np.pi / 6)
     curves = [work, 85 + 18 * np.sin((hours - 11) * np.pi / 12), 75 + 14 * np.sin((hours - 12) * np.pi / 12)]
     values, best, rest, kind, past = np.zeros(steps), np.zeros(steps), 0.0, 0, 0
     belief: dict[tuple[int, int], float] = {(0, 0): 1.0}  # of the kinds of the hour before and of this one
+    kinds_of_days = np.zeros(steps)
     for step in range(steps):
         hour, weekday, past = step % 24, step // 24 % 7, kind
         if hour == 0:
@@ -109,7 +113,8 @@ def load(steps: int, seed: int) -> Series:
             kind = int(draw.choice(list(chances), p=list(chances.values())))
         else:
             chances = {}
-        belief = spread_belief(belief, chances)
+        kinds_of_days[step] = kind
+        belief = {(past, kind): 1.0} if tells_holidays else spread_belief(belief, chances)
         before = values[step - 1] if step else curves[past][hour - 1]
         guesses = {kinds: curves[kinds[1]][hour] + LOAD_PHI * (before - curves[kinds[0]][hour - 1]) for kinds in belief}
         best[step] = sum(belief[kinds] * guess for kinds, guess in guesses.items())
@@ -118,7 +123,12 @@ def load(steps: int, seed: int) -> Series:
         weights = {k: belief[k] * np.exp(-(((values[step] - g) / LOAD_NOISE) ** 2) / 2) + 1e-300 for k, g in guesses.items()}
         belief = {kinds: weight / sum(weights.values()) for kinds, weight in weights.items()}
     times = np.datetime64("2022-01-03T00:00") + np.arange(steps) * np.timedelta64(1, "h")
-    return forecast_set(values, best, 168, {"time": [str(time) for time in times]})
+    dated = forecast_set(values, best, 168, {"time": [str(time) for time in times]})
+    if not tells_holidays:
+        return dated
+    columns = dated.columns | {"holiday": ["yes" if kind == 2 else "" for kind in kinds_of_days]}
+    known = (kinds_of_days == 2)[:, None].astype(np.float32)
+    return dated._replace(columns=columns, flags=[*dated.flags, "--known-covariates", "holiday"], covariates=known)
 
 
 def spread_belief(belief: dict[tuple[int, int], float], chances: dict[int, float]) -> dict[tuple[int, int], float]:
@@ -147,7 +157,13 @@ def amplifier(steps: int, seed: int) -> Series:
     return Series(columns, dry, wet, wet, ["--source", "dry", "--target", "wet", "--order-by", "time"], 100, np.zeros(0))
 
 
-SETS: dict[str, Callable[[int, int], Series]] = {"ar2": ar2, "oscillator": oscillator, "load": load, "amplifier": amplifier}
+SETS: dict[str, Callable[[int, int], Series]] = {
+    "ar2": ar2,
+    "oscillator": oscillator,
+    "load": load,
+    "holidays": functools.partial(load, tells_holidays=True),
+    "amplifier": amplifier,
+}
 
 
 def train_ours(folder: Path, series: Series, seed: int, flags: list[str]) -> float:
@@ -173,7 +189,7 @@ def predict_ours(folder: Path, series: Series) -> Floats:
     model = unrolled.load_table(str(folder / "run"))
     source, target = (cast(NumbersColumn, column) for column in (model.spec.source, model.spec.target))
     network = model.session.saved.model
-    steps = StepArray.make(series.inputs[:, None], seconds=series.seconds)
+    steps = StepArray.make(series.inputs[:, None], seconds=series.seconds, covariates=series.covariates)
     inputs = torch.from_numpy(source.to_inputs(steps))[:, None]
     outputs = network.stream(inputs, network.initial_state(1))[0][:, 0, :1].double().numpy()
     level, lag = source.scaling.apply(series.inputs[:, None]), max(1, target.difference)
