@@ -17,7 +17,7 @@ KEYWORD_FLAGS = {"init_from": "--from"}
 DECLARED: list[dataclasses.Field[Any]] = []
 """The fields of the option classes, as `option` declares them."""
 
-_PROSE = """above and are asks both cannot captures changes draws equal forecasts goes has in is judges learns may named names
+_PROSE = """above and are asks both cannot captures changes draws equal forecasts goes has have in is judges learns may named names
 need needs nothing or out prints ranks reads themselves to was with works would"""
 
 PROSE = frozenset(_PROSE.split())
@@ -66,6 +66,8 @@ def with_keywords(message: str) -> str:
         name, value = match["name"].replace("-", "_"), (match["value"] or "")[1:]
         name = fields.get(f"--{match['name']}", name)
         rest = f" {value}" if value else ""
+        if name in switches and value == "was":  # a setting, and not what to say
+            return f"{name}{rest}"
         if match["no"] or name in switches:
             return f"{name}={not match['no']}{rest}"
         if not value or value in PROSE:

@@ -89,7 +89,7 @@ def test_a_run_of_a_closed_table_stays_closed(private: Path, tmp_path: Path, mon
     model = unrolled.load_table("run")
     assert model.evaluate().num_rows == len(rows) - 1
     model.explain(length=10, probe_length=100)
-    with pytest.raises(UsageError, match="cell-files was False"):
+    with pytest.raises(UsageError, match="cell_files was False"):
         launch.resume_run(Path("run"), {"cell_files": True}, NullProgress())
 
 

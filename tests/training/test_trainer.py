@@ -415,7 +415,7 @@ def test_ignored_steps_cost_nothing() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("text", ["ab", "abc", "ab" * 5, "\u65e5\u672c" * 20, "a\n" * 30])
+@pytest.mark.parametrize("text", ["abcdefghij", "ab" * 5, "\u65e5\u672c" * 20, "a\n" * 30])
 def test_tiny_texts_train(tmp_path: Path, text: str) -> None:
     path = tmp_path / "tiny.txt"
     path.write_text(text, "utf-8")
