@@ -262,5 +262,8 @@ def ddp_loss(network: Network, process_group: ProcessGroup) -> Callable[[Mapping
 
     device = network.device
     return DistributedDataParallel(
-        _LossModule(network), device_ids=[device.index] if device.type == "cuda" else None, gradient_as_bucket_view=True
+        _LossModule(network),
+        device_ids=[device.index] if device.type == "cuda" else None,
+        gradient_as_bucket_view=True,
+        broadcast_buffers=False,  # all processes fitted the same
     )
