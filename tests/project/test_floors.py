@@ -42,7 +42,8 @@ ORDER = {
     ],
     "nn": [
         "unit_clamp", "cells", "stack", "clamped_cell", "recorder", "number_loss", "ngram_classifier", "language_model",
-        "base_classifier", "attention", "encoder", "decoder", "encoder_decoder", "sequence_model", "device", "stateful", "kernels",
+        "base_classifier", "attention", "encoder", "decoder", "encoder_decoder", "sequence_model", "device",
+        "stateful", "kernels",
     ],
     "checkpoints": [
         "format_1", "array_file", "model_file", "run_dir", "run_data", "run_summary", "tensorboard",

@@ -1,4 +1,4 @@
-"""A table whose text is read from a base model on, where no label of the text is predicted: its weights, its tokens, what fits and what is refused."""
+"""A table whose text is read from a base model on, where no label is predicted: weights, tokens and refusals."""
 
 from pathlib import Path
 from typing import Any

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -38,7 +39,7 @@ class BaseClassifier(nn.Module):
     def __init__(self, dims: BaseDims, num_labels: int) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
-            network = RecurrentLM(dims.vocab_size, dims.options)
+            network = RecurrentLM(dims.vocab_size, replace(dims.options, dropout=0.0, token_dropout=0.0))
         num_features = 4 * dims.options.hidden
         self.stack: Stack = network.stack
         self.register_buffer("vectors", network.embedding_matrix().detach())
