@@ -177,7 +177,8 @@ class TrainingOptions:
     init_from: str | None = option(
         None,
         "Start from the weights of a model of texts: builtin:english, builtin:python, a run, or a model file; none: from "
-        "random weights (default: one of the package for a small text that it reads well; for a table, none).",
+        "random weights (default: one of the package for a small text that it reads well; for a table, none). Where a text "
+        "of a table gets a label, the model reads it too, and is not trained.",
         old_names=("from",),
         reads=True,
     )

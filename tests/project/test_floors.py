@@ -30,7 +30,7 @@ ORDER = {
     ],
     "tables": [
         "digit_groups", "text_oddities", "printed_lists", "cell_values", "number_units", "number_counts", "ragged", "ngrams",
-        "word_tokenizer", "metric_report", "entities", "metrics",
+        "base_text", "word_tokenizer", "metric_report", "entities", "metrics",
         "series_metrics", "column", "text_column", "label_columns", "wav_files", "step_arrays", "scaling",
         "date_formats", "step_times", "time_features", "known_covariates", "numbers_column", "numeric_columns",
         "image_column", "columns", "modes", "column_profile", "type_inference", "other_formats", "table_format", "kept_data",
@@ -41,8 +41,9 @@ ORDER = {
         "row_tally", "pair_batching", "row_splits", "series_rows",
     ],
     "nn": [
-        "unit_clamp", "cells", "stack", "clamped_cell", "recorder", "number_loss", "ngram_classifier", "attention", "encoder",
-        "decoder", "encoder_decoder", "language_model", "sequence_model", "device", "stateful", "kernels",
+        "unit_clamp", "cells", "stack", "clamped_cell", "recorder", "number_loss", "ngram_classifier", "language_model",
+        "base_classifier", "attention", "encoder", "decoder", "encoder_decoder", "sequence_model", "device",
+        "stateful", "kernels",
     ],
     "checkpoints": [
         "format_1", "array_file", "model_file", "run_dir", "run_data", "run_summary", "tensorboard",
@@ -66,7 +67,7 @@ ORDER = {
     "training": [
         "distributed", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput",
         "forecast_choice", "diagnosis",
-        "thread_control", "trainer_state", "signals", "ngram_fit", "grown_model", "fine_tuning",
+        "thread_control", "trainer_state", "signals", "base_features", "ngram_fit", "grown_model", "fine_tuning",
         "table_base", "callbacks", "tasks", "resume",
         "automatic_base", "open_data", "trainer", "launch",
     ],

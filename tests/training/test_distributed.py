@@ -23,11 +23,13 @@ from support.cli import Cli
 from support.forks import Forks
 from support.tables import write_long
 from support.texts import sentences
+from unrolled.checkpoints.model_file import TextModelFile, save_model
 from unrolled.checkpoints.run_dir import Run
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions, TrainingOptions
 from unrolled.tables.pair_batching import PairBatch
 from unrolled.text.batching import IGNORE_INDEX, Batch
+from unrolled.text.tokenizer import CharTokenizer
 from unrolled.training.distributed import ProcessGroup, shard_batch
 from unrolled.training.optim import Muon
 
@@ -152,11 +154,17 @@ def test_sharded_muon_equals_one_process(cell: str, hidden: int) -> None:
 
 
 @pytest.mark.long
-def test_rows_of_a_table_are_shared(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_base", [False, True])
+def test_rows_of_a_table_are_shared(tmp_path: Path, has_base: bool) -> None:
     table = tmp_path / "table.csv"
     rows = [f"{'ab' * (i % 5 + 1)} {i % 3},{'x' if i % 3 else 'y'}" for i in range(60)]
     table.write_text("text,label\n" + "\n".join(rows) + "\n")
-    own = ("--source", "text", "--target", "label", *ARGUMENTS[:2], "--batch", "5", *ARGUMENTS[6:12])
+    own = ("--source", "text:characters", "--target", "label", *ARGUMENTS[:2], "--batch", "5", *ARGUMENTS[6:12])
+    if has_base:
+        tokenizer = CharTokenizer("\n ab012")
+        network = RecurrentLM(tokenizer.vocab_size, ModelOptions(hidden=12, layers=1))
+        save_model(tmp_path / "base.safetensors", TextModelFile(network, tokenizer))
+        own = (*own, "--from", str(tmp_path / "base.safetensors"))
     train(1, table, *own, "--steps", 6, "--out", "one")
     train(2, table, *own, "--steps", 6, "--out", "two")
     one, two = weights("one"), weights("two")

@@ -82,7 +82,15 @@ ModelFile = TextModelFile | TableModelFile
 
 def save_model(path: Path, model_file: ModelFile) -> None:
     """Write the model file `path` atomically."""
-    save_checked(path, model_file.model.state_dict(), model_file.metadata())
+    tensors = model_file.model.state_dict()
+    frozen = {name: _shortened(tensor) for name, tensor in tensors.items() if name.startswith(("base.stack.", "base.vectors"))}
+    save_checked(path, tensors | frozen, model_file.metadata())
+
+
+def _shortened(tensor: Tensor) -> Tensor:
+    """Return a tensor in bfloat16, if it then has the same values."""
+    short = tensor.bfloat16()
+    return short if torch.equal(short.to(tensor.dtype), tensor) else tensor
 
 
 def load_model(path: Path) -> ModelFile:
@@ -159,6 +167,7 @@ def _check_sizes(tensors: Mapping[str, Tensor], dims: ModelDims, options: ModelO
     largest = max(
         1,
         dims.ngram_buckets,
+        *((dims.base.vocab_size, dims.base.options.hidden**2, dims.base.options.layers) if dims.base else ()),
         dims.source_size,
         dims.target_size,
         math.prod(dims.image_shape or (0,)),

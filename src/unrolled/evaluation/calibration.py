@@ -20,7 +20,7 @@ from unrolled.evaluation.language_model import Evaluation, ratio_standard_error
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.nn.ngram_classifier import DEFAULT_SHARE, SHARES
-from unrolled.tables.pair_batching import PairDataset, bucket_by_length
+from unrolled.tables.pair_batching import PairDataset, bucket_by_length, pad_base_ids
 from unrolled.tables.series_rows import SeriesRows
 from unrolled.text.batching import IGNORE_INDEX
 
@@ -107,7 +107,7 @@ def fit_temperature(
     for tensors in _batches(model, dataset, row_indices, machine, check):
         with machine.autocast():
             batch_logits = model.logits(tensors)
-            ngram_logits = batch_logits[:0] if model.ngrams is None else model.ngrams(tensors["ngrams"])
+            ngram_logits = batch_logits[:0] if model.ngrams is None else model.fitted_logits(tensors)
         is_target = tensors["target"] != IGNORE_INDEX
         weights = tensors["label_weights"].cpu() if "label_weights" in tensors else None
         logits_parts.append(batch_logits[is_target].float().cpu())
@@ -190,9 +190,25 @@ def _batches(
         for group in bucket_by_length(np.asarray(row_indices), dataset.row_lengths, MAX_BATCH_ROWS, MAX_BATCH_STEPS):
             check()
             batch = dataset.collate(group)
-            yield {name: torch.from_numpy(array).to(machine.device) for name, array in batch.arrays().items()}
+            arrays = {name: torch.from_numpy(array).to(machine.device) for name, array in batch.arrays().items()}
+            yield arrays | _base_logits(model, dataset, group, machine)
     finally:
         model.train(was_training)
+
+
+def _base_logits(
+    model: EncoderDecoder, dataset: PairDataset | SeriesRows, rows: RowIndices, machine: DeviceConfig
+) -> dict[str, Tensor]:
+    """Return what the classifier of a language model's states says of some rows: it never changes, so it is kept."""
+    if model.base is None or not isinstance(dataset, PairDataset) or dataset.base_ids is None:
+        return {}
+    known = dataset.base_logits
+    if new := [row for row in rows.tolist() if row not in known]:
+        texts = pad_base_ids([dataset.base_ids[row] for row in new])
+        known.update(
+            zip(new, model.base(*(torch.from_numpy(array).to(machine.device) for array in texts.values())), strict=True)
+        )
+    return {"base_logits": torch.stack([known[row] for row in rows.tolist()])}
 
 
 def fit_logit_scale(evaluation: Evaluation, logit_scale: float) -> tuple[float, float]:

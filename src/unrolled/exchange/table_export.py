@@ -84,6 +84,8 @@ def unsupported_reason(model_file: TableModelFile) -> str | None:
         return unsupported_series_in_onnx(model_file)
     if spec.others:
         return f"it reads several source columns ({spec.source_name}), and the graph has one source"
+    if model.base is not None:
+        return f"a language model reads '{spec.source.name}' too; train one with --from none for that"
     for column in (spec.source, spec.target):
         if column.kind == "numbers":
             return f"'{column.name}' has numbers at every step, whose scaling and state are not part of the graph"

@@ -70,7 +70,7 @@ def occlude(predictor: Predictor, cell: Cell, prediction: Prediction) -> list[Co
         can_delete = spec.mode.output != "aligned" or number > 0
         variants = [_with_column(source, number, array) for array in _occluded(column, steps, bounds, can_delete)]
         if source.ngrams is not None and isinstance(column, TextColumn):
-            variants = _with_ngrams(column, texts, variants)
+            variants = _with_features(column, texts, variants)
         if has_whole := len(bounds) > 1 and bool(spec.others):
             neutral = steps.copy()
             neutral[:] = _neutral(column, steps)
@@ -190,18 +190,18 @@ def _neutral(column: Column, steps: Array) -> Any:
     return np.where(is_known, steps, 0).sum(0) / is_known.sum(0).clip(1)
 
 
-def _with_ngrams(column: TextColumn, texts: Sequence[str], variants: Sequence[EncodedSource]) -> list[EncodedSource]:
-    """Return the sources without each of the parts `texts`, with the n-grams of the text that is left."""
+def _with_features(column: TextColumn, texts: Sequence[str], variants: Sequence[EncodedSource]) -> list[EncodedSource]:
+    """Return the sources without each of the parts `texts`, with what a linear classifier reads of the text that is left."""
     is_exact = column.has_text_tokens  # pieces of words and bytes may be parts of a character
     left = [
         "".join([*texts[:part], *texts[part + 1 :]]) if is_exact else column.decode(variant.steps)
         for part, variant in enumerate(variants)
     ]
-    return [replace(variant, ngrams=column.hash_ngrams(text)) for text, variant in zip(left, variants, strict=True)]
+    return [replace(variant, **column.features_of(text)) for text, variant in zip(left, variants, strict=True)]
 
 
 def _with_column(source: EncodedSource, number: int, steps: Array) -> EncodedSource:
     """Return a source with other steps of one column."""
     columns = [source.steps, *source.others]
     columns[number] = steps
-    return EncodedSource(columns[0], tuple(columns[1:]), source.ngrams)
+    return replace(source, steps=columns[0], others=tuple(columns[1:]))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unrolled.errors import UsageError
+from unrolled.nn.base_classifier import BaseClassifier
 from unrolled.nn.cells import GatedCell, State
 from unrolled.nn.decoder import Decoder, EncoderMemory
 from unrolled.nn.encoder import Encoder, SourceJoin, concatenate_padded
@@ -64,6 +65,7 @@ class EncoderDecoder(nn.Module):
             self.skip = nn.Linear(dims.source_size, dims.target_size, bias=False)
             nn.init.zeros_(self.skip.weight)
         self.ngrams = NgramClassifier(dims.ngram_buckets, dims.target_size) if dims.ngram_buckets else None
+        self.base = None if dims.base is None else BaseClassifier(dims.base, dims.target_size)
         self.temperature: Tensor
         self.register_buffer("temperature", torch.ones(()))
         self._dropouts = find_dropouts(self)
@@ -81,8 +83,9 @@ class EncoderDecoder(nn.Module):
         return self.temperature.device
 
     def cells(self) -> list[GatedCell]:
-        """Return the recurrent cells."""
-        return [module for module in self.modules() if isinstance(module, GatedCell)]
+        """Return the recurrent cells that learn."""
+        frozen = [] if self.base is None else self.base.cells()
+        return [module for module in self.modules() if isinstance(module, GatedCell) and module not in frozen]
 
     def initial_state(self, batch_size: int) -> State:
         """Return the state that a series starts from; else an empty state: none is carried from one batch to the next."""
@@ -170,8 +173,21 @@ class EncoderDecoder(nn.Module):
         features = memory if self.dims.mode.output == "aligned" else pooled[None]
         logits = cast(Tensor, self.head(self.dropout(features)))
         if self.ngrams is not None and not self.training:
-            logits = logits.float() + self.ngrams.share * self.ngrams(batch["ngrams"])
+            logits = logits.float() + self.ngrams.share * self.fitted_logits(batch)
         return logits if self.training or self.dims.target_tensor_kind == "floats" else logits.float() / self.temperature
+
+    def fitted_logits(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the logits `(1, B, V)` of the linear classifier: of n-grams and, if there is one, of a base's states.
+
+        The second part is read from `base_logits` `(B, V)`, if the batch has them.
+        """
+        if self.ngrams is None:
+            raise ValueError("This model has no classifier of n-grams.")
+        logits = cast(Tensor, self.ngrams(batch["ngrams"]))
+        if self.base is None:
+            return logits
+        known = batch.get("base_logits")
+        return logits + (self.base(batch["base_ids"], batch["base_lengths"]) if known is None else known)
 
     def read_sources(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Return outputs `(S, B, H)` of the encoders, their lengths `(B,)` and the pooled vector `(B, H)` of a batch.

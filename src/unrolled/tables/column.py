@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from unrolled.tables.base_text import BaseText
 from unrolled.tables.cell_values import MISSING_IN_NUMBERS, Array, Cell, is_missing, parse_text
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.ngrams import VERSION as NGRAM_VERSION
@@ -90,6 +91,9 @@ class Column:
         self.name = name
         self.ngram_buckets, self.ngram_version = 0, NGRAM_VERSION
         """Rows of the classifier of hashed n-grams that reads this column too (see `tables/ngrams.py`); 0: there is none."""
+
+        self.base: BaseText | None = None
+        """How a language model reads this column too, whose states are features of that classifier; None: there is none."""
 
         self.missing_names = frozenset[str]() if self.may_keep_na else MISSING_IN_NUMBERS
         """Names of missing values, which are no values here; none if the kind was given, or the model file does not say."""

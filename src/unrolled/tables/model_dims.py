@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from unrolled.options import ModelOptions
 from unrolled.tables.modes import Mode
 from unrolled.tables.source_columns import SourceDims
+
+
+@dataclass(frozen=True)
+class BaseDims:
+    """What a network needs to know of a language model that reads the source too."""
+
+    vocab_size: int
+    options: ModelOptions
 
 
 @dataclass(frozen=True)
@@ -33,3 +42,6 @@ class ModelDims:
     quantiles: tuple[float, ...] = ()
     ngram_buckets: int = 0
     """Rows of the classifier of hashed n-grams; 0: there is none."""
+
+    base: BaseDims | None = None
+    """The language model whose states are features of that classifier, if there is one."""

@@ -78,13 +78,19 @@ class PairDataset:
     column; `missing_names` are `NA` and the like that such rows have. Of rows that are too long, `cut_rows` are cut and
     `left_out_rows` are left out. For each other row, `source_keys` and `target_keys` have a hash of what was encoded,
     `folded_keys` one of a text without regard to case and blanks (else 0), `read_rows` its place among the `num_read` rows
-    that were read, and `pieces_per_row` how many encoded rows it is. `series` are the names and times of rows that are series.
+    that were read, and `pieces_per_row` how many encoded rows it is.
+    `series` are the names and times of rows that are series. `base_ids` are what a language model reads too; they are no part
+    of batches, and `base_logits` has what the classifier of its states said of rows that were evaluated.
     """
 
     def __init__(self, spec: TableSpec) -> None:
         self.spec = spec
         self.source, *self.others = (RaggedArray(_stored_dtype(column, column.tensor_kind)) for column in spec.sources)
         self.ngrams = RaggedArray(np.uint32) if spec.dims.ngram_buckets else None
+        self.base_ids = (
+            None if spec.dims.base is None else RaggedArray(np.int32 if spec.dims.base.vocab_size >> 16 else np.uint16)
+        )
+        self.base_logits: dict[int, Any] = {}
         self.target = RaggedArray(_stored_dtype(spec.target, spec.dims.target_tensor_kind))
         self.imputed: Counter[str] = Counter()
         self.skipped_rows: list[int] = []
@@ -144,6 +150,8 @@ class PairDataset:
             self.source.append(steps[start:stop])
             if self.ngrams is not None and inputs.ngrams is not None:
                 self.ngrams.append(inputs.ngrams)
+            if self.base_ids is not None and inputs.base_ids is not None:
+                self.base_ids.append(inputs.base_ids)
             for column, other, values in zip(self.spec.others, self.others, inputs.others, strict=True):
                 other.append(values[start:stop] if column.name in self.spec.aligned else values)
             self.target.append(targets[start:stop])
@@ -180,8 +188,9 @@ class PairDataset:
 
     def finalize(self) -> PairDataset:
         """Make the rows ready to be read. Raises `DataError` if there are none, or more than half have a cell with an error."""
-        for arrays in (self.source, *self.others, self.target, *([] if self.ngrams is None else [self.ngrams])):
-            arrays.finalize()
+        for arrays in (self.source, *self.others, self.target, self.ngrams, self.base_ids):
+            if arrays is not None:
+                arrays.finalize()
         self.source_keys, self.target_keys, self.read_rows, self.pieces_per_row, self.folded_keys = map(
             np.array, self._row_values
         )
@@ -330,12 +339,21 @@ def collate_sources(spec: TableSpec, rows: list[EncodedSource]) -> dict[str, Arr
     """Return encoded sources as padded `source` `(T, B, ...)`, and their `lengths` `(B,)`; of several columns, of each one."""
     ngrams = [row.ngrams for row in rows if row.ngrams is not None]
     more = {"ngrams": pad_ngrams(ngrams, spec.dims.ngram_buckets)} if ngrams else {}
+    more |= pad_base_ids([row.base_ids for row in rows if row.base_ids is not None])
     return source_arrays(pad_sources(spec, rows)) | more
 
 
 def pad_ngrams(rows: list[Array], buckets: int) -> Array:
     """Return hashed n-grams as rows of a classifier, `(K, B)`, padded with `buckets`."""
     return pad_arrays([row.astype(np.int64) % buckets for row in rows], buckets)
+
+
+def pad_base_ids(rows: list[Array]) -> dict[str, Array]:
+    """Return what a language model reads, padded, as `base_ids` `(T, B)` and `base_lengths` `(B,)`; nothing of no rows."""
+    if not rows:
+        return {}
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    return {"base_ids": pad_arrays([row.astype(np.int64) for row in rows], 0), "base_lengths": lengths}
 
 
 def pad_arrays(rows: list[Array], fill_value: float) -> Array:

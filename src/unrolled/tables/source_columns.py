@@ -45,12 +45,14 @@ class SourceDims:
 class EncodedSource:
     """The arrays of a row's source: `steps` of the main column, and those of the `others`. Its length is 0 if one is empty.
 
-    `ngrams` are those of `hash_ngrams`, if the model has a classifier of them.
+    `ngrams` are those of `hash_ngrams`, if the model has a classifier of them; `base_ids` are the text as `BaseText` encodes
+    it, if a language model reads it too.
     """
 
     steps: Array
     others: tuple[Array, ...] = ()
     ngrams: Array | None = None
+    base_ids: Array | None = None
 
     def __len__(self) -> int:
         lengths = [len(self.steps), *map(len, self.others)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from unrolled.display import agree, plural
@@ -13,7 +13,7 @@ from unrolled.tables.column import Column
 from unrolled.tables.columns import column_from_json, column_to_json
 from unrolled.tables.known_covariates import Covariate
 from unrolled.tables.long_table import LongFormat
-from unrolled.tables.model_dims import ModelDims
+from unrolled.tables.model_dims import BaseDims, ModelDims
 from unrolled.tables.modes import Mode, mode_of
 from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.source_columns import EncodedSource, SourceDims, join_cells
@@ -90,6 +90,7 @@ class TableSpec:
             tuple(SourceDims.of(column, column.name in self.aligned) for column in self.others), self.is_stream,
             *((target.loss, target.quantiles) if isinstance(target, NumbersColumn) else ("mse", ())),
             source.ngram_buckets if self.labels_one_text else 0,
+            BaseDims(source.base.tokenizer.vocab_size, source.base.options) if self.labels_one_text and source.base else None,
         )  # fmt: skip
 
     @property
@@ -170,7 +171,7 @@ class TableSpec:
             return array if column.tensor_kind == "image" else array[: self.step_limit]
 
         steps, *others = map(cut, self.sources, (source.steps, *source.others))
-        return EncodedSource(steps, tuple(others), source.ngrams)
+        return replace(source, steps=steps, others=tuple(others))
 
     def has_missing(self, source: Cell, target: Cell) -> bool:
         """Return whether a row is left out, since one of its cells has no value."""
@@ -244,15 +245,15 @@ class TableSpec:
                     f"{source.location}: '{column.name}' has {len(array):,} steps and '{self.source.name}' {len(arrays[0]):,}: "
                     "columns that are read step by step together need equally many."
                 )
-        return EncodedSource(arrays[0], tuple(arrays[1:]), self._ngrams(source, arrays[0]))
+        return EncodedSource(arrays[0], tuple(arrays[1:]), **self._features(source, arrays[0]))
 
-    def _ngrams(self, cell: Cell, steps: Array) -> Array | None:
-        """Return the hashed n-grams of a text, of the steps that are read of it, if the model has a classifier of them."""
+    def _features(self, cell: Cell, steps: Array) -> dict[str, Any]:
+        """Return what a linear classifier reads of a text, of the steps that are read of it, if the model has one."""
         column = self.source
         if not isinstance(column, TextColumn) or not column.ngram_buckets:
-            return None
+            return {}
         is_cut = len(steps) > self.step_limit
-        return column.hash_ngrams(column.text_of_steps(cell, steps[: self.step_limit]) if is_cut else column.read_text(cell))
+        return column.features_of(column.text_of_steps(cell, steps[: self.step_limit]) if is_cut else column.read_text(cell))
 
     def encode_row(self, source: Cell, target: Cell) -> tuple[EncodedSource, Array]:
         """Return the arrays of a row. Raises `DataError`, with the location, if one of its cells cannot be read."""

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from unrolled.tables.base_text import BaseText
 from unrolled.tables.cell_values import Array, Cell, parse_text, readable
 from unrolled.tables.column import MAX_BASELINE_ROWS, Column, EvalRows, SymbolCounts, normalized_texts
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.metrics import generation_report
-from unrolled.tables.ngrams import Hashes, hash_ngrams, read_buckets
+from unrolled.tables.ngrams import hash_ngrams, read_buckets
 from unrolled.tables.ragged import RaggedArray
 from unrolled.tables.word_tokenizer import BPETokenizer, WordTokenizer, split_words, word_tokenizer_from_json
 from unrolled.text.normalization import normalize_counted
@@ -131,9 +132,10 @@ class TextColumn(Column):
         """Whether the texts of its tokens together are the text: words and characters, and not bytes and pieces of words."""
         return isinstance(self.tokenizer, WordTokenizer | CharTokenizer)
 
-    def hash_ngrams(self, text: str) -> Hashes:
-        """Return the n-grams of a text as the classifier of this column's model numbers them."""
-        return hash_ngrams(text, self.ngram_version)
+    def features_of(self, text: str) -> dict[str, Any]:
+        """Return what a linear classifier reads of a text, as fields of `EncodedSource`; nothing if the model has none."""
+        ngrams = {"ngrams": hash_ngrams(text, self.ngram_version)} if self.ngram_buckets else {}
+        return ngrams if self.base is None else {**ngrams, "base_ids": self.base.encode(text)}
 
     def decode(self, values: Array) -> str:
         return self.tokenizer.decode(i for i in values.tolist() if i != self.unk_id)
@@ -154,13 +156,15 @@ class TextColumn(Column):
 
     def to_dict(self) -> dict[str, Any]:
         ngrams = {"ngram_buckets": self.ngram_buckets, "ngram_version": self.ngram_version} if self.ngram_buckets else {}
-        return {"tokenizer": self.tokenizer.to_json(), **ngrams}
+        base = {} if self.base is None else {"base": self.base.to_json()}
+        return {"tokenizer": self.tokenizer.to_json(), **ngrams, **base}
 
     @classmethod
     def from_dict(cls, name: str, value: dict[str, Any]) -> TextColumn:
         tokenizer_json = value["tokenizer"]
         from_json = word_tokenizer_from_json if tokenizer_json["kind"] in ("words", "bpe") else tokenizer_from_json
         column = cls(name, from_json(tokenizer_json))
+        column.base = BaseText.from_json(value.get("base"))
         column.ngram_buckets, column.ngram_version = read_buckets(value.get("ngram_buckets", 0)), value.get("ngram_version", 1)
         return column
 

@@ -266,5 +266,6 @@ def ddp_loss(network: Network, process_group: ProcessGroup) -> Callable[[Mapping
         _LossModule(network),
         device_ids=[device.index] if device.type == "cuda" else None,
         gradient_as_bucket_view=True,
+        broadcast_buffers=False,  # all processes fitted the same
         find_unused_parameters=isinstance(network, EncoderDecoder) and network.has_unused_weights,
     )

@@ -1,4 +1,6 @@
-"""Fit the linear classifier of n-grams: logistic regression with a penalty on the squares of its weights.
+"""Fit the linear classifier of n-grams, and of what a language model makes of a text, if there is one.
+
+It is a logistic regression with a penalty on the squares of its weights.
 
 It is convex and has a minimum of its own, so it is fitted once, before the first step of the recurrent layers: that takes less
 time than one pass of these over the rows, and it is more often right than one that learns beside them, by the same steps.
@@ -6,6 +8,7 @@ time than one pass of these over the rows, and it is more often right than one t
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,9 +18,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from unrolled.nn.base_classifier import BaseClassifier
+from unrolled.nn.encoder_decoder import EncoderDecoder
+from unrolled.nn.language_model import RecurrentLM
 from unrolled.nn.ngram_classifier import SCALE, NgramClassifier
 from unrolled.tables.cell_values import Array
 from unrolled.tables.pair_batching import PairDataset
+from unrolled.training.base_features import read_features, rows_to_read
 
 PENALTY = 0.15
 """Half of this times the sum of squares of the table, divided by the number of rows, is added to the mean loss. On 50, 200,
@@ -53,20 +60,45 @@ class _Rows(NamedTuple):
         return np.diff(self.starts, append=len(self.ids))
 
 
-def fit_rows(dataset: PairDataset, rows: npt.NDArray[np.int64]) -> NgramClassifier | None:
-    """Return a classifier of the n-grams of some rows, fitted to their labels; None if the model is to have none."""
+class FittedClassifier(NamedTuple):
+    """The parts of a fitted classifier: of n-grams, and of the states of a language model; each None if there is none."""
+
+    ngrams: NgramClassifier | None = None
+    base: BaseClassifier | None = None
+
+    def copy_to(self, model: EncoderDecoder) -> None:
+        """Give a model copies of the parts that there are."""
+        model.ngrams = model.ngrams if self.ngrams is None else copy.deepcopy(self.ngrams)
+        model.base = model.base if self.base is None else copy.deepcopy(self.base)
+
+
+def fit_rows(dataset: PairDataset, rows: npt.NDArray[np.int64], base: RecurrentLM | None = None) -> FittedClassifier:
+    """Return a classifier of some rows, fitted to their labels; `base` is the language model, if the model is to have one."""
     dims = dataset.spec.dims
     if not dims.ngram_buckets or dataset.ngrams is None:
-        return None
-    classifier = NgramClassifier(dims.ngram_buckets, dims.target_size)
-    stride = -(-int(dataset.ngrams.lengths[rows].sum()) * dims.target_size // MAX_LOGIT_TERMS)
-    rows = rows[:: max(1, stride)]
-    ngrams = [dataset.ngrams[row] % np.uint32(dims.ngram_buckets) for row in rows.tolist()]
-    fit_ngrams(classifier, ngrams, np.array([dataset.target[row][0] for row in rows.tolist()]), dataset.label_weights)
-    return classifier
+        return FittedClassifier()
+    ngrams, reader, features = NgramClassifier(dims.ngram_buckets, dims.target_size), None, None
+    rows = rows[:: -(-int(dataset.ngrams.lengths[rows].sum()) * dims.target_size // MAX_LOGIT_TERMS) or 1]
+    if dims.base is not None and base is not None:
+        rows = rows_to_read(dataset, rows)
+        reader = BaseClassifier(dims.base, dims.target_size)
+        reader.load_base(base)
+        features = reader.standardize(read_features(reader, dataset, rows))
+    row_ngrams = [dataset.ngrams[row] % np.uint32(dims.ngram_buckets) for row in rows.tolist()]
+    labels = np.array([dataset.target[row][0] for row in rows.tolist()])
+    table = fit_ngrams(ngrams, row_ngrams, labels, dataset.label_weights, features)
+    if reader is not None:
+        reader.table.copy_(table)
+    return FittedClassifier(ngrams, reader)
 
 
-def fit_ngrams(classifier: NgramClassifier, rows: list[Array], labels: Array, label_weights: Array | None = None) -> None:
+def fit_ngrams(
+    classifier: NgramClassifier,
+    rows: list[Array],
+    labels: Array,
+    label_weights: Array | None = None,
+    features: Tensor | None = None,
+) -> Tensor:
     """Set the weights of a classifier to those that predict the labels of some rows best.
 
     Args:
@@ -74,17 +106,22 @@ def fit_ngrams(classifier: NgramClassifier, rows: list[Array], labels: Array, la
         rows: The rows of the table that are the n-grams of each text, `(K_i,)` each; even numbers are words and pairs.
         labels: The label of each row, `(N,)`.
         label_weights: What the loss of a row with each label is multiplied by, `(V,)`.
+        features: Numbers that each row has beside its n-grams, `(N, K)`.
+
+    Returns:
+        The logits of each of these numbers, `(K, V)`.
     """
     num_buckets, num_labels = len(classifier.table) - 1, classifier.table.shape[1]
     lengths = np.array([len(row) for row in rows])
     ragged = _Rows(np.concatenate(rows).astype(np.int64), np.cumsum(lengths) - lengths)
     weights = _ngram_weights(ragged, num_buckets)
-    loss = _RegularizedLoss(ragged, weights, torch.from_numpy(labels.astype(np.int64)), num_labels, label_weights)
+    loss = _RegularizedLoss(ragged, weights, torch.from_numpy(labels.astype(np.int64)), num_labels, label_weights, features)
     solution = minimize(loss, torch.zeros(loss.num_weights))
     classifier.table.zero_()
     classifier.table[torch.from_numpy(loss.used)] = loss.table(solution)
     classifier.weights.copy_(torch.from_numpy(weights))
     classifier.bias.copy_(loss.bias(solution))
+    return loss.dense_table(solution)
 
 
 def _ngram_weights(rows: _Rows, num_buckets: int) -> npt.NDArray[np.float32]:
@@ -96,13 +133,20 @@ def _ngram_weights(rows: _Rows, num_buckets: int) -> npt.NDArray[np.float32]:
 
 
 class _RegularizedLoss:
-    """The loss of all rows, and its gradient, at a vector of the tables of the n-grams that occur (`used`) and the bias.
+    """The loss of all rows, and its gradient, at a vector of the tables of the n-grams that occur (`used`) and of the
+    `features`, and the bias.
 
     Every sum is made in a fixed order: of a row's logits over its n-grams, and of an n-gram's gradient over its rows.
     """
 
     def __init__(
-        self, rows: _Rows, weights: npt.NDArray[np.float32], labels: Tensor, num_labels: int, label_weights: Array | None
+        self,
+        rows: _Rows,
+        weights: npt.NDArray[np.float32],
+        labels: Tensor,
+        num_labels: int,
+        label_weights: Array | None,
+        features: Tensor | None = None,
     ) -> None:
         values = weights[rows.ids]
         values *= SCALE * np.repeat(1 / np.sqrt(np.add.reduceat(values * values, rows.starts)), rows.lengths)
@@ -115,26 +159,33 @@ class _RegularizedLoss:
         loss_weights = torch.ones(num_labels) if label_weights is None else torch.from_numpy(label_weights)
         self._row_weights = (loss_weights[labels] / len(labels)).unsqueeze(-1)
         self._penalty = PENALTY / len(labels)
-        self.num_weights = (len(self.used) + 1) * num_labels
+        self._features = torch.zeros(len(labels), 0) if features is None else features
+        self.num_weights = (len(self.used) + self._features.shape[1] + 1) * num_labels
 
     def table(self, vector: Tensor) -> Tensor:
         """Return the logits of each n-gram that occurs, `(U, V)`."""
-        return vector[: -self._num_labels].view(len(self.used), self._num_labels)
+        return vector[: len(self.used) * self._num_labels].view(-1, self._num_labels)
+
+    def dense_table(self, vector: Tensor) -> Tensor:
+        """Return the logits of each of the features, `(K, V)`."""
+        return vector[len(self.used) * self._num_labels : -self._num_labels].view(-1, self._num_labels)
 
     def bias(self, vector: Tensor) -> Tensor:
         """Return the bias `(V,)`."""
         return vector[-self._num_labels :]
 
     def __call__(self, vector: Tensor) -> tuple[float, Tensor]:
-        table = self.table(vector)
-        log_probs = F.log_softmax(_weighted_sums(table, self._by_row) + self.bias(vector), -1)
+        table, dense_table = self.table(vector), self.dense_table(vector)
+        logits = _weighted_sums(table, self._by_row) + self._features @ dense_table
+        log_probs = F.log_softmax(logits + self.bias(vector), -1)
         loss = -(log_probs.gather(1, self._labels[:, None]) * self._row_weights).sum()
-        loss += self._penalty / 2 * table.square().sum()
+        loss += self._penalty / 2 * (table.square().sum() + dense_table.square().sum())
         errors = log_probs.exp()
         errors[torch.arange(len(errors)), self._labels] -= 1
         errors *= self._row_weights
         gradient = _weighted_sums(errors, self._by_ngram) + self._penalty * table
-        return float(loss), torch.cat([gradient.flatten(), errors.sum(0)])
+        dense_gradient = self._features.T @ errors + self._penalty * dense_table
+        return float(loss), torch.cat([gradient.flatten(), dense_gradient.flatten(), errors.sum(0)])
 
 
 def _weighted_sums(vectors: Tensor, bags: tuple[Tensor, ...]) -> Tensor:

@@ -15,6 +15,7 @@ from unrolled.training.fine_tuning import adopt_encoder, adopt_settings, load_ba
 from unrolled.training.grown_model import log_growth
 from unrolled.training.tasks.base import TrainingTask
 from unrolled.training.tasks.series import open_table_task
+from unrolled.training.tasks.table import TableTask
 from unrolled.training.tasks.text import TextTask
 
 logger = logging.getLogger(__name__)
@@ -41,10 +42,12 @@ def open_with_base(
     Raises what `load_base` and `adopt_settings` raise.
     """
     base = load_base(request)
-    if base is not None:
-        request = (adopt_encoder if is_table(request) else adopt_settings)(request, base)
+    if base is not None and not is_table(request):
+        request = adopt_settings(request, base)
     task = open_task(request, process_group)
     if not isinstance(task, TextTask):
+        if base is not None and isinstance(task, TableTask) and task.spec.dims.base is None:
+            request = adopt_encoder(request, base)
         return request, task
     if request.training.init_from is None:
         request, base = choose_base(request, task, machine)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unrolled.errors import UsageError
+from unrolled.nn.base_classifier import BaseClassifier
 from unrolled.nn.cells import (
     Cell,
     EmbeddingLookup,
@@ -22,6 +23,7 @@ from unrolled.nn.cells import (
     unroll_by_step,
 )
 from unrolled.nn.device import DeviceConfig
+from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.nn.kernels import aten, native
 from unrolled.nn.language_model import RecurrentLM, cross_entropy
 from unrolled.nn.sequence_model import Network
@@ -42,7 +44,7 @@ def unsupported_reason(name: str, cell: Cell) -> str | None:
     return {"native": native.unsupported_reason, "torch": aten.unsupported_reason}.get(name, lambda _: None)(cell)
 
 
-def available_kernels(model: Network, dtype: torch.dtype = torch.float32) -> list[str]:
+def available_kernels(model: Network | BaseClassifier, dtype: torch.dtype = torch.float32) -> list[str]:
     """Return the kernels that can run `model` in `dtype`, the fastest first; the last is the reference."""
     cells: list[GatedCell] = model.cells()
     names = [name for name in KERNELS if not any(unsupported_reason(name, cell) for cell in cells)]
@@ -54,8 +56,10 @@ def available_kernels(model: Network, dtype: torch.dtype = torch.float32) -> lis
     return names
 
 
-def set_kernel(model: Network, name: str, dtype: torch.dtype = torch.float32) -> str:
+def set_kernel(model: Network | BaseClassifier, name: str, dtype: torch.dtype = torch.float32) -> str:
     """Make `model` unroll with the kernel `name`; `auto` takes the fastest available in `dtype`. Return the kernel's name.
+
+    A language model that is part of it always has the fastest.
 
     Raises `UsageError` if the named kernel cannot run this model.
     """
@@ -66,6 +70,8 @@ def set_kernel(model: Network, name: str, dtype: torch.dtype = torch.float32) ->
             raise UsageError(f"--kernels {name} cannot run this model: {reason}.")
         cell.kernel = KERNELS[name]
         cell.residual_kernel = native.unroll_residual if name == "native" else None
+    if isinstance(model, EncoderDecoder) and model.base is not None:
+        set_kernel(model.base, "auto")
     if isinstance(model, RecurrentLM):
         model.loss_kernel = native.loss if name == "native" else None
     return name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import logging
 from dataclasses import replace
@@ -32,15 +31,15 @@ from unrolled.tables.series import note_of_series
 from unrolled.tables.series_spec import number_notes
 from unrolled.tables.source_columns import source_text, split_source
 from unrolled.tables.spec import TableSpec
-from unrolled.tables.spec_inference import infer_spec, split_kind
+from unrolled.tables.spec_inference import split_kind
 from unrolled.tables.table_files import Table
 from unrolled.tables.table_format import FIRST_ROW
 from unrolled.tables.word_tokenizer import WordTokenizer
 from unrolled.training.diagnosis import judge_table
 from unrolled.training.fine_tuning import load_base
 from unrolled.training.grown_model import load_reader
-from unrolled.training.ngram_fit import fit_rows
-from unrolled.training.table_base import read_as_base
+from unrolled.training.ngram_fit import FittedClassifier, fit_rows
+from unrolled.training.table_base import choose_columns
 from unrolled.training.table_recipe import TableStats, choose_table_options
 from unrolled.training.tasks.base import FinalEvaluation, StopCheck
 from unrolled.training.tasks.request_table import cells_of, open_request_table, open_validation_table, resolve_columns
@@ -89,7 +88,8 @@ class TableTask:
         self.is_balanced = request.pair.balance
         if self.is_balanced:
             self._balance_labels()
-        self._ngrams = fit_rows(self.dataset, self.train_rows) if is_new else None
+        base = None if self.base is None else self.base.model
+        self._fitted = fit_rows(self.dataset, self.train_rows, base) if is_new else FittedClassifier()
         self._throughputs: dict[Any, float] = {}
 
     def _fit_training(self, spec: TableSpec) -> TableSpec:
@@ -110,12 +110,7 @@ class TableTask:
     def _new_spec(self, request: TrainRequest, source: str, target: str, known: TableSpec | None) -> TableSpec:
         """Return the columns and their kinds, inferred unless they are `known`, and log them."""
         logger.info(f"reading {self.table.name}")
-        tokens = request.data.tokens if "tokens" in request.explicit else None
-        if known is None:
-            spec, message = infer_spec(self.table, source, target, tokens, request.data.normalize)
-        else:
-            spec, message = known, f"{known.source.describe()} -> {known.target.describe()}: {known.mode_text}"
-        spec = read_as_base(spec, source, self.table, request, self.base)
+        spec, message = choose_columns(request, self.table, source, target, known, self.base)
         spec = replace(spec, header=self.table.header or FIRST_ROW, max_length=request.table.max_length)
         check_table_training(request, spec.dims, spec.target.is_calibrated, spec.labels_one_text)
         if spec.labels_one_text and request.pair.ngrams:
@@ -259,11 +254,11 @@ class TableTask:
         return {"label frequencies": float(-np.log(counts / counts.sum())[true_ids].mean())}
 
     def build_model(self, request: TrainRequest) -> EncoderDecoder:
-        """Return a network with random weights; if it starts from a base, its encoder has those of the base."""
+        """Return a network with random weights and the fitted classifier; or with those of the base that its encoder is."""
         model = EncoderDecoder(self.spec.dims, request.model, request.pair)
-        if self.base is not None and self.spec.source.tokenizer is not None:
+        if self.base is not None and self.spec.source.tokenizer is not None and self.spec.dims.base is None:
             load_reader(model, self.base, self.spec.source.tokenizer)
-        model.ngrams = copy.deepcopy(self._ngrams) if self._ngrams is not None else model.ngrams
+        self._fitted.copy_to(model)
         return model
 
     def batches(self, options: TrainingOptions) -> PairLoader:
