@@ -159,7 +159,16 @@ def test_rows_of_a_table_are_shared(tmp_path: Path, has_base: bool) -> None:
     table = tmp_path / "table.csv"
     rows = [f"{'ab' * (i % 5 + 1)} {i % 3},{'x' if i % 3 else 'y'}" for i in range(60)]
     table.write_text("text,label\n" + "\n".join(rows) + "\n")
-    own = ("--source", "text:characters", "--target", "label", *ARGUMENTS[:2], "--batch", "5", *ARGUMENTS[6:12])
+    own: tuple[object, ...] = (
+        "--source",
+        "text:characters",
+        "--target",
+        "label",
+        *ARGUMENTS[:2],
+        "--batch",
+        "5",
+        *ARGUMENTS[6:12],
+    )
     if has_base:
         tokenizer = CharTokenizer("\n ab012")
         network = RecurrentLM(tokenizer.vocab_size, ModelOptions(hidden=12, layers=1))
