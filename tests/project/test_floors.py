@@ -38,7 +38,7 @@ ORDER = {
         "conll_files", "arff_files", "fasttext_files", "parquet_files", "labelled_files", "file_kinds", "table_files",
         "frames", "series",
         "source_columns", "long_table", "model_dims", "spec", "spec_inference", "series_spec", "column_text",
-        "row_tally", "pair_batching", "row_splits", "series_rows",
+        "row_tally", "padding", "pair_batching", "row_splits", "series_rows",
     ],
     "nn": [
         "unit_clamp", "cells", "stack", "clamped_cell", "recorder", "number_loss", "ngram_classifier", "language_model",

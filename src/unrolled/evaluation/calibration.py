@@ -20,7 +20,8 @@ from unrolled.evaluation.language_model import Evaluation, ratio_standard_error
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.nn.ngram_classifier import DEFAULT_SHARE, SHARES
-from unrolled.tables.pair_batching import PairDataset, bucket_by_length, pad_base_ids
+from unrolled.tables.padding import pad_base_ids
+from unrolled.tables.pair_batching import PairDataset, bucket_by_length
 from unrolled.tables.series_rows import SeriesRows
 from unrolled.text.batching import IGNORE_INDEX
 

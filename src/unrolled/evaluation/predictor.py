@@ -24,7 +24,8 @@ from unrolled.tables.cell_values import Array, Cell
 from unrolled.tables.column import EvalRows
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.numbers_column import NumbersColumn
-from unrolled.tables.pair_batching import bucket_by_length, collate_sources
+from unrolled.tables.padding import collate_sources
+from unrolled.tables.pair_batching import bucket_by_length
 from unrolled.tables.row_tally import RowTally
 from unrolled.tables.source_columns import EncodedSource
 from unrolled.tables.spec import TableSpec

@@ -12,7 +12,8 @@ from unrolled.errors import DataError
 from unrolled.options import DataOptions
 from unrolled.tables.cell_values import Array, Cell
 from unrolled.tables.numbers_column import NumbersColumn
-from unrolled.tables.pair_batching import PairBatch, PairDataset, pad_arrays
+from unrolled.tables.padding import pad_arrays
+from unrolled.tables.pair_batching import PairBatch, PairDataset
 from unrolled.tables.row_splits import split_rows
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.step_arrays import SeriesName

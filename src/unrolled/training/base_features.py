@@ -12,7 +12,8 @@ from torch import Tensor
 from unrolled.display import plural
 from unrolled.nn.base_classifier import BaseClassifier
 from unrolled.nn.kernels.select import set_kernel
-from unrolled.tables.pair_batching import PairDataset, bucket_by_length, pad_base_ids
+from unrolled.tables.padding import pad_base_ids
+from unrolled.tables.pair_batching import PairDataset, bucket_by_length
 
 logger = logging.getLogger(__name__)
 
