@@ -141,12 +141,15 @@ def kinds_and_notes(rows: list[tuple[str, str]], caplog: pytest.LogCaptureFixtur
             "100 of 100 values have signs as HTML writes them, as '&amp;'",
         ),
         ([f"AT&T; R&D {i}, a < b > c" for i in range(100)], "text", ""),
+        ([f"if a <b> then List<A> x{i} = map<i>" for i in range(100)], "text", ""),
+        ([f"a <a href='x{i}'>page</a>" for i in range(100)], "text", "100 of 100 values have tags of HTML, as '<a href="),
         ([f"one<br />two {i}" for i in range(100)], "text", "100 of 100 values have tags of HTML, as '<br />'"),
         (
             [f"caf\\u00e9 {i}" for i in range(100)],
             "text",
             "100 of 100 values have characters as programs write them, as '\\u00e9'",
         ),
+        ([f"C:\\x86\\x64{i} [\\x00-\\x1f] [\\u4e00-\\u9fff]" for i in range(100)], "text", ""),
         ([f"caf%C3%A9 {i}" for i in range(100)], "text", "as web addresses write them, as '%C3%A9'"),
         ([f"\x1b[31mred\x1b[0m {i}" for i in range(100)], "text", "have colors of a terminal, which begin with U+001B"),
         ([f"\u05e9\u200f\u05dc {i}" for i in range(100)], "text", "cannot be seen, as U+200F"),
@@ -159,6 +162,7 @@ def kinds_and_notes(rows: list[tuple[str, str]], caplog: pytest.LogCaptureFixtur
         (["2-Sep", "1-Mar"] * 50, "label", ""),
         ([f"{5551000000 + 7919 * i}" for i in range(100)], "number", "all values have 10 digits; if they are codes"),
         ([f"{1700000000 + 60 * i}" for i in range(100)], "number", ""),
+        ([f"{-5551000000 - 7919 * i}" for i in range(100)], "number", ""),
         ([f"{20240101 + i % 28}" for i in range(100)], "number", ""),
         ([f"{48 + i / 100:.4f}, {11 + i / 50:.4f}" for i in range(100)], "vector", ""),
         ([f"({48 + i / 100:.4f}, -{11 + i / 50:.4f})" for i in range(100)], "vector", ""),
@@ -200,6 +204,12 @@ def test_times_and_dates_to_predict_are_reported(values: list[str], caplog: pyte
     assert notes.startswith(f"'t': values such as {values[0]} are written as text, character by character; to predict a number")
     caplog.clear()
     assert not kinds_and_notes([(value, "ab"[i % 2]) for i, value in enumerate(values)], caplog)[2]
+
+
+@pytest.mark.parametrize("value", ["={}", "{}*x+2", "C{0}H{0}O2", "A{0} {0}B", "B-{}"])
+def test_formulas_and_codes_to_predict_are_no_measures(value: str, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [(f"a film {i % 9}", value.format(i)) for i in range(100)]
+    assert kinds_and_notes(rows, caplog) == ("text", "text", "")
 
 
 def test_a_label_that_occurs_once_beside_frequent_ones_is_named(caplog: pytest.LogCaptureFixture) -> None:

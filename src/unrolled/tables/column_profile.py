@@ -6,6 +6,7 @@ cells decide nothing; their rows are left out of training and counted. What is n
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,6 +59,9 @@ MIN_CODE_LENGTH = 6
 
 MAX_MEASURE_LENGTH = 32
 """Characters of a date, a duration or another measure."""
+
+_FORMULA = re.compile(r"[=*^]|\A(?:[^\W\d_]+|[^\W\d_]{1,2}-)\d")
+"""Signs of arithmetic, or letters at the start with a digit directly after them, as in C2H6O, postcodes and B-12."""
 
 MAX_DISTINCT = 10_000
 MAX_INFERRED_LABELS = 1_000
@@ -347,10 +351,14 @@ def is_measure(text: str) -> bool:
     """Return whether a text is made of numbers and little else, as a date or a duration is, but no row of digits.
 
     Example:
-        >>> [is_measure(text) for text in ("1:30", "3h 20m", "2024-01-31", "5 to 9", "9 0 2", "room 5")]
-        [True, True, True, True, False, False]
+        >>> [is_measure(text) for text in ("1:30", "3h 20m", "2024-01-31", "Jan 5, 2024", "5 to 9")]
+        [True, True, True, True, True]
+        >>> [is_measure(text) for text in ("9 0 2", "room 5", "C2H6O", "3*x+2", "=46")]
+        [False, False, False, False, False]
     """
     signs = "".join(text.split())
+    if _FORMULA.search(text.strip()):
+        return False
     num_digits = sum(map(str.isdecimal, signs))
     return len(signs) <= MAX_MEASURE_LENGTH and num_digits < len(signs) <= 3 * num_digits
 

@@ -178,6 +178,8 @@ class NumberCounts:
 
     def _digits_note(self, name: str) -> str:
         length = max(self.digit_lengths, default=0)
-        if len(self.digit_lengths) > 1 or length < MIN_CODE_DIGITS or self.unit or _TIMES.fullmatch(f"{self.low:.0f}"):
+        if len(self.digit_lengths) > 1 or length < MIN_CODE_DIGITS or self.unit or self.num_minus:
+            return ""
+        if _TIMES.fullmatch(f"{self.low:.0f}"):
             return ""
         return f"'{name}': all values have {length} digits; if they are codes, as telephone numbers are, say {name}:text"

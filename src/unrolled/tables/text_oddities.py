@@ -12,8 +12,14 @@ MIN_ODD = 3
 """Texts with such a sign, at least, for a sentence about it."""
 
 _ENTITY = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#\d{1,6}|#[xX][0-9a-fA-F]{1,5});")
-_TAG = re.compile(r"</?(?:a|b|br|div|em|i|li|p|span|strong|td|tr|ul)(?:\s[^<>]{0,80})?/?>", re.IGNORECASE)
-_ESCAPE = re.compile(r"\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}")
+_TAG = re.compile(
+    r"</?(?:br|div|em|li|span|strong|td|tr|ul)(?:\s[^<>]{0,80})?/?>|</[abip]>|<a\s[^<>]{0,80}>|(?<!\w)<p>", re.IGNORECASE
+)
+"""Tags of one letter only where they are no variable or type, as in `a <b> c` and `List<A>`."""
+
+_ESCAPE = re.compile(r"(?<![:\[-])\\(?:u[0-9a-fA-F]{4}|x[89a-fA-F][0-9a-fA-F])")
+"""Escapes of characters outside ASCII, but no path such as `C:\\x86`, and no range of a regular expression."""
+
 _QUOTED = re.compile(r"(?:%[89A-F][0-9A-F]){2,}")
 _INVISIBLE = re.compile(
     "[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]|(?<=[A-Za-z])[\u200c\u200d](?=[A-Za-z])"
@@ -65,13 +71,16 @@ _ODDITIES: tuple[tuple[Callable[[str], str], str], ...] = (
     ),
     (_first(_EXCEL_DATE, "-", at_start=True), _EXCEL_DATE_SENTENCE),
 )
-"""What finds a sign in a text, and what to tell about it."""
+"""Functions that find such a sign in a text, each with the message about it."""
 
 _SEPARATORS = ("|", ";", ",", "/", "+", "&")
 
 
 def joined_labels(name: str, values: Collection[str]) -> str:
-    """Return a sentence about values that are several labels, such as `a|b` beside `a`, or an empty one."""
+    """Return a message if values look like several labels joined by a separator, or an empty string.
+
+    Most parts of these must be values themselves or occur in several of them, as in `a|b`, `b|c` and `a`.
+    """
     alone = {value.strip() for value in values}
     for sign in _SEPARATORS:
         joined = [value for value in values if sign in value]
