@@ -43,6 +43,7 @@ GRID = "+---+---+\n| text | label |\n+===+===+\n" + "".join(f"| {t} | {v} |\n+--
         ("t.json", json.dumps(NAMED, indent=1)),
         ("t.json", "[\n" + ",\n".join(map(json.dumps, NAMED)) + "\n]\n"),
         ("t.jsonl", "\n".join(map(json.dumps, NAMED))),
+        ("t.jsonl", ",\n".join(map(json.dumps, NAMED)) + ","),
         ("t.json", "\n".join(map(json.dumps, NAMED))),
         ("t.json", json.dumps({"text": [t for t, _ in ROWS], "label": [v for _, v in ROWS]})),
         ("t.json", json.dumps({name: {f"r{i}": row[at] for i, row in enumerate(ROWS)} for at, name in enumerate(NAMED[0])})),
@@ -64,6 +65,33 @@ def test_json_of_lists_without_names() -> None:
     Path("t.json").write_text(json.dumps([*ROWS, ["alone"]]))
     with pytest.raises(DataError, match="row 41: 1 value, and the table has 2 columns"):
         list(open_table("t.json", format=TableFormat("text,label")).rows())
+    assert cells(opened("t.jsonl", "[1, true]\n"), ("0", "1")) == [(1, True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.jsonl", '"a text"\n"b text"\n', 'line 1: an object with the columns as keys is expected, and it is "a text"'),
+        ("t.jsonl", '["a"]\n"b"\n', 'row 2: a list with a value for each column is expected, and it is "b"'),
+    ],
+)
+def test_json_of_other_values_is_refused(name: str, content: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        opened(name, content)
+
+
+def test_what_json_leaves_out_is_reported() -> None:
+    maps = json.dumps({"a": {"x": 1, "y": 2, "z": 3}, "b": {"x": 4, "y": 5, "z": 6}})
+    table = opened("t.json", maps)
+    assert cells(table, ("a", "b")) == [(1, 4), (2, 5), (3, 6)]
+    assert table.notes == ("t.json: its 2 values are the columns; the names of rows are left out, as 'x'",)
+    assert len(cells(opened("t.jsonl", maps), ("a", "b"))) == 1  # an object of a line is a row
+
+
+def test_a_first_cell_of_json_is_a_cell() -> None:
+    Path("t.tsv").write_text("".join(f'{{"a": {i}}}\t{v}\n' for i, (_, v) in enumerate(ROWS)))
+    table = open_table("t.tsv", format=TableFormat("meta,label"))
+    assert cells(table, ("meta", "label"))[1] == ('{"a": 1}', "good")
 
 
 def test_a_model_reads_lists_as_it_learned_them(cli: Cli) -> None:
@@ -91,6 +119,7 @@ def test_one_row_of_json_lines_stays_one_row() -> None:
         GRID.translate(str.maketrans("|-=+", "│─═┼")),
         joined("{:<20}{:<8}"),
         joined("{:>20}   {:>8}"),
+        joined("{:>20}   {:>8}") + "\n[40 rows x 2 columns]\n",
         joined("{:<18}{:>8}", NAMED[:1]) + "-" * 26 + "\n" + joined("{:<18}{:>8}", ROWS) + "-" * 26 + "\n",
         "===== =====\n" + joined("{:<18}  {:<6}", NAMED[:1]) + "=" * 18 + "  ======\n" + joined("{:<18}  {:<6}", ROWS),
         joined("{}::{}"), joined("{} ||| {}"), joined("{} -> {}"), joined("{} = {}"), joined("{}: {}"), joined("{}  {}"),
@@ -119,6 +148,7 @@ def test_cells_of_printed_tables_are_kept_whole() -> None:
     ("content", "message"),
     [
         (MARKDOWN + "\n" + MARKDOWN, "line 44: another table begins here"),
+        (joined("{:>20} {:>8}") + joined("{:>20} {:>8}", [("...", "...")]), "line 42: rows are left out here, as pandas does"),
         (MARKDOWN + "| a | b | c |\n", "line 43: 3 cells, and the header has 2 columns"),
         (
             joined("{:<20}{:<8}") * 6 + f"{'a text that is much-too-long':<20} good\n",
@@ -132,7 +162,14 @@ def test_rows_that_do_not_fit_are_named(content: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["Anna: hello\nBen: good day\nAnna: bye\nBen: see you\n", "One. Two.\nA line.  And more.\n" * 3]
+    "content",
+    [
+        "Anna: hello\nBen: good day\nAnna: bye\nBen: see you\n",
+        "One. Two.\nA line.  And more.\n" * 3,
+        "# A page\n\nIt has a table.\n\n| a | b |\n|---|---|\n| 1 | 2 |\n",
+        "| a | b |\n|---|---|\n| 1 | 2 |\n\nProse, below.\n",
+        "{user} wrote\n{user} went, and {other} came\n" * 3,
+    ],
 )
 def test_lines_of_prose_stay_lines(content: str) -> None:
     Path("t.txt").write_text(content)

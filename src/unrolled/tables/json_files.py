@@ -83,7 +83,7 @@ def has_json_columns(source: Source) -> bool:
         value = read_json(source)
     except DataError:
         return False
-    return bool(_rows_of(value) if is_json else _keyed_columns(value))
+    return bool(_rows_of(value) if is_json else _keyed_columns(value, numbered=True))
 
 
 def _is_json(path: Path) -> bool:
@@ -98,9 +98,11 @@ def rows_note(source: Source) -> str:
         return f"{path}: the rows are in one list of it; left out: {others:.200}" if others else ""
     if columns := _list_columns(value):
         return f"{path}: its {len(value):,} lists are the columns, of {len(columns):,} rows"
-    if _keyed_columns(value) or _split_rows(value):
+    if _keyed_columns(value, numbered=True) or _split_rows(value):
         return ""
-    return f"{path}: its {len(value):,} values are the rows; their names are left out, as {next(iter(value))!r:.40}"
+    names = next(iter(value.values())) if _keyed_columns(value) else value
+    parts = "columns" if names is not value else "rows"
+    return f"{path}: its {len(value):,} values are the {parts}; the names of rows are left out, as {next(iter(names))!r:.40}"
 
 
 def _rows_of(value: dict[str, Any]) -> list[Row]:
@@ -114,14 +116,15 @@ def _rows_of(value: dict[str, Any]) -> list[Row]:
     return values if are_rows else []
 
 
-def _keyed_columns(value: dict[str, Any]) -> list[Row]:
-    """Return the rows of columns with the keys 0, 1, 2, ..., or with other keys, more than there are columns."""
+def _keyed_columns(value: dict[str, Any], numbered: bool = False) -> list[Row]:
+    """Return the rows of columns with the keys 0, 1, 2, ..., or, unless they must be `numbered`, more keys than columns."""
     columns = list(value.values())
     if not columns or not all(isinstance(column, dict) for column in columns):
         return []
     keys = list(columns[0])
     are_columns = len(keys) > 1 and all(list(column) == keys for column in columns)
-    are_columns &= keys == [str(number) for number in range(len(keys))] or len(keys) > len(columns) > 1
+    has_numbers = keys == [str(number) for number in range(len(keys))]
+    are_columns &= has_numbers or (not numbered and len(keys) > len(columns) > 1)
     return [{name: column[key] for name, column in value.items()} for key in keys] if are_columns else []
 
 

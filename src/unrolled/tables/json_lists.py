@@ -19,9 +19,7 @@ def list_rows(source: Source, header: str) -> NumberedRows:
     for number, values in _values(source):
         place = f"{source.path}, row {number:,}"
         if not isinstance(values, list):
-            raise DataError(
-                f"{place}: a list of values is expected, as in the rows before, and it is {json.dumps(values):.40}."
-            )
+            raise DataError(f"{place}: a list with a value for each column is expected, and it is {json.dumps(values):.40}.")
         if not columns:
             has_names = header == FIRST_ROW and all(isinstance(value, str) for value in values)
             columns = name_columns(values) if has_names else named or [str(position) for position in range(len(values))]
@@ -34,11 +32,11 @@ def list_rows(source: Source, header: str) -> NumberedRows:
 
 
 def _values(source: Source) -> Iterable[tuple[int, Any]]:
-    """Return the numbered values of a file: those of the lines if the first one is a whole value and others follow."""
+    """Return the numbered values of a file: those of one array of lists, else those of its lines."""
     first, _, more = without_comments(source.head()).strip("\ufeff \r\n").partition("\n")
     try:
-        json.loads(first)
-        is_array = not more.strip()
+        value = json.loads(first.rstrip().removesuffix(","))
+        is_array = not more.strip() and isinstance(value, list) and any(isinstance(row, list) for row in value)
     except (ValueError, RecursionError):
         is_array = True
     return enumerate(read_json(source), 1) if is_array else json_values(source)

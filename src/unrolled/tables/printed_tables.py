@@ -24,6 +24,12 @@ _BOX_SIGNS = str.maketrans(
 )
 _RULE = re.compile(r"[\s|+:=-]*(?:--|==)[\s|+:=-]*")
 _PIPE = re.compile(r"(?<!\\)\|")
+_FOOTER = re.compile(r"\s*(?:\[\d+ rows x \d+ columns\]|\(\d+ rows?\)|\d+ rows? in set\b.*)\s*")
+"""Number of rows below a table, as pandas, psql and MySQL write it."""
+
+_LEFT_OUT = re.compile(r"\s*\.{2,3}(?:\s+\.{3})+\s*")
+"""Dots in each cell, where pandas left out rows."""
+
 _DELIMITERS = (
     ("|||", r" ?\|\|\| ?", 0),
     ("::", "::", 0),
@@ -40,7 +46,7 @@ Rewriter = Callable[[Iterator[str]], Iterator[str]]
 class PrintedTable(Source):
     """A file with such a table: `rewrite` makes lines with tabs of its lines, empty ones of those that are no row.
 
-    `is_sure` says that it can be nothing else; `note` is a sentence about it.
+    `is_sure` says that it is a drawn table with no other lines around it; `note` is a message about it.
     """
 
     rewrite: Rewriter
@@ -64,9 +70,11 @@ def find_printed_table(source: Source) -> PrintedTable | None:
         return PrintedTable(source.path, source.encoding, rewriter, is_sure, f"{name}: {note}" if note else "")
 
     if (header := _drawn_header(lines)) is not None:
-        around = any(line.strip() and not is_rule(line) for line in lines[:header])
-        return table(_drawn_rows, "a table between other lines: those are left out" if around else "", header, is_sure=True)
-    body, delimiter = [line for line in lines if line.strip()], delimiter_of_rows(head)
+        around = [line for line in lines[:header] if line.strip() and not is_rule(line)]
+        around += [line for line in lines[header:] if _is_row(line) and not _PIPE.search(line.translate(_BOX_SIGNS))]
+        note = "a table between other lines: those are left out" if around else ""
+        return table(_drawn_rows, note, header, is_sure=not around)
+    body, delimiter = [line for line in lines if line.strip() and not _FOOTER.fullmatch(line)], delimiter_of_rows(head)
     if "\t" in head or len(body) < MIN_LINES or delimiter not in (None, "|"):
         return None
     for sign, pattern, times in _DELIMITERS:
@@ -88,7 +96,7 @@ def _are_equal(lines: Sequence[str], pattern: str, times: int) -> bool:
 def _split_rows(lines: Iterator[str], name: str, settings: tuple[str, int]) -> Iterator[str]:
     """Yield the rows of lines that have a delimiter."""
     pattern, times = settings
-    return (_joined(re.split(pattern, line.strip(), maxsplit=times)) for line in lines)
+    return (_joined(re.split(pattern, line.strip(), maxsplit=times)) if _is_row(line) else "\n" for line in lines)
 
 
 def is_rule(line: str) -> bool:
@@ -99,6 +107,11 @@ def is_rule(line: str) -> bool:
         (True, True, False)
     """
     return _RULE.fullmatch(line.translate(_BOX_SIGNS)) is not None
+
+
+def _is_row(line: str) -> bool:
+    """Return whether a line is neither empty, nor a rule, nor the number of rows below a table."""
+    return bool(line.strip()) and not is_rule(line) and _FOOTER.fullmatch(line) is None
 
 
 def _joined(cells: Sequence[str]) -> str:
@@ -172,7 +185,11 @@ def _fixed_rows(lines: Iterator[str], name: str, settings: tuple[list[int]]) -> 
     (starts,) = settings
     for number, line in enumerate(lines, 1):
         line = line.rstrip()
-        is_row = line.strip() and not is_rule(line)
+        is_row = _is_row(line)
+        if _LEFT_OUT.fullmatch(line):
+            raise DataError(
+                f"{name}, line {number:,}: rows are left out here, as pandas does in print: use frame.to_csv instead."
+            )
         for start in starts[1:]:
             if is_row and line[start - 1 : start].strip():
                 raise DataError(f"{name}, line {number:,}: {line:.60} crosses the columns, of which one begins at {start + 1}.")
