@@ -5,15 +5,14 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pytest
-import torch
 
 from support.cli import Cli
-from support.series import LAYER_FAULTS, MODELS, amplifier, series_model
-from support.tables import rows_of, write_long
+from support.series import LAYER_FAULTS, MODELS, TRAINING, model_with_start, right_and_wrong, series_model, write_valve
+from support.tables import rows_of
 from unrolled.exchange import series_c_export
 from unrolled.exchange.c_export import find_compiler, run_c_test
 from unrolled.exchange.export_job import ExportError
@@ -58,20 +57,14 @@ def test_what_is_no_number_does_not_spoil_the_state(tmp_path: Path, monkeypatch:
 
 @needs_compiler
 def test_the_state_that_a_series_starts_from() -> None:
-    model_file = series_model(loss="mse", residual=False)
-    with torch.no_grad():
-        model_file.model.encoder.add_start().normal_()
-    run_c_test(str(find_compiler()), series_source(model_file, "m", "m.c")[0], "-O0")
+    run_c_test(str(find_compiler()), series_source(model_with_start()[0], "m", "m.c")[0], "-O0")
 
 
 @needs_compiler
 @pytest.mark.parametrize("fault", LAYER_FAULTS)
 def test_a_wrong_writer_is_caught(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tables are written from a model with the fault, and its test vectors are those of the right one."""
-    make = amplifier if fault == "a small weight is wrong" else series_model
-    right, wrong = make(), make()
-    with torch.no_grad():
-        LAYER_FAULTS[fault](cast(Any, wrong.model.encoder.stack).layer_list()[1])
+    right, wrong = right_and_wrong(fault)
     add_tables = series_c_export._add_tables
     monkeypatch.setattr(series_c_export, "_add_tables", lambda tables, _: add_tables(tables, SeriesModel.of(wrong)))
     with pytest.raises(ExportError, match="fails its test"):
@@ -97,11 +90,8 @@ def test_a_wrong_scaling_or_lag_is_caught(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.slow
 def test_a_trained_series_in_c(cli: Cli) -> None:
     """The program reads the table's numbers and writes what the model predicts at each step of it."""
-    draw = np.random.default_rng(0)
-    x = np.cumsum(draw.normal(size=300))
-    table = write_long("valve.csv", {"t": range(300), "x": x, "y": np.convolve(x, [0.5, 0.3, 0.2])[:300]})
-    flags = ("--hidden", 8, "--layers", 1, "--steps", 20, "--threads", 1, "--sample-length", 0, "--precision", "float32")
-    assert cli("train", table, "--source", "x", "--target", "y", "--order-by", "t", *flags, "--out", "runs/valve").code == 0
+    table, x = write_valve()
+    assert cli("train", table, "--source", "x", "--target", "y", "--order-by", "t", *TRAINING, "--out", "runs/valve").code == 0
     done = cli("export", "runs/valve", "--to", "c", "--out", "valve.c")
     assert done.code == 0, done.err
     assert "-O0 and -O3: 1 output of each of 48 steps, in two runs" in done.out

@@ -7,15 +7,14 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from support.cli import Cli
-from support.series import LAYER_FAULTS, MODELS, amplifier, series_model
-from support.tables import rows_of, write_long
+from support.series import LAYER_FAULTS, MODELS, TRAINING, model_with_start, right_and_wrong, series_model, write_valve
+from support.tables import rows_of
 from unrolled.checkpoints.model_file import TableModelFile
 from unrolled.exchange import onnx_builder, onnx_series, series_onnx_export
 from unrolled.exchange.export_job import ExportError
@@ -69,9 +68,7 @@ def test_what_is_no_number_is_a_gap_and_leaves_the_state_finite() -> None:
 
 
 def test_the_state_that_a_series_starts_from_is_in_the_metadata() -> None:
-    model_file = series_model(loss="mse", residual=False)
-    with torch.no_grad():
-        start = model_file.model.encoder.add_start().normal_()
+    model_file, start = model_with_start()
     facts = json.loads(onnx_session(graphs(model_file)[STEP]).get_modelmeta().custom_metadata_map["unrolled"])
     assert facts["initial_state"]["c_1"] == pytest.approx(start[1, 1].tolist())
     assert sorted(facts["initial_state"]) == ["c_0", "c_1", "h_0", "h_1"]
@@ -81,10 +78,7 @@ def test_the_state_that_a_series_starts_from_is_in_the_metadata() -> None:
 @pytest.mark.parametrize("fault", LAYER_FAULTS)
 def test_a_wrong_writer_is_caught(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The graph is written from a model with the fault, and compared with the right one."""
-    make = amplifier if fault == "a small weight is wrong" else series_model
-    right, wrong = make(), make()
-    with torch.no_grad():
-        LAYER_FAULTS[fault](cast(Any, wrong.model.encoder.stack).layer_list()[1])
+    right, wrong = right_and_wrong(fault)
     build = onnx_series.build_series_graph
     monkeypatch.setattr(series_onnx_export, "build_series_graph", lambda _, *rest: build(SeriesModel.of(wrong), *rest))
     with pytest.raises(ExportError, match="differ from the model's by"):
@@ -148,14 +142,12 @@ def test_what_has_no_form_is_refused_by_name() -> None:
 @pytest.mark.slow
 def test_the_example_of_the_docs_predicts_as_the_command(cli: Cli) -> None:
     """A regression at every step, and a forecast, by the example as it is printed."""
-    draw = np.random.default_rng(0)
-    x = np.cumsum(draw.normal(size=300))
-    table = write_long("valve.csv", {"t": range(300), "x": x, "y": np.convolve(x, [0.5, 0.3, 0.2])[:300]})
-    flags = ("--hidden", 8, "--layers", 1, "--steps", 20, "--threads", 1, "--sample-length", 0, "--precision", "float32")
+    table, x = write_valve()
     _, example = re.findall(r"```python\n(import json\n.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
-    assert cli("train", table, "--source", "x", "--target", "y", "--order-by", "t", *flags, "--out", "valve").code == 0
+    assert cli("train", table, "--source", "x", "--target", "y", "--order-by", "t", *TRAINING, "--out", "valve").code == 0
     assert (
-        cli("train", table, "--source", "x", "--target", "x", "--horizon", 3, "--order-by", "t", *flags, "--out", "x").code == 0
+        cli("train", table, "--source", "x", "--target", "x", "--horizon", 3, "--order-by", "t", *TRAINING, "--out", "x").code
+        == 0
     )
     for run in ("valve", "x"):
         done = cli("export", run, "--to", "onnx")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
 import torch
 
+from support.tables import write_long
 from unrolled.checkpoints.model_file import TableModelFile
 from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.options import ModelOptions, PairOptions
@@ -51,6 +53,13 @@ def amplifier() -> TableModelFile:
     return model_file
 
 
+def model_with_start() -> tuple[TableModelFile, torch.Tensor]:
+    """Return a model that starts each series from a state that is not zero, and that state, `(layers, parts, H)`."""
+    model_file = series_model(loss="mse", residual=False)
+    with torch.no_grad():
+        return model_file, model_file.model.encoder.add_start().normal_()
+
+
 MODELS: dict[str, dict[str, Any]] = {
     **{cell: {"cell": cell} for cell in ("rnn", "gru", "gru-reset-before", "lstm")},
     "plain": {"residual": False, "loss": "mse"},
@@ -76,3 +85,23 @@ LAYER_FAULTS: dict[str, Any] = {
     "a small weight is wrong": lambda layer: layer.cell.bias[0].add_(0.1),
     "the state is not read": lambda layer: layer.cell.weight_hh.zero_(),
 }
+
+
+def right_and_wrong(fault: str) -> tuple[TableModelFile, TableModelFile]:
+    """Return two equal models, of which the second has one of `LAYER_FAULTS` in its second layer."""
+    make: Callable[[], TableModelFile] = amplifier if fault == "a small weight is wrong" else series_model
+    right, wrong = make(), make()
+    with torch.no_grad():
+        LAYER_FAULTS[fault](cast(Any, wrong.model.encoder.stack).layer_list()[1])
+    return right, wrong
+
+
+TRAINING = ("--hidden", 8, "--layers", 1, "--steps", 20, "--threads", 1, "--sample-length", 0, "--precision", "float32")
+"""Flags of a short training on the table of `write_valve`."""
+
+
+def write_valve() -> tuple[str, np.ndarray[Any, Any]]:
+    """Write `valve.csv` with the columns t, x and y, which is a filter of x, in 300 steps; return its path and x."""
+    draw = np.random.default_rng(0)
+    x = np.cumsum(draw.normal(size=300))
+    return write_long("valve.csv", {"t": range(300), "x": x, "y": np.convolve(x, [0.5, 0.3, 0.2])[:300]}), x
