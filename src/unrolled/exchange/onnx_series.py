@@ -89,12 +89,12 @@ class _SeriesGraph(TextGraphBuilder):
         self._axes: dict[int, str] = {}
 
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node with one output."""
+        """Add a node with one output; return its name."""
         self._count += 1
         return self.node(kind, list(inputs), [f"{kind.lower()}_{self._count}"], **attributes)
 
     def const(self, values: Any, dtype: type = np.float64) -> str:
-        """Add numbers."""
+        """Add numbers as a weight; return its name."""
         self._count += 1
         return self.weight(f"const_{self._count}", np.asarray(values, dtype))
 
@@ -140,7 +140,7 @@ class _SeriesGraph(TextGraphBuilder):
         return self.op("Cast", self.op("Concat", *parts, axis=-1), to=self.number_kind)
 
     def is_finite(self, x: str) -> str:
-        """Compare with infinity: what is no number is not below it."""
+        """Return whether numbers are finite: NaN is not less than infinity."""
         return self.op("Less", self.op("Abs", x), self.const(np.inf))
 
     def scaled(self, x: str, scaling: Scaling) -> str:
@@ -188,7 +188,7 @@ class _SeriesGraph(TextGraphBuilder):
         return self.op("Where", self.op("And", is_number, was_known), change, self.const(0.0))
 
     def keep_last(self, steps: str, name: str) -> None:
-        """Give the last K of some steps as a state."""
+        """Add the last K of some steps as the output `name`, a state."""
         bounds = [self.const([bound], np.int64) for bound in (-self.num_levels, END)]
         self.node("Slice", [steps, *bounds, self.axis(0)], [name])
 
@@ -228,7 +228,7 @@ class _SeriesGraph(TextGraphBuilder):
         return self.op("Cast", values, to=TensorProto.FLOAT) if self.float16 else values
 
     def add_outputs(self, values: str) -> list[Port]:
-        """Add what the values of the output layer stand for; return the outputs, shapes without steps and rows."""
+        """Add the outputs for the values of the output layer; return them, with shapes without steps and rows."""
         target = self.series.numbers
         if target is None:
             logits, probabilities = self.result(values, "logits"), "probabilities"
@@ -267,5 +267,5 @@ class _SeriesGraph(TextGraphBuilder):
         return "in_order"
 
     def result(self, x: str, name: str) -> str:
-        """Give a result of the steps as an output, of the step graph without the axis of steps."""
+        """Add a result as an output with this name; in the step graph, without the axis of steps."""
         return self.node("Squeeze", [x, self.axis(0)], [name]) if self.is_step else self.rename(x, name)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from unrolled.checkpoints.model_file import TableModelFile
 
 MAX_COMPARED_LAG = 500
-"""The longest compared series has as many steps more as the lag of a model of changes, but not more than this."""
+"""Steps, at most, that the longest compared series has more because of the lag of a model of changes."""
 
 Inputs: TypeAlias = dict[str, NDArray[Any]]
 Runner: TypeAlias = Callable[[Inputs, Inputs], tuple[NDArray[np.float64], Inputs]]

@@ -1,4 +1,4 @@
-"""A text as a language model reads it that helps to label it: its tokenizer, and the shape of its network."""
+"""The language model whose states are features of a text classifier: its tokenizer and the options of its network."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from unrolled.text.tokenizer import Tokenizer
 from unrolled.text.tokenizers import tokenizer_from_json
 
 MAX_CHARACTERS = 500
-"""Characters of a text that are read: 500 take about as long as eight questions."""
+"""Characters of a text that the language model reads."""
 
 TOKENS = ("characters", "bytes")
-"""Tokens of a language model that can read any text."""
+"""Tokenizers of language models that may be used."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,9 @@ class BaseText:
     options: ModelOptions
 
     def encode(self, text: str) -> npt.NDArray[np.int64]:
-        """Return the ids of the start of a text between two line ends; those of unknown characters are of the nearest known.
+        """Return the ids of the first characters of a text, with a line end before and after them.
+
+        An unknown character is replaced by a similar known one.
 
         Example:
             >>> from unrolled.text.tokenizer import CharTokenizer

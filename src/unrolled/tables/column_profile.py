@@ -245,7 +245,7 @@ class ColumnProfile:
         return has_blanks and self._is_nearly_all(sum(found.num_numbers() for found in counts))
 
     def notes(self, kind: str, declared: bool, is_target: bool) -> list[str]:
-        """Return sentences about the cells of a column of this kind, which was `declared` or inferred."""
+        """Return messages about unusual cells; `kind` is that of the column, which was `declared` by the user or inferred."""
         notes = [self.number_note(kind, declared), *self.oddities.notes(self.name, self.num_rows)]
         if kind in ("label", "text") and not declared and self.num_words <= 6 * min(self.num_rows, MAX_PROFILED_ROWS):
             notes.append(joined_labels(self.name, self.value_counts))
@@ -348,7 +348,7 @@ class ColumnProfile:
 
 
 def is_measure(text: str) -> bool:
-    """Return whether a text is made of numbers and little else, as a date or a duration is, but no row of digits.
+    """Return whether a text is mostly digits with separators or units between them, as in a date, a duration or a range.
 
     Example:
         >>> [is_measure(text) for text in ("1:30", "3h 20m", "2024-01-31", "Jan 5, 2024", "5 to 9")]

@@ -43,7 +43,7 @@ _SPACE_BEFORE_ZONE = re.compile(r" (?=[+-]\d\d:?\d\d$|UTC$|Z$)")
 
 
 def expand(times: list[Any]) -> list[Any]:
-    """Return dates without signs between their parts, if all are such, as ISO dates: the number after 20240131 is none.
+    """Return times as ISO dates if all are dates written as digits alone: the day after 20240131 is not 20240132.
 
     Example:
         >>> expand(["20240131", 20240201]), expand(["202412"]), expand([20240131, 1])

@@ -1,4 +1,4 @@
-"""What stands around the rows of delimited text: comments at the top, names of rows."""
+"""Lines above the header of delimited text, and columns without a name."""
 
 from __future__ import annotations
 

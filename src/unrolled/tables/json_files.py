@@ -91,7 +91,7 @@ def _is_json(path: Path) -> bool:
 
 
 def rows_note(source: Source) -> str:
-    """Return a sentence about what a file of one object has besides its rows, or an empty one."""
+    """Return a message about how a file of one object was read as rows, and what was left out, or an empty string."""
     value, path = read_json(source), source.path
     if len(lists := _lists_of_rows(value)) == 1:
         others = ", ".join(key for key, element in value.items() if element is not lists[0])
@@ -129,7 +129,7 @@ def _keyed_columns(value: dict[str, Any], numbered: bool = False) -> list[Row]:
 
 
 def _list_columns(value: dict[str, Any]) -> list[Row]:
-    """Return the rows of columns that are lists, of which one has texts with blanks: else they may be the steps of one row."""
+    """Return the rows of columns that are lists of equal length, if a text in them has a blank: else they may be sequences."""
     columns = list(value.values())
     if len(columns) < 2 or not all(isinstance(column, list) and len(column) == len(columns[0]) > 1 for column in columns):
         return []
@@ -251,7 +251,7 @@ def inner_rows_hint(name: str, row: Row) -> str:
 
 
 def only_row_note(name: str, row: Row) -> str:
-    """Return a sentence if the only row of a table may be columns instead."""
+    """Return a message if a table has one row that looks like an object of columns, or an empty string."""
     lengths = [len(value) for value in row.values() if isinstance(value, list) and value]
     if len(lengths) < 2 or len(set(lengths)) > 1 or max(lengths) < 2:
         return ""

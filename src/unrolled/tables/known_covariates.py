@@ -23,7 +23,7 @@ MAX_CATEGORIES = 50
 """Distinct texts of a column, at most: each is an input of the network."""
 
 KINDS = (None, "number", "label")
-"""What a column may be said to be; None: it is found out."""
+"""Kinds that the user may give a column; None: it is inferred."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Covariate:
 
         Args:
             name: The column.
-            kind: `number` or `label`; None: numbers are such, and texts are labels. True and false are 1 and 0.
+            kind: `number` or `label`; None: a number if the values are numbers, else a label. True and false are 1 and 0.
             values: Its cells, of which some may be missing.
             decimal_comma: Whether the table writes decimal commas.
 
@@ -98,7 +98,7 @@ class Covariate:
         return np.concatenate(parts, axis=1).astype(np.float32)
 
     def unknown(self, values: Sequence[Any]) -> list[str]:
-        """Return the texts among values that were not there in training."""
+        """Return the texts among `values` that training did not have; none of a column of numbers."""
         if self.scaling is not None:
             return []
         return sorted({_text(_plain(value)) for value in values if not is_missing(value)} - set(self.categories))
@@ -141,7 +141,7 @@ def _text(value: Any) -> str:
 
 
 def count_known(columns: Sequence[Sequence[Any]]) -> int:
-    """Return how many steps of a series come before those to forecast, which have no value in any of the `columns`.
+    """Return how many steps of a series come before those to forecast: the last ones, with no value in any of the `columns`.
 
     Example:
         >>> count_known([["4", "", "5", "", ""]])
@@ -152,7 +152,7 @@ def count_known(columns: Sequence[Sequence[Any]]) -> int:
 
 
 def unknown_note(covariates: Sequence[Covariate], columns: Sequence[Sequence[Any]]) -> list[str]:
-    """Return sentences about the texts in the columns of covariates that were not there in training."""
+    """Return messages about texts in the `columns`, the values of each covariate, that training did not have."""
     notes = []
     for covariate, values in zip(covariates, columns, strict=True):
         if texts := covariate.unknown(values):

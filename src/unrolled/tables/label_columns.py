@@ -45,7 +45,7 @@ MIN_RARE_LABELS = 10
 """Labels, at least, for a sentence that most of them occur once."""
 
 MIN_FREQUENT = 10
-"""Rows of a label that is frequent: beside such ones, a label that occurs once may be misspelled, or no label."""
+"""Rows of each other label, at least, for a message that a label that occurs once may be a typing error."""
 
 BOOLEANS = frozenset(("true", "false"))
 """Labels that are compared without regard to case: Python, JSON and spreadsheets write them differently."""
@@ -356,7 +356,7 @@ def _split_labels(cell: Cell, split: str, form: str) -> Sequence[str]:
 
 
 def _rarity_notes(name: str, counts: Mapping[str, int]) -> tuple[str, ...]:
-    """Return a sentence about labels most of which occur once, or about a few that do where all others are frequent."""
+    """Return a message if most labels occur once, or if a few do and all others are frequent."""
     single = [label for label, count in counts.items() if count == 1]
     num_single = len(single)
     if 0 < num_single < len(counts) - 1 and all(count == 1 or count >= MIN_FREQUENT for count in counts.values()):

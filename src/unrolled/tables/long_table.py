@@ -31,8 +31,9 @@ MAX_STEP_LABELS = 10
 class LongFormat:
     """How a long table is read: the columns that name the series, and the time of a step; None: one series, in file order.
 
-    Of a forecast, the `covariates` are known in advance: the last rows of a series, which have nothing but these, are the steps
-    to forecast. The `examples` are two times of the training table, one step apart: a series of one step goes on like these.
+    The `covariates` of a forecast are known in advance: the last rows of a series, in which the source is empty, are the
+    steps to forecast. The `examples` are two consecutive times of the training table: their distance is that of a series that
+    has only one step.
     """
 
     group_by: str | None = None
@@ -226,7 +227,7 @@ def _read_covariates(table: Table, series: dict[Any, _Series], covariates: Seque
 
 
 def _go_on(group: _Series, examples: tuple[Any, ...], count: int) -> None:
-    """Give a series of a single step, whose next times nothing in it tells, those after it."""
+    """Append the next `count` times to those of a series with a single step, at the distance between the `examples`."""
     if len(group.times) == 1:
         group.times = [*group.times, *next_times(group.times, count, examples)]
         keys = time_keys(group.times)

@@ -22,7 +22,7 @@ _DECIMALS = re.compile(r"\d+\.\d*[1-9]0*")
 MAX_SPELLINGS = 1_000
 
 MIN_CODE_DIGITS = 9
-"""Digits of whole numbers, at least, that are likely to be codes if all have equally many."""
+"""Digits, at least, of whole numbers of equal length for a message that they may be codes."""
 
 _TIMES = re.compile(r"1\d{9}|1\d{12}|(?:19|20)\d{10}(?:\d\d)?")
 """Whole numbers that are times: seconds or milliseconds since 1970, or year, month, day and time of day."""

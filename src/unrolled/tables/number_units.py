@@ -91,7 +91,7 @@ def _follows_sign(unit: str) -> bool:
 
 
 def may_be_left_out(unit: str) -> bool:
-    """Return whether a number without this unit is the same number, as 5 beside `5 kg`, and not 400 beside `1.2k`.
+    """Return whether a number without this unit is the same number, as 5 in a column with `5 kg`, and not 400 with `1.2k`.
 
     Example:
         >>> may_be_left_out("kg"), may_be_left_out("$"), may_be_left_out("k"), may_be_left_out("$M")

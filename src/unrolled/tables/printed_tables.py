@@ -1,5 +1,7 @@
-"""Tables as people and terminals print them: drawn with lines, in columns at fixed positions, or with signs of several
-characters between the cells. Each line is rewritten as one with tabs, so that the reader of TSV reads them."""
+"""Tables as programs print them: drawn with lines, in columns at fixed positions, or with delimiters of several characters.
+
+Each line is rewritten with tabs between the cells, for the reader of TSV.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ _DELIMITERS = (
     *((sign, f" +{sign} +", 1) for sign in ("->", "=>", "→", "=", "–", "—", "-")),
     (":", ": +", 1),
 )
-"""Delimiters, their patterns, and how often one separates cells at most (0: each time)."""
+"""Delimiters, their patterns, and `maxsplit` of `re.split`: after a term, ` - ` is a part of the text."""
 
 _TWO_BLANKS = " {2,}"
 Rewriter = Callable[[Iterator[str]], Iterator[str]]
@@ -44,7 +46,7 @@ Rewriter = Callable[[Iterator[str]], Iterator[str]]
 
 @dataclass(frozen=True)
 class PrintedTable(Source):
-    """A file with such a table: `rewrite` makes lines with tabs of its lines, empty ones of those that are no row.
+    """A file with a printed table: `rewrite` returns its rows with tabs, and an empty line for each line that is no row.
 
     `is_sure` says that it is a drawn table with no other lines around it; `note` is a message about it.
     """

@@ -29,7 +29,7 @@ MIN_SOURCES = 10
 """With fewer different sources than this, rows are held out one by one: a whole source is too large a part."""
 
 MAX_BEST_ACCURACY = 0.99
-"""If more rows than this can be answered right, that others cannot is not told."""
+"""Share of the rows that can be predicted right: above it, there is no message about rows that contradict each other."""
 
 Indices = npt.NDArray[np.int64]
 

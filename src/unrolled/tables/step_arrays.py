@@ -75,7 +75,7 @@ def seconds_of(values: Any) -> Array:
 
 
 def last_steps(values: Array, count: int) -> Array:
-    """Return the last `count` steps of values, of a `StepArray` with all that is known about them, and about those after."""
+    """Return the last `count` steps, of a `StepArray` with their times, and times and covariates of the steps after them."""
     if not isinstance(values, StepArray):
         return values[-count:]
     series = SeriesName(values.series, values.times, values.seconds, values.covariates)
@@ -90,8 +90,8 @@ class StepTexts(list[str]):
 
 
 class SeriesName(NamedTuple):
-    """The name of a series, which may be empty, and the times of its steps, if there are any; of dates, in seconds, too; and
-    what is known of its steps in advance, see `StepArray`."""
+    """The name of a series, which may be empty, the times of its steps, those of dates also in seconds, and its covariates:
+    see `StepArray`."""
 
     name: str
     times: Sequence[Any] = ()

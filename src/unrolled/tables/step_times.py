@@ -31,7 +31,7 @@ MAX_COMPARED_TIMES = 100
 """The last times of a series, whose distances say when the next steps are."""
 
 MIN_USUAL_SHARE = 0.9
-"""Share of these distances that are the usual one. Of working days, four of five are a day."""
+"""Share of these distances that must be equal. It is above 4/5, so that series of working days have no usual distance."""
 
 
 def _number(time: Any) -> float | None:

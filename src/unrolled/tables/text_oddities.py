@@ -1,4 +1,4 @@
-"""Signs in the texts of a column that are most likely not meant: wrong encodings, HTML, characters that cannot be seen."""
+"""What is most likely unwanted in the texts of a column: wrong encodings, HTML, invisible characters, dates made by Excel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from unrolled.text.encoding_guess import encoded_twice
 
 MIN_ODD = 3
-"""Texts with such a sign, at least, for a sentence about it."""
+"""Texts with the same oddity, at least, for a message about it."""
 
 _ENTITY = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#\d{1,6}|#[xX][0-9a-fA-F]{1,5});")
 _TAG = re.compile(
@@ -30,7 +30,10 @@ _EXCEL_NUMBER = re.compile(r"\s*\d(?:\.\d{1,5})?E\+(?:1[1-9]|[2-9]\d)\s*\Z")
 
 
 def _first(pattern: re.Pattern[str], mark: str, at_start: bool = False) -> Callable[[str], str]:
-    """Return a function that finds the first match in a text that has `mark`, if there is a mark; else an empty text."""
+    """Return a function that returns the first match in a text, or an empty string; texts without `mark` are not searched.
+
+    Without a mark, texts of ASCII are not searched.
+    """
     search = pattern.match if at_start else pattern.search
 
     def find(text: str) -> str:
@@ -71,7 +74,7 @@ _ODDITIES: tuple[tuple[Callable[[str], str], str], ...] = (
     ),
     (_first(_EXCEL_DATE, "-", at_start=True), _EXCEL_DATE_SENTENCE),
 )
-"""Functions that find such a sign in a text, each with the message about it."""
+"""Functions that find an oddity in a text, each with the message about it."""
 
 _SEPARATORS = ("|", ";", ",", "/", "+", "&")
 
@@ -97,21 +100,21 @@ def joined_labels(name: str, values: Collection[str]) -> str:
 
 
 class TextOddities:
-    """Counts of the texts that have such signs, with the first of each kind."""
+    """Counts of the texts with each oddity, and the first one found."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._examples: dict[str, str] = {}
 
     def add(self, text: str) -> None:
-        """Count the signs of one text."""
+        """Count the oddities of one text."""
         for find, sentence in _ODDITIES:
             if sign := find(text):
                 self._counts[sentence] += 1
                 self._examples.setdefault(sentence, sign)
 
     def notes(self, name: str, num_rows: int) -> list[str]:
-        """Return a sentence for each kind of sign that several texts of the column have."""
+        """Return a message for each oddity that at least `MIN_ODD` texts of the column have."""
         self._counts[_EXCEL_DATE_SENTENCE] *= 2 * self._counts[_EXCEL_DATE_SENTENCE] <= num_rows  # else dates are meant
         found = ((sentence, self._counts[sentence]) for _, sentence in _ODDITIES if self._counts[sentence] >= MIN_ODD)
         return [

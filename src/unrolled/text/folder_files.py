@@ -1,4 +1,4 @@
-"""The files of a folder that a person means by its name: without runs of this program, and what other programs keep there."""
+"""The files of a folder that is learned: without runs of this program, hidden folders, and those of package managers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from unrolled.display import plural
 
 OTHER_PROGRAMS = frozenset(("node_modules", "__pycache__", "site-packages"))
-"""Folders of installed and compiled code, which are large and never a text of the person."""
+"""Folders of installed and compiled code."""
 
 MAX_NAMES = 5
 """Folders that are left out and named."""

@@ -59,7 +59,7 @@ ODD_SIGNS = (
     ("\u00ad", "hyphens that cannot be seen (U+00AD), learned as characters: remove them if they mean nothing"),
     ("\ufffd", "characters that another program could not read (U+FFFD): make the file again"),
 )
-"""Characters that are most likely not meant in a text, and what to tell about them."""
+"""Characters that are most likely unwanted in a text, each with the message about it."""
 
 ESCAPES_NOTE = "colors of a terminal, learned as text: remove them (sed 's/\\x1b\\[[0-9;]*m//g')"
 
