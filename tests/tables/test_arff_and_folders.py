@@ -106,7 +106,10 @@ def write_reviews(folder: Path, count: int = 12) -> Path:
 
 
 def test_a_folder_with_one_folder_a_label_is_a_table(tmp_path: Path) -> None:
-    table = open_table(str(write_reviews(tmp_path / "reviews")))
+    folder = write_reviews(tmp_path / "reviews")
+    (folder / "node_modules").mkdir()
+    (folder / "node_modules" / "a.txt").write_text("no review")
+    table = open_table(str(folder))
     assert table.columns == ("text", "label", "file")
     rows = rows_of(table)
     assert [number for number, _ in rows] == list(range(1, 25))
@@ -117,6 +120,7 @@ def test_a_folder_with_one_folder_a_label_is_a_table(tmp_path: Path) -> None:
         f"{tmp_path / 'reviews'}: 24 files, in 2 folders that are labels",
         "2 files left out that are empty or no text",
         "1 file left out that is in no folder of a label",
+        f"{folder}: 2 folders left out (runs, hidden, or of other programs; name one to read it): .cache, node_modules",
     )
     before = table.digest()
     os.rename(tmp_path / "reviews" / "good", tmp_path / "reviews" / "great")

@@ -6,7 +6,6 @@ cells decide nothing; their rows are left out of training and counted. What is n
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +28,7 @@ from unrolled.tables.cell_values import (
 from unrolled.tables.digit_groups import is_surely_grouped
 from unrolled.tables.number_counts import NumberCounts
 from unrolled.tables.number_units import is_symbol, split_unit
-from unrolled.tables.text_oddities import TextOddities, joined_labels
+from unrolled.tables.text_oddities import TextOddities, is_measure, joined_labels
 from unrolled.tables.wav_files import SUFFIXES as SOUND_SUFFIXES
 from unrolled.text.normalization import normalize
 
@@ -56,12 +55,6 @@ MAX_TOLD_UNITS = 5
 
 MIN_CODE_LENGTH = 6
 """Digits, at least, of codes of which some end with a letter; shorter ones may be a number and its unit."""
-
-MAX_MEASURE_LENGTH = 32
-"""Characters of a date, a duration or another measure."""
-
-_FORMULA = re.compile(r"[=*^]|\A(?:[^\W\d_]+|[^\W\d_]{1,2}-)\d")
-"""Signs of arithmetic, or letters at the start with a digit directly after them, as in C2H6O, postcodes and B-12."""
 
 MAX_DISTINCT = 10_000
 MAX_INFERRED_LABELS = 1_000
@@ -345,22 +338,6 @@ class ColumnProfile:
             use_words = True
         spaces = self.num_punctuated <= 0.02 * self.num_words
         return ("words" if use_words else "characters"), spaces
-
-
-def is_measure(text: str) -> bool:
-    """Return whether a text is mostly digits with separators or units between them, as in a date, a duration or a range.
-
-    Example:
-        >>> [is_measure(text) for text in ("1:30", "3h 20m", "2024-01-31", "Jan 5, 2024", "5 to 9")]
-        [True, True, True, True, True]
-        >>> [is_measure(text) for text in ("9 0 2", "room 5", "C2H6O", "3*x+2", "=46")]
-        [False, False, False, False, False]
-    """
-    signs = "".join(text.split())
-    if _FORMULA.search(text.strip()):
-        return False
-    num_digits = sum(map(str.isdecimal, signs))
-    return len(signs) <= MAX_MEASURE_LENGTH and num_digits < len(signs) <= 3 * num_digits
 
 
 def is_array(value: Any, allows_commas: bool = False) -> bool:

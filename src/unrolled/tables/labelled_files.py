@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from unrolled.display import agree, plural
@@ -109,7 +109,8 @@ def open_folder(root: Path, encoding: str | None) -> LabelledFiles:
         found = files_in(root)
     names = [path.relative_to(root).as_posix() for path in found.files]
     texts = [name for name in names if looks_like_text(root / name)]
-    return _choose(root, names, texts, "", encoding)
+    files = _choose(root, names, texts, "", encoding)
+    return replace(files, notes=(*files.notes, found.note)) if found.note else files
 
 
 def open_archive(root: Path, encoding: str | None) -> LabelledFiles:

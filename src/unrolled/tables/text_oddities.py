@@ -76,7 +76,29 @@ _ODDITIES: tuple[tuple[Callable[[str], str], str], ...] = (
 )
 """Functions that find an oddity in a text, each with the message about it."""
 
+MAX_MEASURE_LENGTH = 32
+"""Characters of a date, a duration or another measure."""
+
+_FORMULA = re.compile(r"[=*^]|\A(?:[^\W\d_]+|[^\W\d_]{1,2}-)\d")
+"""Signs of arithmetic, or letters at the start with a digit directly after them, as in C2H6O, postcodes and B-12."""
+
 _SEPARATORS = ("|", ";", ",", "/", "+", "&")
+
+
+def is_measure(text: str) -> bool:
+    """Return whether a text is mostly digits with separators or units between them, as in a date, a duration or a range.
+
+    Example:
+        >>> [is_measure(text) for text in ("1:30", "3h 20m", "2024-01-31", "Jan 5, 2024", "5 to 9")]
+        [True, True, True, True, True]
+        >>> [is_measure(text) for text in ("9 0 2", "room 5", "C2H6O", "3*x+2", "=46")]
+        [False, False, False, False, False]
+    """
+    signs = "".join(text.split())
+    if _FORMULA.search(text.strip()):
+        return False
+    num_digits = sum(map(str.isdecimal, signs))
+    return len(signs) <= MAX_MEASURE_LENGTH and num_digits < len(signs) <= 3 * num_digits
 
 
 def joined_labels(name: str, values: Collection[str]) -> str:
