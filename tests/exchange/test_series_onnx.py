@@ -136,14 +136,34 @@ def test_wrong_preparation_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_has_no_form_is_refused_by_name() -> None:
     assert "--center and --scale need the other numbers" in str(unsupported_series_in_onnx(series_model(center="group")))
+    assert "--known-covariates are read with the step" in str(unsupported_series_in_onnx(series_model(covariates=["sun"])))
     assert "the cell mlstm is not in ONNX; these are: rnn, gru," in str(unsupported_series_in_onnx(series_model("mlstm")))
+
+
+def run_example(graph: Path, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return what the example predicts for numbers `(T, D)`, run as it is printed."""
+    _, example = re.findall(r"```python\n(import json\n.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
+    code = example.replace("sensor.step.onnx", str(graph)).replace("steps = [[", "steps = rows\nunused = [[")
+    names: dict[str, Any] = {"rows": rows}
+    exec(compile(code, str(DOCS), "exec"), names)
+    return np.array(names["predicted"])
+
+
+def test_the_example_of_the_docs_reads_the_calendar(tmp_path: Path) -> None:
+    model_file = series_model(horizon=3, difference=1, cycles=("day", "week"), gaps=True)
+    series = SeriesModel.of(model_file)
+    values = series.compared_steps(30, seed=2)
+    values.seconds = 1_700_000_000.0 + 3600 * (np.arange(30) - 1)
+    (tmp_path / STEP).write_bytes(graphs(model_file)[STEP])
+    expected = series.expected_outputs(values)
+    differences = np.abs(run_example(tmp_path / STEP, np.asarray(values)) - expected[:, :2])
+    assert (differences / series.output_ranges(expected)[:2]).max() < 1e-4
 
 
 @pytest.mark.slow
 def test_the_example_of_the_docs_predicts_as_the_command(cli: Cli) -> None:
     """A regression at every step, and a forecast, by the example as it is printed."""
     table, x = write_valve()
-    _, example = re.findall(r"```python\n(import json\n.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
     assert cli("train", table, "--source", "x", "--target", "y", "--order-by", "t", *TRAINING, "--out", "valve").code == 0
     assert (
         cli("train", table, "--source", "x", "--target", "x", "--horizon", 3, "--order-by", "t", *TRAINING, "--out", "x").code
@@ -153,10 +173,7 @@ def test_the_example_of_the_docs_predicts_as_the_command(cli: Cli) -> None:
         done = cli("export", run, "--to", "onnx")
         assert done.code == 0, done.err
         assert f"{run}.step.onnx in onnxruntime: every output at lengths x batch sizes 1x1, 7x3, 4" in done.out
-        names: dict[str, Any] = {"rows": x[:, None]}
-        code = example.replace("sensor.step.onnx", f"{run}.step.onnx").replace("steps = [[", "steps = rows\nunused = [[")
-        exec(compile(code, str(DOCS), "exec"), names)  # the example as it is printed, on these numbers
-        got = np.array(names["predicted"])[:, 0]
+        got = run_example(Path(f"{run}.step.onnx"), x[:, None])[:, 0]
         rows = rows_of(cli("predict", run, table).out)
         if run == "valve":
             assert got == pytest.approx(np.array([float(row["predicted"]) for row in rows]), rel=1e-3, abs=1e-3)
