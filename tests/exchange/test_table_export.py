@@ -163,7 +163,7 @@ def test_wrong_writers_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
             graph, "bidirectional_layer", lambda self, *args: args[1] if "1" in args[0] else layer(self, *args)
         ),
         "mask": lambda patch: patch.setattr(graph, "blocked", lambda self, name, x: x),
-        "temperature": lambda patch: patch.setattr(onnx_table, "_array", without_temperature),
+        "temperature": lambda patch: patch.setattr(onnx_table, "array_of", without_temperature),
     }
     for fault in faults.values():
         with monkeypatch.context() as patch:

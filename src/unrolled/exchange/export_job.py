@@ -82,6 +82,12 @@ class ExportResult:
         return f"<unrolled.ExportResult: {files}, {plural(len(self.checks), 'check')}>"
 
 
+def array_of(tensor: Any) -> NDArray[np.float32]:
+    """Return a weight as an array, its rows one after the other."""
+    array: NDArray[np.float32] = np.asarray(tensor.detach().float().cpu().numpy(), order="C")
+    return array
+
+
 def random_states(job: ExportJob, batch_size: int, generator: np.random.Generator) -> States:
     """Return states that are not zero, as if a text had been read before; the normalizer of an sLSTM is then at least 1."""
     network = job.model.network

@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from unrolled.exchange.export_job import array_of
 from unrolled.exchange.onnx_builder import Rows
 from unrolled.exchange.onnx_graph import TextGraphBuilder, add_layer
-from unrolled.exchange.series_model import SeriesModel, array_of
+from unrolled.exchange.series_model import SeriesModel
 from unrolled.nn.number_loss import MAX_LOG_DEVIATION
 from unrolled.runtime.text_network import NORM_EPSILON, TextNetwork
 from unrolled.tables.time_features import CYCLES, DAY, FIRST_WEEKDAY, WEEKDAYS

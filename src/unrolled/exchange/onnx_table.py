@@ -17,8 +17,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from unrolled.exchange.export_job import array_of
 from unrolled.exchange.onnx_builder import NODES, GraphBuilder
 from unrolled.exchange.onnx_cells import add_scan
 from unrolled.runtime.text_network import GATE_NAMES, NORM_EPSILON, STATE_NAMES, cell_layer
@@ -76,15 +76,15 @@ class _TableGraph(GraphBuilder):
 
     def linear(self, name: str, x: str, module: nn.Linear) -> str:
         """Add `x W^T + b`."""
-        y = self.node("MatMul", [x, self.weight(f"{name}.weight", _array(module.weight).T)], [f"{name}.product"])
+        y = self.node("MatMul", [x, self.weight(f"{name}.weight", array_of(module.weight).T)], [f"{name}.product"])
         has_bias = module.bias is not None
-        return self.node("Add", [y, self.weight(f"{name}.bias", _array(module.bias))], [f"{name}.out"]) if has_bias else y
+        return self.node("Add", [y, self.weight(f"{name}.bias", array_of(module.bias))], [f"{name}.out"]) if has_bias else y
 
     def norm(self, name: str, x: str, module: nn.LayerNorm | None) -> str:
         """Add a layer norm, if there is one."""
         if module is None:
             return x
-        weights = [self.weight(f"{name}.{key}", _array(getattr(module, key))) for key in ("weight", "bias")]
+        weights = [self.weight(f"{name}.{key}", array_of(getattr(module, key))) for key in ("weight", "bias")]
         return self.node("LayerNormalization", [x, *weights], [f"{name}.norm"], axis=-1, epsilon=NORM_EPSILON)
 
     def gelu(self, name: str, x: str) -> str:
@@ -100,7 +100,7 @@ class _TableGraph(GraphBuilder):
         encoder = self.net.encoder
         layer: Any = encoder.input_layer
         if self.net.dims.source_tensor_kind == "ids":
-            x = self.node("Gather", [self.weight("embedding.weight", _array(layer.embedding.weight)), source], ["embedded"])
+            x = self.node("Gather", [self.weight("embedding.weight", array_of(layer.embedding.weight)), source], ["embedded"])
         else:
             x = self.linear("input", source, layer.proj)
             if layer.mlp is not None:
@@ -127,7 +127,7 @@ class _TableGraph(GraphBuilder):
 
     def read(self, prefix: str, x: str, cell: nn.Module) -> str:
         """Add a recurrent layer that begins with zeros; return its outputs `(T, B, H)`."""
-        arrays = {name: _array(parameter) for name, parameter in cell.named_parameters()}
+        arrays = {name: array_of(parameter) for name, parameter in cell.named_parameters()}
         layer = cell_layer(arrays, GATE_NAMES[self.cell])
         size = len(layer.bias) // len(layer.gate_names)
         if self.cell not in NODES:
@@ -215,9 +215,9 @@ class _TableGraph(GraphBuilder):
         head = self.net.head
         if head is None:
             raise ValueError("This model generates with a decoder: it has no head.")
-        weight, bias = _array(head.weight), _array(head.bias)
+        weight, bias = array_of(head.weight), array_of(head.bias)
         if self.is_label:  # the unknown label is never predicted; the temperature divides the logits
-            temperature = _array(self.net.temperature)
+            temperature = array_of(self.net.temperature)
             weight, bias = (array[: len(self.known_labels)] / temperature for array in (weight, bias))
         product = self.node("MatMul", [features, self.weight("head.weight", weight.T)], ["head.product"])
         values = self.node("Add", [product, self.weight("head.bias", bias)], ["head.values"])
@@ -232,10 +232,10 @@ class _TableGraph(GraphBuilder):
         """Add `NgramClassifier.forward`, its share and the temperature in the weights; return the logits `(B, V)`."""
         from unrolled.nn.ngram_classifier import MIN_SQUARES, SCALE
 
-        known, weights = len(self.known_labels), _array(classifier.weights)
-        factor = _array(classifier.share) / _array(self.net.temperature)
-        table = factor * SCALE * weights[:, None] * _array(classifier.table)[:, :known]
-        bias = factor * _array(classifier.bias)[:known]
+        known, weights = len(self.known_labels), array_of(classifier.weights)
+        factor = array_of(classifier.share) / array_of(self.net.temperature)
+        table = factor * SCALE * weights[:, None] * array_of(classifier.table)[:, :known]
+        bias = factor * array_of(classifier.bias)[:known]
         sums = self.node("Gather", [self.weight("ngrams.table", table), "ngrams"], ["ngrams.rows"], axis=0)
         sums = self.node("ReduceSum", [sums, self.axis[0]], ["ngrams.sum"], keepdims=0)
         squares = self.node("Gather", [self.weight("ngrams.squares", weights**2), "ngrams"], ["ngrams.row_squares"], axis=0)
@@ -244,8 +244,3 @@ class _TableGraph(GraphBuilder):
         roots = self.node("Sqrt", [self.node("Max", [squares, smallest], ["ngrams.positive"])], ["ngrams.roots"])
         mean = self.node("Div", [sums, self.node("Unsqueeze", [roots, self.axis[1]], ["ngrams.column"])], ["ngrams.mean"])
         return self.node("Add", [mean, self.weight("ngrams.bias", bias)], ["ngrams.logits"])
-
-
-def _array(tensor: Any) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = tensor.detach().float().cpu().numpy()
-    return array

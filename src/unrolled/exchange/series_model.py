@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from unrolled.exchange.export_job import array_of
 from unrolled.nn.number_loss import deviation, split_outputs
 from unrolled.runtime.portable_arithmetic import Floats
 from unrolled.runtime.text_network import GATE_NAMES, TextLayer, cell_layer
@@ -151,9 +152,3 @@ class SeriesModel:
         """Return the range of each output over steps `(T, V)`, of which a difference is a fraction; 1 is added for labels."""
         ranges = np.ptp(outputs, axis=0) + (self.num_labels > 0)
         return np.asarray(np.maximum(ranges, 1e-3 * ranges.max()))
-
-
-def array_of(tensor: Any) -> NDArray[np.float32]:
-    """Return a weight as an array, its rows one after the other."""
-    array: NDArray[np.float32] = np.ascontiguousarray(tensor.detach().float().cpu().numpy())
-    return array

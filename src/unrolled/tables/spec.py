@@ -17,6 +17,7 @@ from unrolled.tables.model_dims import BaseDims, ModelDims
 from unrolled.tables.modes import Mode, mode_of
 from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.source_columns import EncodedSource, SourceDims, join_cells
+from unrolled.tables.step_arrays import StepArray
 from unrolled.tables.table_files import Table
 from unrolled.tables.table_format import FIRST_ROW, TableFormat
 from unrolled.tables.text_column import TextColumn
@@ -125,11 +126,11 @@ class TableSpec:
 
     def check_ahead(self, cell: Cell) -> None:
         """Raise `DataError` if a series that is to be forecast does not go on with all that is read in advance."""
-        found = len(getattr(cell.value, "covariates", ())) - len(cell.value) if self.ahead else 0
+        series, source = cell.value if isinstance(cell.value, StepArray) else StepArray.make(()), self.source.name
+        found = max(0, len(series.covariates) - len(series))
         if found < self.ahead:
-            name, source = getattr(cell.value, "series", ""), self.source.name
             read = ", ".join(f"'{covariate.name}'" for covariate in self.known_covariates)
-            where = f"{cell.table_name}, {name}" if name else cell.table_name
+            where = f"{cell.table_name}, {series.series}" if series.series else cell.table_name
             raise DataError(
                 f"{where}: a forecast of {plural(self.ahead, 'step')} reads {read} of each step, and {plural(found, 'row')} "
                 f"{agree(found, 'have')} these after the last '{source}': add {self.ahead - found:,} with an empty '{source}'."
