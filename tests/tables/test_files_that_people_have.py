@@ -77,6 +77,7 @@ def test_blanks_between_words_separate_nothing() -> None:
             "@article{k1,\n  title = {a}\n}\n",
             "is a file of records of several lines, and no table: write one row for each",
         ),
+        ("messages.txt", 'msgid ""\n"a"\nmsgstr "b"\n', "is a file of records of several lines"),
         ("contacts.vcf", "BEGIN:VCARD\nFN:Anna\nEND:VCARD\n", "is a file of records of several lines"),
         ("a.orc", "ORC\n\x06", "is an ORC file: write it as Parquet or CSV"),
         ("a.sql", "INSERT INTO t VALUES (1);\n", "is a dump of a database, and no table"),
@@ -91,6 +92,12 @@ def test_what_is_no_table_says_what_to_do(name: str, content: str, message: str)
     Path(name).write_text(content)
     with pytest.raises((DataError, UsageError), match=message):
         infer_spec(open_table(name), "text", "label")
+
+
+@pytest.mark.parametrize("start", ["@anna{hi,", 'msgid "a",label', "BEGIN:VCARDS,label"])
+def test_rows_that_begin_like_records_are_a_table(start: str) -> None:
+    Path("t.csv").write_text(f"{start}\n" + "a film,good\n" * 3)
+    assert len(list(open_table("t.csv").rows())) == 3
 
 
 def test_variants_of_genes_are_a_table() -> None:

@@ -23,7 +23,9 @@ _OTHERS = (
     ),
     (
         (".bib", ".ics", ".po", ".ris", ".enw"),
-        re.compile(r"@\w+\{[^,\s]+,\s*\n|BEGIN:V(?:CARD|CALENDAR)\b|msgid \"|TY  - "),
+        re.compile(
+            r"@\w+\{[^,\s]+,\s*\n\s*[\w-]+\s*=|BEGIN:V(?:CARD|CALENDAR)\s*\n|msgid \".*\n(?:\".*\n)*msgstr |TY  - .*\n"
+        ),
         "a file of records of several lines, and no table: write one row for each as CSV or as JSON lines",
     ),
     (
