@@ -33,6 +33,11 @@ def joined(row: str, rows: list[tuple[str, str]] = NAMED) -> str:
 
 
 MARKDOWN = "| text | label |\n|---|:-:|\n" + joined("| {} | {} |", ROWS)
+POLARS = (
+    "shape: (40, 2)\n┌───┬───┐\n│ text ┆ label │\n│ --- ┆ --- │\n│ str ┆ str │\n╞═══╪═══╡\n"
+    + joined("│ {} ┆ {} │", ROWS)
+    + "└───┴───┘\n"
+)
 GRID = "+---+---+\n| text | label |\n+===+===+\n" + "".join(f"| {t} | {v} |\n+---+---+\n" for t, v in ROWS)
 
 
@@ -117,6 +122,8 @@ def test_one_row_of_json_lines_stays_one_row() -> None:
         "+--+--+\n| text | label |\n+--+--+\n" + joined("| {} | {} |", ROWS) + "+--+--+\n40 rows in set (0.01 sec)\n",
         GRID,
         GRID.translate(str.maketrans("|-=+", "│─═┼")),
+        POLARS,
+        "┌───┬───┐\n│ text │ label │\n│ varchar │ varchar │\n├───┼───┤\n" + joined("│ {} │ {} │", ROWS) + "└───┴───┘\n",
         joined("{:<20}{:<8}"),
         joined("{:>20}   {:>8}"),
         joined("{:>20}   {:>8}") + "\n[40 rows x 2 columns]\n",
@@ -148,7 +155,11 @@ def test_cells_of_printed_tables_are_kept_whole() -> None:
     ("content", "message"),
     [
         (MARKDOWN + "\n" + MARKDOWN, "line 44: another table begins here"),
-        (joined("{:>20} {:>8}") + joined("{:>20} {:>8}", [("...", "...")]), "line 42: rows are left out here, as pandas does"),
+        (
+            joined("{:>20} {:>8}") + joined("{:>20} {:>8}", [("...", "...")]),
+            "line 42: rows are left out here, as in a print of pandas",
+        ),
+        (POLARS.replace("└───┴───┘", "│ … ┆ … │"), "line 47: rows are left out here"),
         (MARKDOWN + "| a | b | c |\n", "line 43: 3 cells, and the header has 2 columns"),
         (
             joined("{:<20}{:<8}") * 6 + f"{'a text that is much-too-long':<20} good\n",

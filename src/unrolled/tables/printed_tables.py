@@ -22,15 +22,21 @@ MIN_LINES = 4
 """Lines, at least, that show at which positions columns begin, or what is between them."""
 
 _BOX_SIGNS = str.maketrans(
-    dict.fromkeys("│┃║", "|") | dict.fromkeys("─━═", "-") | dict.fromkeys("┌┬┐├┼┤└┴┘╔╦╗╠╬╣╚╩╝╒╤╕╞╪╡╘╧╛┏┳┓┡╇┩┣╋┫┗┻┛", "+")
+    dict.fromkeys("│┃║┆", "|") | dict.fromkeys("─━═", "-") | dict.fromkeys("┌┬┐├┼┤└┴┘╔╦╗╠╬╣╚╩╝╒╤╕╞╪╡╘╧╛┏┳┓┡╇┩┣╋┫┗┻┛", "+")
 )
 _RULE = re.compile(r"[\s|+:=-]*(?:--|==)[\s|+:=-]*")
 _PIPE = re.compile(r"(?<!\\)\|")
-_FOOTER = re.compile(r"\s*(?:\[\d+ rows x \d+ columns\]|\(\d+ rows?\)|\d+ rows? in set\b.*)\s*")
-"""Number of rows below a table, as pandas, psql and MySQL write it."""
+_SIZE = re.compile(r"\s*(?:\[\d+ rows x \d+ columns\]|\(\d+ rows?\)|\d+ rows? in set\b.*|shape: \(\d+, \d+\))\s*")
+"""Number of rows above or below a table, as pandas, psql, MySQL and Polars write it."""
 
-_LEFT_OUT = re.compile(r"\s*\.{2,3}(?:\s+\.{3})+\s*")
-"""Dots in each cell, where pandas left out rows."""
+_LEFT_OUT = re.compile(r"\s*(?:\.{2,3}|…|·)(?:\s+(?:\.{3}|…|·))+\s*")
+"""Dots in each cell, where pandas, Polars or DuckDB left out rows."""
+
+_TYPE = re.compile(
+    r"str|cat|bool(?:ean)?|u?(?:int|float)\d*|[uif]\d+|(?:tiny|small|big|huge)int|double|varchar|blob|uuid|interval|json|"
+    r"(?:date|time|timestamp|decimal|list|struct|array|enum|duration|map)\b.*"
+)
+"""Types that Polars and DuckDB print below the names of columns."""
 
 _DELIMITERS = (
     ("|||", r" ?\|\|\| ?", 0),
@@ -71,12 +77,13 @@ def find_printed_table(source: Source) -> PrintedTable | None:
         name, rewriter = source.path, functools.partial(rewrite, name=str(source.path), settings=settings)
         return PrintedTable(source.path, source.encoding, rewriter, is_sure, f"{name}: {note}" if note else "")
 
-    if (header := _drawn_header(lines)) is not None:
-        around = [line for line in lines[:header] if line.strip() and not is_rule(line)]
+    if (drawn := _drawn_header(lines)) is not None:
+        header = drawn[0]
+        around = [line for line in lines[:header] if _is_row(line)]
         around += [line for line in lines[header:] if _is_row(line) and not _PIPE.search(line.translate(_BOX_SIGNS))]
         note = "a table between other lines: those are left out" if around else ""
-        return table(_drawn_rows, note, header, is_sure=not around)
-    body, delimiter = [line for line in lines if line.strip() and not _FOOTER.fullmatch(line)], delimiter_of_rows(head)
+        return table(_drawn_rows, note, *drawn, is_sure=not around)
+    body, delimiter = [line for line in lines if line.strip() and not _SIZE.fullmatch(line)], delimiter_of_rows(head)
     if "\t" in head or len(body) < MIN_LINES or delimiter not in (None, "|"):
         return None
     for sign, pattern, times in _DELIMITERS:
@@ -112,8 +119,8 @@ def is_rule(line: str) -> bool:
 
 
 def _is_row(line: str) -> bool:
-    """Return whether a line is neither empty, nor a rule, nor the number of rows below a table."""
-    return bool(line.strip()) and not is_rule(line) and _FOOTER.fullmatch(line) is None
+    """Return whether a line is neither empty, nor a rule, nor the number of rows of a table."""
+    return bool(line.strip()) and not is_rule(line) and _SIZE.fullmatch(line) is None
 
 
 def _joined(cells: Sequence[str]) -> str:
@@ -121,12 +128,23 @@ def _joined(cells: Sequence[str]) -> str:
     return "\t".join(cell.strip().replace("\t", " ") for cell in cells) + "\n"
 
 
-def _drawn_header(lines: Sequence[str]) -> int | None:
-    """Return the number of the line with the names of a drawn table: the one above a rule with as many parts."""
-    for number, (line, rule) in enumerate(itertools.pairwise(line.translate(_BOX_SIGNS) for line in lines)):
+def _drawn_header(lines: Sequence[str]) -> tuple[int, int] | None:
+    """Return the numbers of the line with the names of a drawn table, above a rule with as many parts, and of the first row.
+
+    Types below the names, before the rule or between two, are no row.
+    """
+    lines = [line.translate(_BOX_SIGNS) for line in lines]
+
+    def are_types(number: int) -> bool:
+        return number < len(lines) and all(map(_TYPE.fullmatch, _drawn_cells(lines[number], lines[number])))
+
+    for number, (line, rule) in enumerate(itertools.pairwise(lines)):
         is_drawn = _PIPE.search(line) is not None and is_rule(rule) and not is_rule(line)
         if is_drawn and len(_drawn_cells(line, line)) == len(re.split(r"[|+]", rule.strip().strip("|+"))) > 1:
-            return number
+            if number and are_types(number) and _PIPE.search(lines[number - 1]) and not is_rule(lines[number - 1]):
+                return number - 1, number + 2
+            has_types = are_types(number + 2) and number + 3 < len(lines) and is_rule(lines[number + 3])
+            return number, number + 4 if has_types else number + 2
     return None
 
 
@@ -139,22 +157,30 @@ def _drawn_cells(line: str, header: str) -> list[str]:
     return [cell.strip().replace("\\|", "|") for cell in cells]
 
 
-def _drawn_rows(lines: Iterator[str], name: str, settings: tuple[int]) -> Iterator[str]:
+def _drawn_rows(lines: Iterator[str], name: str, settings: tuple[int, int]) -> Iterator[str]:
     """Yield the rows of a drawn table, with the line of its names. Raises `DataError` where another one follows it."""
-    (first,), header, has_ended = settings, "", False
+    (names, first), header, has_ended = settings, "", False
     for number, line in enumerate(lines):
         line = line.translate(_BOX_SIGNS)
-        if number < first:
+        if number < first and number != names:
             yield "\n"
             continue
         header = header or line
         is_row = _PIPE.search(line) is not None and not is_rule(line)
         has_ended |= not is_row and not is_rule(line)
         cells = _drawn_cells(line, header) if is_row else []
+        _require_all_rows(" ".join(cells), name, number + 1)
         if has_ended and len(cells) == len(_drawn_cells(header, header)):
             problem = "another table begins here, or a row after a line that is none"
             raise DataError(f"{name}, line {number + 1:,}: {problem}; leave one table in the file.")
         yield _joined(cells) if is_row and not has_ended else "\n"
+
+
+def _require_all_rows(line: str, name: str, number: int) -> None:
+    """Raise `DataError` if a line has dots instead of rows."""
+    if _LEFT_OUT.fullmatch(line):
+        hint = "write the whole table as CSV (frame.to_csv of pandas, write_csv of Polars)"
+        raise DataError(f"{name}, line {number:,}: rows are left out here, as in a print of pandas: {hint}.")
 
 
 def _column_starts(lines: Sequence[str]) -> list[int]:
@@ -188,10 +214,7 @@ def _fixed_rows(lines: Iterator[str], name: str, settings: tuple[list[int]]) -> 
     for number, line in enumerate(lines, 1):
         line = line.rstrip()
         is_row = _is_row(line)
-        if _LEFT_OUT.fullmatch(line):
-            raise DataError(
-                f"{name}, line {number:,}: rows are left out here, as pandas does in print: use frame.to_csv instead."
-            )
+        _require_all_rows(line, name, number)
         for start in starts[1:]:
             if is_row and line[start - 1 : start].strip():
                 raise DataError(f"{name}, line {number:,}: {line:.60} crosses the columns, of which one begins at {start + 1}.")
