@@ -29,7 +29,8 @@ class UnreadableRows:
     def require_few(self, num_rows: int) -> None:
         """Raise the first error if more than half of `num_rows` rows raised one: the column is then of another kind."""
         if self.first_error is not None and 2 * self.count > num_rows:
-            raise DataError(f"{self.first_error} The same holds for {self.count:,} of {num_rows:,} rows.") from self.first_error
+            others = f" The same holds for {self.count:,} of {num_rows:,} rows." if num_rows > 1 else ""
+            raise DataError(f"{self.first_error}{others}") from self.first_error
 
     def message(self, num_rows: int, consequence: str) -> str:
         """Return a sentence with the first error, or an empty one; `consequence` is what happened to the rows."""
