@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from unrolled.display import agree, counted, plural
 from unrolled.errors import DataError
@@ -133,3 +133,11 @@ class RowTally:
                 noun = counted(counts["total"], column.symbol_noun)
                 messages.append(f"'{name}': {counts['unknown']:,} of {counts['total']:,} {agree(counts['unknown'], noun)}")
         return messages + [f"'{name}': {note}" for name, note in self._reading_notes.items()]
+
+
+def unknown_messages(column: Column, cells: Iterable[Cell]) -> list[str]:
+    """Return sentences about the symbols in some cells of a column that training did not have."""
+    tally = RowTally()
+    for cell in cells:
+        tally.add_cell(column, cell)
+    return tally.messages("")
