@@ -246,3 +246,5 @@ def test_series_are_rows_in_and_rows_out(browser: Browser) -> None:
         page.fill("#table-fields textarea", "time;load\n")
         page.click("#table-button")
         page.wait_for_selector("#error:has-text('There is no row')")
+        assert page.is_visible("#table-hint")
+        assert page.locator("#answers th, #answer h3").count() == 0, "the answers of other rows"

@@ -17,6 +17,7 @@ from support.cli import Cli
 from support.tables import rows_of, write_long
 from unrolled.errors import DataError, UsageError
 from unrolled.options import MachineOptions
+from unrolled.series_options import SeriesOptions
 from unrolled.server.catalog import Catalog
 from unrolled.server.table_columns import series_facts
 from unrolled.tables.cell_values import Cell
@@ -24,6 +25,7 @@ from unrolled.tables.known_covariates import Covariate, count_known
 from unrolled.tables.long_table import LongFormat, group_steps
 from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.scaling import Scaling
+from unrolled.tables.series_spec import series_spec
 from unrolled.tables.step_arrays import SeriesName, StepArray
 from unrolled.tables.table_files import open_table
 
@@ -117,18 +119,32 @@ def test_a_forecast_reads_what_is_known_of_the_step_that_it_predicts() -> None:
 
 def test_what_cannot_be_read_in_advance_is_refused(cli: Cli) -> None:
     table, _ = write_sales("sales.csv", 60)
+    forecast = ("--source", "sales", "--horizon", 3, "--known-covariates")
     for settings, problem in (
         (("--source", "sales", "--target", "promo", "--known-covariates", "holiday"), "are for forecasts: add --horizon"),
-        (("--source", "sales", "--horizon", 3, "--known-covariates", "sales"), "'sales' has another part already"),
-        (("--source", "sales", "--horizon", 3, "--known-covariates", "day"), "'day' has another part already"),
-        (("--source", "sales", "--horizon", 3, "--known-covariates", "promos"), "did you mean 'promo'?"),
-        (("--source", "sales", "--horizon", 3, "--known-covariates", "promo:image"), "say promo:number or promo:label"),
+        ((*forecast, "sales"), "'sales' is forecast, and so not known in advance: leave it out"),
+        ((*forecast, "day"), "'day' is the time of the steps: leave it out"),
+        ((*forecast, "promo,promo"), "'promo' is named twice: leave it out"),
+        ((*forecast, "holiday", "--group-by", "holiday"), "'holiday' says which series a row belongs to: leave it out"),
+        ((*forecast, "promos"), "did you mean 'promo'?"),
+        ((*forecast, ""), "has no column ''. Its columns: shop, day, sales, promo, holiday. If the first row"),
+        ((*forecast, "promo:image"), "say promo:number or promo:label"),
+        ((*forecast, "shop"), "'shop' has no value in any row: leave it out"),
+        (("--source", "sales", "--known-covariates", "promo"), "or forecast its numbers with --horizon"),
     ):
         refused = cli("train", table, *settings, "--order-by", "day", "--steps", 2, "--out", "no")
-        assert (refused.code, problem in refused.err) == (2, True), refused.err
+        assert (refused.code in (2, 3), problem in refused.err) == (True, True), refused.err
     Path("lists.jsonl").write_text('{"x": [1, 2, 3], "promo": [0, 1, 0]}\n' * 20)
     refused = cli("train", "lists.jsonl", "--source", "x", "--horizon", 2, "--known-covariates", "promo", "--out", "no")
     assert (refused.code, "for a table with one row per step" in refused.err) == (2, True), refused.err
+
+
+def test_a_column_that_never_changes_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    rows = {"x": range(30), "open": [1] * 30, "promo": [0, 1] * 15}
+    options = SeriesOptions(horizon=2, known_covariates="open,promo")
+    series_spec(open_table(write_long("flat.csv", rows)), "x", None, options, "none")
+    (told,) = (record.message for record in caplog.records if record.name == series_spec.__module__)
+    assert told == "--known-covariates: 'open' is the same in all rows, so a forecast learns nothing from it"
 
 
 @pytest.mark.slow

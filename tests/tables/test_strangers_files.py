@@ -12,6 +12,7 @@ import torch
 
 import unrolled
 from support.cli import Cli
+from support.tables import write_long
 from unrolled.errors import DataError, UsageError
 from unrolled.tables.cell_values import Cell, is_empty, is_missing
 from unrolled.tables.columns import column_from_json
@@ -180,6 +181,17 @@ def test_validation_rows_of_one_label_show_nothing_about_the_others(cli: Cli) ->
     told = cli("train", "t.csv", "--source", "text:text", "--target", "label", *TINY, "--out", "r").err
     assert "The validation rows have one label only, 'ok': these figures say nothing about the others." in told
     assert "As good as" not in told
+
+
+def test_labels_to_validate_on_that_training_does_not_know_are_told(cli: Cli) -> None:
+    Path("t.csv").write_text("text,label\n" + "".join(f"word {i},{'ab'[i % 2]}\n" for i in range(40)))
+    Path("v.csv").write_text("text,label\n" + "".join(f"word {i},{'aB'[i % 2]}\n" for i in range(20)))
+    flags = ("--source", "text:text", "--target", "label:label", "--validation", "v.csv", *TINY)
+    assert "v.csv: 'label': 10 of 20 labels were never seen in training" in cli("train", "t.csv", *flags, "--out", "r").err
+    write_long("t2.csv", {"x": range(60), "label": ["up", "down", "up"] * 20})
+    write_long("v.csv", {"x": range(60), "label": ["up", "left", "left"] * 20})
+    steps = ("--source", "x:numbers", "--target", "label", "--order-by", "x", "--validation", "v.csv", *TINY)
+    assert "v.csv: 'label': 40 of 60 labels were never seen in training" in cli("train", "t2.csv", *steps, "--out", "s").err
 
 
 @pytest.mark.parametrize(

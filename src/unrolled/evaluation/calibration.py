@@ -108,17 +108,19 @@ def fit_temperature(
     for tensors in _batches(model, dataset, row_indices, machine, check):
         with machine.autocast():
             batch_logits = model.logits(tensors)
-            ngram_logits = batch_logits[:0] if model.ngrams is None else model.fitted_logits(tensors)
+            ngram_logits = None if model.ngrams is None else model.fitted_logits(tensors)
         is_target = tensors["target"] != IGNORE_INDEX
         weights = tensors["label_weights"].cpu() if "label_weights" in tensors else None
         logits_parts.append(batch_logits[is_target].float().cpu())
-        ngram_parts.append(ngram_logits.flatten(0, -2).float().cpu())
+        ngram_parts += [] if ngram_logits is None else [ngram_logits[is_target].float().cpu()]
         target_parts.append(tensors["target"][is_target].cpu())
-    logits, ngram_logits, targets = torch.cat(logits_parts), torch.cat(ngram_parts), torch.cat(target_parts)
+    logits, targets, share = torch.cat(logits_parts), torch.cat(target_parts), 0.0
     if len(targets) == 0:
         return 0.0
-    share = 0.0 if model.ngrams is None else _best_share(logits, ngram_logits, targets, weights)
-    logits = logits + share * ngram_logits if share else logits
+    if ngram_parts:
+        ngram_logits = torch.cat(ngram_parts)
+        share = _best_share(logits, ngram_logits, targets, weights)
+        logits = logits + share * ngram_logits if share else logits
     best = _best_temperature(logits, targets, weights)
     set_answer_scales(model, best, share)
     return _loss(logits, targets, best, weights)

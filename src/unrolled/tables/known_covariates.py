@@ -49,6 +49,8 @@ class Covariate:
             ('holiday=Easter', 'holiday=May Day')
         """
         known = [_plain(value) for value in values]
+        if all(is_missing(value, MISSING_IN_NUMBERS) for value in known):
+            raise DataError(f"--known-covariates: '{name}' has no value in any row: leave it out.")
         if kind != "label" and (kind == "number" or are_numbers([known], decimal_comma)):
             cell = Cell(known, f"'{name}'")
             numbers = np.array([number_or_gap(value, cell, step, decimal_comma) for step, value in enumerate(known)])

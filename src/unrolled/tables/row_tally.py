@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from unrolled.display import agree, counted, plural
 from unrolled.errors import DataError
@@ -29,7 +29,8 @@ class UnreadableRows:
     def require_few(self, num_rows: int) -> None:
         """Raise the first error if more than half of `num_rows` rows raised one: the column is then of another kind."""
         if self.first_error is not None and 2 * self.count > num_rows:
-            raise DataError(f"{self.first_error} The same holds for {self.count:,} of {num_rows:,} rows.") from self.first_error
+            others = f" The same holds for {self.count:,} of {num_rows:,} rows." if num_rows > 1 else ""
+            raise DataError(f"{self.first_error}{others}") from self.first_error
 
     def message(self, num_rows: int, consequence: str) -> str:
         """Return a sentence with the first error, or an empty one; `consequence` is what happened to the rows."""
@@ -132,3 +133,11 @@ class RowTally:
                 noun = counted(counts["total"], column.symbol_noun)
                 messages.append(f"'{name}': {counts['unknown']:,} of {counts['total']:,} {agree(counts['unknown'], noun)}")
         return messages + [f"'{name}': {note}" for name, note in self._reading_notes.items()]
+
+
+def unknown_messages(column: Column, cells: Iterable[Cell]) -> list[str]:
+    """Return sentences about the symbols in some cells of a column that training did not have."""
+    tally = RowTally()
+    for cell in cells:
+        tally.add_cell(column, cell)
+    return tally.messages("")

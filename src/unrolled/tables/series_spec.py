@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,8 @@ from unrolled.tables.spec_inference import infer_spec, parse_column, split_kind
 from unrolled.tables.step_arrays import StepArray, parse_steps, step_location
 from unrolled.tables.step_times import MAX_COMPARED_TIMES, next_times
 from unrolled.tables.table_files import Table
+
+logger = logging.getLogger(__name__)
 
 MAX_NAMED_SPIKES = 5
 
@@ -130,19 +133,21 @@ def _with_covariates(table: Table, long: LongFormat | None, source: str, options
         raise UsageError("--known-covariates are for forecasts: add --horizon, or name the columns in --source.")
     if long is None:
         raise UsageError("--known-covariates are for a table with one row per step, and here each row is a series.")
-    covariates, others = [], {*column_list(source, table), long.group_by, long.order_by}
+    uses = {long.group_by: "says which series a row belongs to", long.order_by: "is the time of the steps"}
+    uses |= dict.fromkeys(column_list(source, table), "is forecast, and so not known in advance")
+    covariates = []
     for part in split_source(options.known_covariates or "", table):
         given, kind = parse_column(part, "known-covariates")
         name = table.find_column(given)
         if kind not in KINDS:
             raise UsageError(f"--known-covariates {part}: say {given}:number or {given}:label, or leave the kind out.")
-        if name in others:
-            raise UsageError(
-                f"--known-covariates: '{name}' has another part already, and what is forecast is not known: leave it out."
-            )
+        if name in uses:
+            raise UsageError(f"--known-covariates: '{name}' {uses[name]}: leave it out.")
         values = [cell.value for _, (cell,) in table.iter_cells((name,))]
         covariates.append(Covariate.fit(name, kind, values, table.allows_decimal_commas))
-        others.add(name)
+        if len({str(value).strip() for value in values}) == 1:
+            logger.warning(f"--known-covariates: '{name}' is the same in all rows, so a forecast learns nothing from it")
+        uses[name] = "is named twice"
     return dataclasses.replace(long, covariates=tuple(covariates))
 
 

@@ -167,7 +167,11 @@ class Table:
             if self.header is None:
                 return inner_rows_hint(self.name, first_rows[0][1]) if len(first_rows) == 1 else ""
             for line, row in first_rows:
-                if column.strip().lower() in (str(cell).strip().lower() for cell in row.values()) and len(row) > 1:
+                if (
+                    column.strip()
+                    and column.strip().lower() in (str(cell).strip().lower() for cell in row.values())
+                    and len(row) > 1
+                ):
                     return f" Line {line:,} has it: if the names of the columns are there, remove the lines above."
         one = " Each line is one column: commas, semicolons, tabs and pipes separate columns, and blanks between numbers."
         first = " If the first row is data: --header none, or --header NAME,NAME." if self.header == FIRST_ROW else ""

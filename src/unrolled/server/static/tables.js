@@ -112,6 +112,10 @@ export function setUpTables(app) {
    */
   const predict = (rows, charts = false) => post("/api/predict", { model: model.value, rows, charts });
 
+  function clearAnswers() {
+    for (const id of ["answer", "answers"]) byId(id).replaceChildren();
+  }
+
   /**
    * Show what was asked for, unless something else was asked meanwhile: `ask` returns what shows it.
    * @param {() => Promise<() => void>} ask
@@ -123,10 +127,12 @@ export function setUpTables(app) {
     try {
       const show = await ask();
       if (own !== numAsked) return;
-      for (const id of ["answer", "answers"]) byId(id).replaceChildren();
+      clearAnswers();
       show();
     } catch (error) {
-      if (own === numAsked) app.showError(error);
+      if (own !== numAsked) return;
+      clearAnswers();
+      app.showError(error);
     }
     if (own === numAsked) note.textContent = "";
     showHint();

@@ -24,6 +24,7 @@ from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.pair_batching import PairDataset, balanced_weights
 from unrolled.tables.ragged import RaggedArray
 from unrolled.tables.row_splits import Indices
+from unrolled.tables.row_tally import unknown_messages
 from unrolled.tables.series_rows import HISTORY_STEPS, SeriesBatches, SeriesRows, blocks, split_in_time, split_series
 from unrolled.tables.series_spec import check_series, group_table, names_series, series_spec
 from unrolled.tables.spec import TableSpec
@@ -143,6 +144,8 @@ class SeriesTask(TableTask):
         rows = SeriesRows(spec, pairs, blocks(parts))
         self.validation_rows = np.arange(len(rows))
         self.validation_cells = rows.held_out_cells(parts, table.name)
+        for message in unknown_messages(spec.target, (cell for _, cell in self.validation_cells)):
+            logger.log(self._log_level, f"{table.name}: {message}")
         return rows
 
     def _balanced_weights(self) -> Array:

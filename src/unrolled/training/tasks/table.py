@@ -27,6 +27,7 @@ from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.ngrams import MAX_BUCKETS
 from unrolled.tables.pair_batching import PairDataset, PairLoader, balanced_weights, read_pairs
 from unrolled.tables.row_splits import MAX_HELD_OUT_ROWS, Indices, split_rows
+from unrolled.tables.row_tally import unknown_messages
 from unrolled.tables.series import note_of_series
 from unrolled.tables.series_spec import number_notes
 from unrolled.tables.source_columns import source_text, split_source
@@ -125,10 +126,11 @@ class TableTask:
     def _read_validation(self, spec: TableSpec, request: TrainRequest) -> PairDataset:
         """Encode the rows of another table for validation, and log which are left out or have a source of the training rows."""
         table, dataset = self._read_other(spec, request)
-        for message in dataset.imputed_messages():
-            logger.log(self._log_level, f"{table.name}: {message}")
         self.validation_rows = np.arange(len(dataset))
         self.validation_cells = cells_of(table, spec, dataset.read_rows[:MAX_HELD_OUT_ROWS].tolist())
+        unknown = unknown_messages(spec.target, (cell for _, cell in self.validation_cells))
+        for message in (*dataset.imputed_messages(), *unknown):
+            logger.log(self._log_level, f"{table.name}: {message}")
         shared = int(np.isin(dataset.source_keys, self.dataset.source_keys).sum())
         if shared:
             rows = plural(len(dataset.source_keys), "validation row")

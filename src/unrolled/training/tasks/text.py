@@ -292,7 +292,8 @@ def _check_options(request: TrainRequest) -> None:
         raise UsageError("--mask is for the lines of texts, and the cells of --source are learned as they are: leave it out.")
     misplaced = sorted(table_options & request.explicit)
     if misplaced:
-        to_do = "name a column to read with --source" if source is None else "name the column to predict with --target"
+        to_do = "name the column to predict with --target, or forecast its numbers with --horizon"
+        to_do = "name a column to read with --source" if source is None else to_do
         flag = flag_name(misplaced[0], request.to_dict().get(misplaced[0]))
         raise UsageError(f"{flag} is for tables, and a text is to be learned: {to_do}.")
     if source is None and documents == "cell":
