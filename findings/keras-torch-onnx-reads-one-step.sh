@@ -6,7 +6,7 @@
 #   after it; with return_sequences=True, one step of outputs. GRU(reset_after=False), SimpleRNN and masks fail when they run.
 # Version: keras 3.15.1 on torch 2.13.0, with onnx 1.23.2, onnxscript 0.7.2, onnxruntime 1.32.0, numpy 2.3.5.
 # Why it matters: a classifier of sequences has the right output shape, and a check with one step, which is what the export itself
-#   is made on, agrees. Give the length, Input((40, 3)): then it is unrolled and right.
+#   is made on, agrees. Give the length, Input((40, 3)): then the file has all steps and is right.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

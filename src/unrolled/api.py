@@ -16,7 +16,7 @@ from unrolled.checkpoints.array_file import read_model
 from unrolled.checkpoints.run_dir import Run, find_model
 from unrolled.errors import DataError, ModelError, UsageError
 from unrolled.exchange.import_options import ImportOptions
-from unrolled.flag_names import worded
+from unrolled.flag_names import in_terms_of_caller
 from unrolled.keyword_docs import keyword_arguments
 from unrolled.keywords import ImportKwargs, MachineKwargs, TrainKwargs, TrainTableKwargs
 from unrolled.models.base import MAX_PATH_CHARS
@@ -222,7 +222,7 @@ def _train(
         for message in filter(None, (result.test_summary, result.diagnosis) if training_run.process_group.is_main else ()):
             logger.info(message)
     model = open_model(Path(result.model), training_run.request.machine)
-    model.result = dataclasses.replace(result, diagnosis=worded(result.diagnosis))
+    model.result = dataclasses.replace(result, diagnosis=in_terms_of_caller(result.diagnosis))
     return model
 
 

@@ -20,7 +20,7 @@ import sys
 import traceback
 from collections.abc import Iterable
 
-from unrolled.flag_names import worded
+from unrolled.flag_names import in_terms_of_caller
 from unrolled.printable import printable
 
 
@@ -36,7 +36,7 @@ class UnrolledError(Exception):
         super().__init__(*(_sentence(part) if isinstance(part, str) else part for part in parts))
 
     def __str__(self) -> str:
-        return worded(super().__str__())
+        return in_terms_of_caller(super().__str__())
 
     def _render_traceback_(self) -> list[str]:
         """Return what a notebook shows: the sentence alone, or with `unrolled.debug = True` the traceback too."""

@@ -1,6 +1,7 @@
 """How messages name a setting: as the flag of a command, or as the keyword argument in Python.
 
-Messages are written with flags. What a Python program is told names keywords, by `worded`, unless a command runs.
+Messages are written with the flags of commands (`--minutes`). Outside a command, they are shown with the keyword arguments of
+Python (`minutes=`): `in_terms_of_caller` replaces one by the other where a message is raised or logged.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ def naming_flags() -> Iterator[None]:
         _state["command_runs"] = before
 
 
-def worded(message: str) -> str:
-    """Return a message as its reader writes settings: while a command runs unchanged, else with keyword arguments."""
+def in_terms_of_caller(message: str) -> str:
+    """Return a message with flags while a command runs, else with keyword arguments."""
     return message if _state["command_runs"] or "--" not in message else with_keywords(message)
 
 

@@ -264,9 +264,8 @@ def test_refusals_name_the_settings_of_the_request(fresh: RunningServer) -> None
     assert message(hidden=0) == "hidden= is 0; expected a finite number of at least 1 and of at most 65,536."
     assert message(steps=1, minutes=1).startswith("minutes= and steps= are given")
     run = fresh.client.post("/api/train", json={"text": "abc"}).json()["run"]
-    assert (
-        wait_for(fresh, run, ("dead",))["error"] == "The text has 3 tokens, and 10 are the least to learn from: give more text."
-    )
+    error = wait_for(fresh, run, ("dead",))["error"]
+    assert error == "The text has 3 tokens, and at least 10 are needed to learn from: give more text."
 
 
 def test_uploads_that_no_run_has_used_are_removed_after_a_day(fresh: RunningServer, tmp_path: Path) -> None:
@@ -274,8 +273,11 @@ def test_uploads_that_no_run_has_used_are_removed_after_a_day(fresh: RunningServ
     work = fresh.services.trainings.uploads.work_folder
     make_run(tmp_path / "runs" / "one", 20, 20)
     (tmp_path / "runs" / "one" / "config.json").write_text(json.dumps({"inputs": [str(work / ids[0] / "a.txt")]}))
-    for name in ids[:2]:
+    make_run(tmp_path / "runs" / "damaged", 20, 20)
+    (tmp_path / "runs" / "damaged" / "config.json").write_bytes(b"\xff")
+    for name in ids:
         os.utime(work / name, (0, time.time() - 25 * 3600))
+    fresh.services.trainings.uploads.path(ids[2])  # a training is about to begin
     new = fresh.client.post("/api/uploads?name=b.txt", content=b"abc").json()["upload"]
     assert {path.name for path in work.glob("upload-*")} == {ids[0], ids[2], new}
 

@@ -98,7 +98,7 @@ def trains_or_is_refused(content: bytes, prompt: str, documents: str) -> None:
         assert "\n" not in message
         assert message.endswith((".", "bytes", "UTF-8 t", "?"))
         kinds = set(unicodedata.normalize("NFC", text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")))
-        is_short = len(text.replace("\n", "")) < MIN_TOKENS and "least to learn from" in message
+        is_short = len(text.replace("\n", "")) < MIN_TOKENS and "needed to learn from" in message
         is_utf16 = content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
         assert wrong >= 0 or len(kinds) < 2 or is_short or is_utf16, message
         if wrong >= 0 and "at offset" in message:
@@ -123,7 +123,7 @@ def bytes_train(content: bytes, prompt: str, documents: str) -> None:
         if message is None:
             samples(prompt)
             return
-        assert re.search("no text in t|one character|least to learn from", message)
+        assert re.search("no text in t|one character|needed to learn from", message)
         assert len(content.replace(b"\n", b"") if documents == "line" else content) < MIN_TOKENS
 
 

@@ -132,6 +132,22 @@ def test_runs_and_folders_of_other_programs_are_left_out_and_told_once(caplog: p
         read("d/runs")
 
 
+def test_a_folder_that_cannot_be_listed_is_no_folder_without_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("d/a.txt", "d/closed/b.txt"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text("some words\n")
+    scandir = os.scandir
+
+    def refusing(path: str) -> Any:
+        if os.path.basename(path) == "closed":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(StorageError, match="Cannot list the folder d/closed: Permission denied"):
+        read("d")
+
+
 def test_a_folder_inside_a_hidden_one_is_read() -> None:
     put(".home/texts/a.txt", "abc\n")
     assert text_of(read(".home/texts")) == "abc\n"

@@ -206,7 +206,7 @@ def test_of_a_long_table_some_rows_are_read(monkeypatch: pytest.MonkeyPatch) -> 
         dataset.add(number, Cell(row["text"], "t"), Cell(row["label"], "y"))
     dataset.finalize()
     assert dataset.base_ids is not None
-    monkeypatch.setattr(base_features, "MAX_STEPS", -(-int(dataset.base_ids.lengths.sum()) // 4))
+    monkeypatch.setattr(base_features, "MAX_CHARACTERS", -(-int(dataset.base_ids.lengths.sum()) // 4))
     some = fit_rows(dataset, np.arange(40), base.model).base
     monkeypatch.undo()
     quarter = fit_rows(dataset, np.arange(0, 40, 4), base.model).base

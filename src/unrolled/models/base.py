@@ -13,7 +13,7 @@ from unrolled.checkpoints.run_summary import loss_curve
 from unrolled.display import loss_text
 from unrolled.errors import UsageError
 from unrolled.exchange.export_options import ExportOptions
-from unrolled.flag_names import worded
+from unrolled.flag_names import in_terms_of_caller
 from unrolled.keyword_docs import keyword_arguments
 from unrolled.keywords import ExportKwargs, ReportKwargs
 from unrolled.option_rules import refuse_unused
@@ -96,7 +96,7 @@ class TrainedModel(ABC):
             "network": f"{options.layers}x{options.hidden} {options.cell}",
             "parameters": self.parameters,
             "options": {name: value for name, (value, default) in values.items() if value != default},
-            "diagnosis": worded(history.pop("diagnosis", None) or "") or None,
+            "diagnosis": in_terms_of_caller(history.pop("diagnosis", None) or "") or None,
             "training": {name: value for name, value in history.items() if value is not None},
         }
 

@@ -198,7 +198,7 @@ class Trainings:
 
     def _pid(self, run_id: str) -> int:
         training = self._started.get(run_id)
-        if training is not None and training.is_alive:
+        if training is not None and training.is_alive and training.is_starting:
             return training.process.pid
         pid = self.runs.pid(self.catalog.run_folder(run_id))
         if pid is None:

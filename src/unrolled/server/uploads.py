@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import secrets
 import shutil
@@ -45,6 +46,8 @@ class Uploads:
         files = sorted(folder.iterdir()) if _ID.fullmatch(upload_id) and folder.is_dir() else []
         if len(files) != 1:
             raise ApiError(404, "There is no upload with this id: send the file again.", "upload", "upload_not_found")
+        with contextlib.suppress(OSError):
+            os.utime(folder)  # a training is about to begin: not old until its run says that it is used
         return files[0]
 
     def new(self, name: str) -> tuple[str, Path]:
@@ -66,7 +69,11 @@ class Uploads:
                 if _ID.fullmatch(path.name) and path.stat().st_mtime < before
             ]
             used = (
-                {name for config in self.folder.glob("*/config.json") for name in _ID.findall(config.read_text("utf-8"))}
+                {
+                    name
+                    for config in self.folder.glob("*/config.json")
+                    for name in _ID.findall(config.read_text("utf-8", "replace"))
+                }
                 if old
                 else set()
             )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from unrolled.display import plural
+from unrolled.errors import StorageError
 
 OTHER_PROGRAMS = frozenset(("node_modules", "__pycache__", "site-packages"))
 """Folders of installed and compiled code."""
@@ -35,16 +37,23 @@ class FolderFiles:
 
 
 def files_in(folder: Path) -> FolderFiles:
-    """Return the files in a folder and in those below it, without hidden ones. A folder that is named itself is always read."""
+    """Return the files in a folder and in those below it, without hidden ones. A folder that is named itself is always read.
+
+    Raises `StorageError` for a folder that cannot be listed: its files would be missing without a word.
+    """
     files: list[Path] = []
     left_out: list[Path] = []
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=_refuse):
         below = [(Path(parent) / name, name) for name in sorted(folders)]
         passed_over = [path for path, name in below if _is_left_out(path, name)]
         left_out += passed_over
         folders[:] = [name for path, name in below if path not in passed_over]
         files += [path for name in names if not name.startswith(".") and (path := Path(parent) / name).is_file()]
     return FolderFiles(folder, sorted(files), left_out)
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise StorageError(f"Cannot list the folder {error.filename}: {error.strerror}.") from error
 
 
 def _is_left_out(path: Path, name: str) -> bool:

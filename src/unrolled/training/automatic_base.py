@@ -34,8 +34,8 @@ MIN_LATIN_FRACTION = 0.9
 """Fraction of the letters of the text that are Latin."""
 
 TINY_TOKENS, TINY_BITS = 2_000, 4.0
-"""Of a training split with fewer tokens, n-grams and a validation part say little: a base must read all of the text with fewer
-bits per character. Prose, verse, recipes and code of 120 to 300 characters took 0.9 to 3.9, lists of words 4.5 and more."""
+"""Of a training split with fewer tokens, n-grams and a validation part say little: a base must read all of the text at fewer
+bits per character. Prose, verse, recipes and code of 120 to 300 characters took 0.9 to 3.5, lists of words 4.5 and more."""
 
 NGRAM_ORDER = 6
 TRIAL_STEPS, TRIAL_TOLERANCE = 20, 1.1

@@ -64,9 +64,9 @@ def _add_reader(spec: TableSpec, table: Table, request: TrainRequest, base: Text
         raise UsageError(f"--shrink-vocabulary has no effect where {name} helps to label a text: leave it out.")
     if not request.pair.ngrams:
         raise UsageError(f"--from {name} is read by the classifier that --no-ngrams leaves out: leave out one of both.")
-    reader = BaseText.from_json(BaseText(base.tokenizer, base.model.options).to_json())
+    reader = BaseText(base.tokenizer, base.model.options)
     cells = (cell for _, (cell, target) in spec.iter_cells(table) if not spec.has_missing(cell, target))
-    share = 1.0 if reader is None else reader.known_share(map(column.read_text, itertools.islice(cells, MAX_FITTED_ROWS)))
+    share = reader.known_share(map(column.read_text, itertools.islice(cells, MAX_FITTED_ROWS)))
     if share < MIN_KNOWN_SHARE:
         raise DataError(
             f"{name} knows {share:.0%} of the characters of '{column.name}', so it cannot read it: leave --from out, or name a "

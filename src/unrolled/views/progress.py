@@ -23,7 +23,7 @@ from rich.segment import ControlType, Segment
 from rich.table import Table
 from rich.text import Text
 
-from unrolled.flag_names import worded
+from unrolled.flag_names import in_terms_of_caller
 from unrolled.printable import printable
 from unrolled.training.callbacks import NullProgress, Progress
 
@@ -66,7 +66,7 @@ class MessageHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Pass on a message. An error of the sink is raised, unlike in other handlers: stderr may be closed or full."""
-        self._sink(printable(worded(record.getMessage())))
+        self._sink(printable(in_terms_of_caller(record.getMessage())))
 
     def __enter__(self) -> Self:
         self._level = self._logger.level

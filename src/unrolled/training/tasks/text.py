@@ -101,9 +101,8 @@ class TextTask:
         _check_options(request)
         task = cls(open_text(request), request.data, request.training.seed, request.table.source)
         if len(task.corpus.ids) < MIN_TOKENS:
-            raise DataError(
-                f"The text has {len(task.corpus.ids)} tokens, and {MIN_TOKENS} are the least to learn from: give more text."
-            )
+            length = plural(len(task.corpus.ids), "token")
+            raise DataError(f"The text has {length}, and at least {MIN_TOKENS} are needed to learn from: give more text.")
         task.log_summary()
         folders = [Path(name) for name in request.inputs if os.path.isdir(name)]
         has_files = len(request.inputs) > 1 or any(len(files_in(folder).files) > 1 for folder in folders)
