@@ -53,7 +53,7 @@ class TransformerBlock(nn.Module):
         self.attention_norm, self.mlp_norm = (nn.LayerNorm(width, bias=False) for _ in range(2))
         self.attention = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
-        self.mlp_in, self.narrow = nn.Linear(width, 4 * width, bias=False), nn.Linear(4 * width, width, bias=False)
+        self.mlp_in, self.mlp_out = nn.Linear(width, 4 * width, bias=False), nn.Linear(4 * width, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix `(B, T, E)` over what came before."""
@@ -65,7 +65,7 @@ class TransformerBlock(nn.Module):
         query, key = self.add_positions(query), self.add_positions(key)
         attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         x = x + self.out(attended.transpose(1, 2).reshape(batch_size, steps, width))
-        out: Tensor = x + self.narrow(F.gelu(self.mlp_in(self.mlp_norm(x))))
+        out: Tensor = x + self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(x))))
         return out
 
     def add_positions(self, projection: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ class SmallGPT(nn.Module):
         self.head = nn.Linear(width, vocab_size, bias=False)
         for name, weight in self.named_parameters():
             if weight.dim() > 1:
-                is_residual_projection = name.endswith(("out.weight", "mlp_out.weight"))
+                is_residual_projection = name.endswith("out.weight")
                 nn.init.normal_(weight, std=0.02 / ((2 * num_layers) ** 0.5 if is_residual_projection else 1))
         self.head.weight = self.embedding.weight
 
