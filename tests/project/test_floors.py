@@ -20,10 +20,9 @@ FLOORS = [
 ORDER = {
     "datasets": ["stdlib", "base_models", "cldr", "glyphs", "formal_languages", "service_log", "tables", "builtin"],
     "text": [
-        "compressed_files", "file_signatures", "encoding_guess", "encodings", "archives", "subtitles", "folder_files",
-        "text_files", "fingerprint", "line_format", "normalization", "decode_stream", "tokenizer", "token_pattern",
-        "rule_tokenizer",
-        "bpe_tokenizer", "word_list_tokenizer",
+        "compressed_files", "file_signatures", "encoding_guess", "encodings", "html_text", "office_files", "archives",
+        "subtitles", "folder_files", "text_files", "fingerprint", "line_format", "normalization", "decode_stream",
+        "tokenizer", "token_pattern", "rule_tokenizer", "bpe_tokenizer", "word_list_tokenizer",
         "midi_text", "midi_files", "record_files", "record_tokenizers", "tokenizers", "unknown_tokens", "followed_file",
         "session_files", "document_files",
         "tokenized_text", "text_encoder", "shards", "parallel_encode", "splitting", "corpus", "recoding", "batching",

@@ -237,7 +237,7 @@ def test_one_row_of_lists_is_a_row_and_keys_in_lists_are_columns(tmp_path: Path)
         ("t.7z", b"7z\xbc\xaf\x27\x1c\0\0", "a 7z archive: unpack it"),
         ("t.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0", "an old Office .*: save it as CSV"),
         ("t.ods", b"PK\x03\x04rest", "an OpenDocument spreadsheet: save its sheet as CSV"),
-        ("t.docx", b"PK\x03\x04rest", "a document of an office program: save it as plain text"),
+        ("t.docx", b"PK\x03\x04rest", "an e-book or a document of an office program: save it as plain text"),
         ("t.wav", b"RIFF\x24\0\0\0WAVEfmt ", "a WAV file: a cell of a table names it"),
         ("a b.mp3", b"ID3\4\0\0", r"compressed audio: save it as WAV \(ffmpeg -i '.*a b.mp3' NEW.wav\)"),
         ("a b.tar", b"a.csv".ljust(257, b"\0") + b"ustar\0", r"a tar archive: unpack it \(tar -xf '.*a b.tar'\)"),

@@ -1,15 +1,17 @@
 """A folder, or a zip archive, of files with one folder per label, as a table: `reviews/positive/1.txt`.
 
-A row is a file: `text` is what it holds, `label` the name of its folder, `file` its path. Of files that are no text, such as
-images, there are `label` and `file` only. In a folder without folders, `label` is missing.
+A row is a file: `text` is what it holds (of a document, its plain text), `label` the name of its folder, `file` its path. Of
+files that are no text, such as images, there are `label` and `file` only. In a folder without folders, `label` is missing.
 """
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from unrolled.display import agree, plural
 from unrolled.errors import DataError
@@ -18,6 +20,7 @@ from unrolled.text.archives import archive_names, read_member, text_members
 from unrolled.text.compressed_files import open_bytes
 from unrolled.text.encodings import EncodingError, conversion_hint, file_encoding, marked_encoding_error
 from unrolled.text.folder_files import files_in
+from unrolled.text.office_files import is_office_file, is_office_head, office_text
 from unrolled.text.text_files import looks_like_text
 
 TEXT, LABEL, FILE = "text", "label", "file"
@@ -67,6 +70,8 @@ class LabelledFiles:
     def _read_file(self, name: str) -> str:
         path = self.root / name
         with ReadErrors(path):
+            if is_office_file(path):
+                return _document_text(path, path)
             encoding = file_encoding(path, self.encoding)
         with ReadErrors(path, encoding), open_bytes(path) as file:
             return _to_text(file.read(4 * MAX_CHARS + 1), encoding, path)
@@ -74,6 +79,8 @@ class LabelledFiles:
     def _read_member(self, archive: zipfile.ZipFile, name: str) -> str:
         content = read_member(archive, name, 4 * MAX_CHARS + 1)
         place = Path(f"{self.root}/{name}")
+        if is_office_head(name, content):
+            return _document_text(io.BytesIO(content), place)
         try:
             return _to_text(content, "utf-8-sig", place)
         except UnicodeDecodeError as error:
@@ -83,6 +90,10 @@ class LabelledFiles:
             return _to_text(content, self.encoding, place)
         except UnicodeDecodeError as error:
             raise EncodingError(f"{place} is not {self.encoding}: give another --encoding.") from error
+
+
+def _document_text(file: Path | IO[bytes], path: Path) -> str:
+    return _to_text("\n".join(office_text(file, str(path))).encode("utf-8", "replace"), "utf-8", path)
 
 
 def _to_text(content: bytes, encoding: str, path: Path) -> str:
@@ -108,7 +119,7 @@ def open_folder(root: Path, encoding: str | None) -> LabelledFiles:
     with ReadErrors(root):
         found = files_in(root)
     names = [path.relative_to(root).as_posix() for path in found.files]
-    texts = [name for name in names if looks_like_text(root / name)]
+    texts = [name for name in names if looks_like_text(root / name) or is_office_file(root / name)]
     files = _choose(root, names, texts, "", encoding)
     return replace(files, notes=(*files.notes, found.note)) if found.note else files
 

@@ -11,6 +11,7 @@ from unrolled.display import agree, plural
 from unrolled.errors import DataError
 from unrolled.text.compressed_files import CHUNK_BYTES, DECOMPRESSION_ERRORS, member_names, read_error, without_documentation
 from unrolled.text.encodings import is_text_head, make_copy
+from unrolled.text.office_files import is_office_head
 
 HEAD_BYTES = 8192
 
@@ -53,8 +54,9 @@ def read_member(archive: zipfile.ZipFile, name: str, size: int) -> bytes:
 
 
 def text_members(archive: zipfile.ZipFile, names: list[str], accepts: Callable[[bytes], bool] = is_text_head) -> list[str]:
-    """Return those of the files in an archive that are texts, or what `accepts` says of their first bytes."""
-    return [name for name in names if accepts(read_member(archive, name, HEAD_BYTES))]
+    """Return those of the files in an archive that are texts or documents, or what `accepts` says of their first bytes."""
+    heads = ((name, read_member(archive, name, HEAD_BYTES)) for name in names)
+    return [name for name, head in heads if accepts(head) or (accepts is is_text_head and is_office_head(name, head))]
 
 
 def unpack_texts(path: Path, folder: Path, accepts: Callable[[bytes], bool]) -> tuple[list[Path], str]:

@@ -19,6 +19,7 @@ from unrolled.options import DataOptions
 from unrolled.text.archives import archive_names, unpack_texts
 from unrolled.text.encodings import decoded_chunks, display_name, file_encoding, is_text_head, make_copy
 from unrolled.text.line_format import PLAIN_LINES, LineFormat
+from unrolled.text.office_files import NOUNS, has_office_suffix, is_office_file, office_text
 from unrolled.text.record_tokenizers import RecordTokenizer
 from unrolled.text.session_files import group_lines, mask_lines
 from unrolled.text.subtitles import is_subtitles, subtitle_text
@@ -38,17 +39,11 @@ def prepare_files(
     as_bytes = tokenizer_class(options.tokens).reads_bytes
     if options.encoding is not None and as_bytes:
         raise UsageError("--encoding is for text, and --tokens bytes learns the bytes as they are: leave one out.")
-    prepared, num_recoded, counts = _unpacked(paths, folder, options.tokens), 0, Counter[str]()
-    record_counts = Counter[str]()
+    prepared, counts, record_counts = _unpacked(paths, folder, options.tokens), Counter[str](), Counter[str]()
     try:
         for position, path in enumerate(list(prepared)):
-            encoding = "utf-8-sig" if as_bytes else file_encoding(path, options.encoding)
-            if encoding != "utf-8-sig":
-                _replace(prepared, position, folder, lambda old, name=encoding: decoded_chunks(old, name))  # type: ignore[misc]
-                num_recoded += 1
-            name = Path(display_name(path))
-            if is_subtitles(name) and not as_bytes:
-                _replace(prepared, position, folder, lambda old, of=name: _subtitle_lines(old, of, counts))  # type: ignore[misc]
+            if not as_bytes:
+                _replace_by_text(prepared, position, options.encoding, folder, counts)
             if options.documents == "record":
                 reader = functools.partial(_records, options, training, str(display_name(path)), record_counts)
                 _replace(prepared, position, folder, lambda old, reader=reader: _join_documents(reader(old)))  # type: ignore[misc]
@@ -59,34 +54,55 @@ def prepare_files(
     except BaseException:
         remove_copies(prepared, folder)
         raise
-    if options.encoding is not None:
-        which = "" if len(prepared) == 1 and num_recoded else f"{num_recoded:,} of {plural(len(prepared), 'file')} "
-        utf8 = f", {len(prepared) - num_recoded:,} as UTF-8, which they are" if num_recoded < len(prepared) else ""
-        logger.info(f"{which}read as {options.encoding}{utf8}")
-    _log_cues(counts)
+    _log_counts(counts, options.encoding)
     if options.documents == "record":
         for sentence in _record_tokenizer(options).describe(record_counts):
             logger.info(sentence)
     return prepared
 
 
-def _log_cues(counts: Counter[str]) -> None:
+def _replace_by_text(paths: list[Path], position: int, encoding: str | None, folder: Path, counts: Counter[str]) -> None:
+    """Put a copy in the place of a file that is a document, of another encoding or has subtitles."""
+    path = paths[position]
+    if is_office_file(path):
+        _replace(paths, position, folder, lambda old: _office_lines(old, counts))
+        return
+    counts["plain"] += 1
+    if (name := file_encoding(path, encoding)) != "utf-8-sig":
+        _replace(paths, position, folder, lambda old: decoded_chunks(old, name))
+        counts["recoded"] += 1
+    shown = Path(display_name(path))
+    if is_subtitles(shown):
+        _replace(paths, position, folder, lambda old: _subtitle_lines(old, shown, counts))
+
+
+def _log_counts(counts: Counter[str], encoding: str | None) -> None:
+    """Log how the files were read: with an encoding, as documents, as subtitles."""
+    num_files, num_recoded = counts.pop("plain", 0), counts.pop("recoded", 0)
+    if encoding is not None and num_files:
+        which = "" if num_files == 1 and num_recoded else f"{num_recoded:,} of {plural(num_files, 'file')} "
+        utf8 = f", {num_files - num_recoded:,} as UTF-8, which they are" if num_recoded < num_files else ""
+        logger.info(f"{which}read as {encoding}{utf8}")
+    nouns = [plural(count, noun) for noun in dict.fromkeys(NOUNS.values()) if (count := counts.pop(noun, 0))]
+    if nouns:
+        num_lines = plural(counts.pop("lines"), "line")
+        logger.info(f"{', '.join(nouns)} read as text ({num_lines}), without formatting, notes and comments")
     if num_cues := counts.pop("cues", 0):
         left_out = ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()) if count)
         logger.info(f"{num_cues:,} cues of subtitles read as text, without numbers and times{left_out and f', {left_out}'}")
 
 
 def needs_copy(path: Path) -> bool:
-    """Return whether a file is encoded as a copy whatever the options are: subtitles, and archives of several texts."""
-    return is_subtitles(path) or _is_unpacked(path)
+    """Return whether a file is encoded as a copy whatever the options are: subtitles, documents, archives of several texts."""
+    return is_subtitles(path) or is_office_file(path) or _is_unpacked(path)
 
 
 def _is_unpacked(path: Path) -> bool:
-    """Return whether the files in a zip archive are copied: several, or subtitles. One text is read where it is."""
+    """Return whether the files in a zip archive are copied: several, or one that is no plain text."""
     if path.suffix.lower() != ".zip" or not path.is_file():
         return False
     names = archive_names(path)
-    return len(names) > 1 or any(is_subtitles(Path(name)) for name in names)
+    return len(names) > 1 or any(is_subtitles(Path(name)) or has_office_suffix(name) for name in names)
 
 
 def accepted_heads(tokens: str) -> Callable[[bytes], bool]:
@@ -118,6 +134,14 @@ def _unpacked(paths: Sequence[Path], folder: Path, tokens: str) -> list[Path]:
 
 def _accepts_all(head: bytes) -> bool:
     return True
+
+
+def _office_lines(path: Path, counts: Counter[str]) -> Iterator[bytes]:
+    name = str(display_name(path))
+    counts[NOUNS[Path(name).suffix.lower()]] += 1
+    for line in office_text(path, name):
+        counts["lines"] += 1
+        yield line.encode("utf-8", "replace") + b"\n"
 
 
 def _subtitle_lines(path: Path, suffix_of: Path, counts: Counter[str]) -> Iterator[bytes]:

@@ -86,6 +86,7 @@ def _describe_zip(data: bytes, name: str) -> str:
         return "an OpenDocument spreadsheet: save its sheet as CSV (UTF-8), and name that file"
     if suffix in _ZIPPED_SHEETS or b"xl/" in data:
         return "an Excel workbook: save its sheet as CSV (UTF-8), and name that file"
-    if suffix in _ZIPPED_DOCUMENTS or b"opendocument.text" in data or b"word/" in data:
-        return "a document of an office program: save it as plain text (UTF-8), and name that file"
+    if suffix in _ZIPPED_DOCUMENTS or b"opendocument.text" in data or b"word/" in data or b"epub+zip" in data:
+        suffixes = "" if suffix in _ZIPPED_DOCUMENTS else ", or let its name end in .docx, .odt or .epub"
+        return f"an e-book or a document of an office program: save it as plain text (UTF-8), and name that file{suffixes}"
     return f"a zip archive: name it {PurePath(name).name}.zip, or unzip it"

@@ -43,6 +43,7 @@ from unrolled.text.encodings import (
 )
 from unrolled.text.file_signatures import describe_binary
 from unrolled.text.folder_files import files_in
+from unrolled.text.office_files import is_office_file
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ def existing_file(name: str) -> Path:
 def _text_files_in(folder: Path, pattern: str, accepts: Callable[[bytes], bool]) -> list[Path]:
     found = files_in(folder)
     files = [path for path in found.files if fnmatch.fnmatch(path.name, pattern)]
-    texts = [path for path in files if accepts(_head(path))]
+    texts = [path for path in files if accepts(_head(path)) or (accepts is is_text_head and is_office_file(path))]
     if texts and (left_out := sorted(set(files) - set(texts))):
         number, kind = len(left_out), "empty or no text" if accepts is is_text_head else "of another kind"
         names = ", ".join(str(path.relative_to(folder)) for path in left_out[:MAX_LEFT_OUT_NAMES])
