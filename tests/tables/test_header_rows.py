@@ -94,6 +94,17 @@ def test_a_first_row_of_texts_is_a_row(first: str) -> None:
     assert len(list(open_table("t.tsv").rows())) == 13
 
 
+@pytest.mark.parametrize("blank", ["\n", "\t\n", ""])
+@pytest.mark.parametrize("answers", ["x", "xy"])
+def test_a_title_above_the_header_is_no_row(blank: str, answers: str) -> None:
+    rows = "".join(f"q {n}\t{answers[n % len(answers)]}\n" for n in range(30))
+    for above in (f"{blank}Report of 2024\t\n{blank}", f"Report of 2024\t\n{blank}"):
+        Path("t.tsv").write_text(f"{above}question\tanswer\n{rows}", "utf-8")
+        table = open_table("t.tsv")
+        assert table.columns == ("question", "answer")
+        assert len(list(table.rows())) == 30
+
+
 def test_a_first_row_with_a_label_of_its_own_is_a_row_below_equal_names() -> None:
     Path("t.csv").write_text(
         "text,label,label\nnew one,rare,other\n" + "".join(f"film {i},{'ab'[i % 2]},a\n" for i in range(24))

@@ -21,7 +21,7 @@ from typing import Any
 from unrolled.display import plural
 from unrolled.errors import DataError, UsageError, did_you_mean
 from unrolled.tables.cell_values import BLANKS, MISSING_IN_NUMBERS, is_missing
-from unrolled.tables.delimited_layout import Layout, find_layout, without_comments, without_end
+from unrolled.tables.delimited_layout import Layout, find_layout, is_blank, without_comments, without_end
 from unrolled.tables.delimiters import RARE_DELIMITERS, SEPARATOR_LINE, delimiter_of_rows, detect_delimiter, first_lines
 from unrolled.tables.header_rows import MAX_EXAMINED_ROWS, HeaderRows, find_header_rows, is_number
 from unrolled.tables.printed_tables import PrintedTable
@@ -99,6 +99,14 @@ def _without_formula(cell: str) -> str:
 def infer_dialect(source: Source, is_tsv: bool, has_header: bool = True) -> tuple[Dialect, list[str]]:
     """Return the dialect of a file, and sentences about what is not usual in it."""
     dialect, note = _infer_quotes(source, is_tsv)
+    dialect, notes = with_layout(dialect, source, has_header)
+    example = FORMULA_CELL.search(source.head()) if dialect.has_formulas else None
+    formulas = f'{source.path}: cells such as ="{example[1]:.40}" are read as the text in quotes' if example else ""
+    return dialect, [*notes, *filter(None, [note, formulas])]
+
+
+def with_layout(dialect: Dialect, source: Source, has_header: bool) -> tuple[Dialect, list[str]]:
+    """Return a dialect with where the rows of a file are, and sentences about what is not usual."""
     lines = first_lines(source.head())
     is_named = SEPARATOR_LINE.fullmatch(lines[0].strip('"')) is not None
     layout = find_layout(lines[is_named:], dialect.delimiter, has_header)
@@ -106,19 +114,14 @@ def infer_dialect(source: Source, is_tsv: bool, has_header: bool = True) -> tupl
         more = _find_header_rows(source, dialect, is_named + layout.num_skipped)
         layout = dataclasses.replace(layout, more_header=more)
     skips_blanks = any(f'{dialect.delimiter} "' in line for line in lines)
-    example = FORMULA_CELL.search(source.head()) if dialect.has_formulas else None
-    formulas = f'{source.path}: cells such as ="{example[1]:.40}" are read as the text in quotes' if example else ""
-    notes = [*layout.notes(source.path), *filter(None, [note, formulas])]
-    return dataclasses.replace(dialect, layout=layout, skips_blanks=skips_blanks), notes
+    return dataclasses.replace(dialect, layout=layout, skips_blanks=skips_blanks), layout.notes(source.path)
 
 
 def _find_header_rows(source: Source, dialect: Dialect, num_skipped: int) -> HeaderRows | None:
     lines, rows = io.StringIO(source.head().lstrip("\ufeff"), newline=""), list[list[str]]()
     with contextlib.suppress(csv.Error):  # the last row may be cut
-        for row in itertools.islice(
-            filter(None, dialect.reader(itertools.islice(lines, num_skipped, None))), MAX_EXAMINED_ROWS
-        ):
-            rows.append(row)
+        filled = itertools.filterfalse(is_blank, dialect.reader(itertools.islice(lines, num_skipped, None)))
+        rows += itertools.islice(filled, MAX_EXAMINED_ROWS)
     return find_header_rows(rows)
 
 
@@ -222,7 +225,7 @@ def delimited_rows(source: Source, dialect: Dialect, header: str, reported: set[
         num_named = len(first)
         if header == FIRST_ROW:
             names_row = dialect.layout.header(first)
-            rows = itertools.islice(rows, dialect.layout.num_more_header, None)
+            rows = dialect.layout.rows_below_header(rows)
             columns = name_columns(names_row)
             num_named = max((number for number, name in enumerate(names_row, 1) if name.strip(BLANKS)), default=0)
         else:

@@ -47,8 +47,20 @@ class Layout:
         return ["", *cells] if self.unnamed == "first" else [*cells, ""] if self.unnamed == "last" else cells
 
     def rows(self, rows: Iterator[list[str]]) -> Iterator[list[str]]:
-        """Yield the rows that have cells."""
-        return filter(None, itertools.islice(rows, self.num_skipped, None))
+        """Yield the rows that have cells, from the first one on that is not blank."""
+        return itertools.dropwhile(is_blank, filter(None, itertools.islice(rows, self.num_skipped, None)))
+
+    def rows_below_header(self, rows: Iterator[list[str]]) -> Iterator[list[str]]:
+        """Return rows without those that belong to the header, and blank ones between them."""
+        num_left = self.num_more_header
+        while num_left:
+            num_left -= not is_blank(next(rows, ["-"]))
+        return rows
+
+
+def is_blank(row: Sequence[str]) -> bool:
+    """Return whether no cell of a row has a value."""
+    return not any(map(str.strip, row))
 
 
 def without_comments(lines: Sequence[str]) -> list[str]:
@@ -59,8 +71,8 @@ def without_comments(lines: Sequence[str]) -> list[str]:
 
 def split_lines(lines: Iterable[str], delimiter: str) -> list[list[str]]:
     """Return the cells of lines; of blanks between cells, as in columns that are aligned, any number counts as one."""
-    is_blank = delimiter == " "
-    return list(csv.reader(without_end(lines) if is_blank else lines, delimiter=delimiter, skipinitialspace=is_blank))
+    is_aligned = delimiter == " "
+    return list(csv.reader(without_end(lines) if is_aligned else lines, delimiter=delimiter, skipinitialspace=is_aligned))
 
 
 def without_end(lines: Iterable[str]) -> Iterator[str]:

@@ -104,14 +104,16 @@ def _belongs(row: list[str], columns: list[list[str]], numeric: list[bool], is_n
     if sum(texts) >= 2 or (sum(texts) == 1 and all(map(_is_unit, others))):
         return True
     repeated = [len(column) >= MIN_REPEATED_ROWS and len(set(column)) * 4 <= len(column) for column in columns]
+    differs = [cell not in column for cell, column in zip(cells, columns, strict=True)]
     are_new = [
-        cell in present and ({cell} == {*column} or cell not in column) for cell, column in zip(cells, columns, strict=True)
+        cell in present and (differs[position] or {cell} == {*column})
+        for position, (cell, column) in enumerate(zip(cells, columns, strict=True))
     ]
     if sum(texts) == 1 and sum(repeated) >= 2 and all(itertools.compress(are_new, repeated)):
         return True
     if is_named or any(cell and not _is_type(cell) for cell in itertools.compress(cells, own_names)):
         return False
-    return any(repeated) and all(itertools.compress(are_new, repeated))
+    return any(itertools.compress(differs, repeated)) and all(itertools.compress(are_new, repeated))
 
 
 def _lists_values(cell: str, column: list[str]) -> bool:

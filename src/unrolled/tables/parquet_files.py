@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 from pathlib import Path
 from typing import Any
 
 from unrolled.errors import DataError, UnrolledError, first_line
-from unrolled.tables.table_format import NumberedRows, ReadErrors, Source, plain_value
+from unrolled.tables.table_format import NumberedRows, ReadErrors, Source, plain_value, whole_file
 from unrolled.text.compressed_files import is_compressed, open_bytes
 
 PARQUET_MAGIC = b"PAR1"
-MAX_UNZIPPED = 1 << 30
 
 
 def is_parquet(path: Path) -> bool:
     """Return whether a file, perhaps compressed, is a Parquet file."""
     with ReadErrors(path), open_bytes(path) as file:
         return file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
-
-
-def _unzipped(path: Path) -> io.BytesIO:
-    """Return the content of a compressed Parquet file, which is read from its end."""
-    with ReadErrors(path), open_bytes(path) as file:
-        content = file.read(MAX_UNZIPPED + 1)
-    if len(content) > MAX_UNZIPPED:
-        raise DataError(f"{path} holds more than {MAX_UNZIPPED >> 20:,} MB of Parquet: decompress it, and name that file.")
-    return io.BytesIO(content)
 
 
 def parquet_rows(source: Source) -> NumberedRows:
@@ -38,7 +27,7 @@ def parquet_rows(source: Source) -> NumberedRows:
     except ImportError as error:
         raise DataError(f"{path} needs a package that reads Parquet: pip install 'unrolled[data]'") from error
     try:
-        file = parquet.ParquetFile(_unzipped(path) if is_compressed(path) else path)
+        file = parquet.ParquetFile(whole_file(path, "Parquet") if is_compressed(path) else path)
         batches = file.iter_batches(batch_size=1024)
         rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
         yield from ((number, dict(zip(row, map(_plain, row.values()), strict=True))) for number, row in enumerate(rows, 1))

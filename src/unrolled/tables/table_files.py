@@ -25,35 +25,15 @@ from unrolled.datasets.builtin import SPLITS, no_such_dataset
 from unrolled.datasets.stdlib import PREFIX
 from unrolled.datasets.tables import TABLES, BuiltinTable, Row
 from unrolled.errors import DataError, UsageError, did_you_mean
-from unrolled.tables.arff_files import arff_rows
 from unrolled.tables.cell_values import BLANKS, Cell
-from unrolled.tables.conll_files import conll_rows
-from unrolled.tables.delimited_files import (
-    MAX_LISTED_COLUMNS,
-    delimited_rows,
-    infer_dialect,
-    is_plain_text,
-    line_rows,
-    looks_like_header,
-)
-from unrolled.tables.fasttext_files import fasttext_rows
-from unrolled.tables.file_kinds import guess_kind, kind_of_file
-from unrolled.tables.json_files import (
-    comments_note,
-    inner_rows_hint,
-    json_array,
-    json_columns,
-    json_lines,
-    nested_keys,
-    nested_value,
-    only_row_note,
-    rows_note,
-)
-from unrolled.tables.json_lists import list_rows
+from unrolled.tables.delimited_files import MAX_LISTED_COLUMNS, is_plain_text, line_rows, looks_like_header
+from unrolled.tables.file_kinds import guess_kind
+from unrolled.tables.file_rows import JSON_KINDS, open_rows
+from unrolled.tables.json_files import inner_rows_hint, nested_keys, nested_value, only_row_note
 from unrolled.tables.kept_data import shown_name
 from unrolled.tables.labelled_files import open_archive, open_folder
-from unrolled.tables.parquet_files import is_parquet, parquet_rows
 from unrolled.tables.printed_tables import find_printed_table
+from unrolled.tables.spreadsheet_files import is_spreadsheet
 from unrolled.tables.table_format import (
     FIRST_ROW,
     MAX_HEADER_ROWS,
@@ -79,14 +59,6 @@ REPEATED_NAME = re.compile(r" \(column [0-9]+\)$")
 
 COLUMN_NUMBER = re.compile(r"-?[0-9]{1,4}")
 
-TABLE_READERS: dict[str, Callable[[Source], NumberedRows]] = {
-    "jsonl": json_lines, "json": json_array, "columns": json_columns, "parquet": parquet_rows, "arff": arff_rows,
-    "fasttext": fasttext_rows,
-}  # fmt: skip
-"""The readers of formats in which each value has the name of its column. CSV, TSV and CoNLL, which may have no header, are
-opened in `_open_file`."""
-
-JSON_KINDS = ("jsonl", "json", "columns")
 MAX_PROBED_ROWS = 200
 """Rows that are compared with the first one, to see whether that one has the names of the columns."""
 
@@ -306,42 +278,21 @@ def _is_lines(path: Path, column: str, format: TableFormat) -> bool:
 
 def _open_file(path: Path, format: TableFormat, name: str) -> Table:
     _reject_archives(path)
-    header: str | None = None
-    notes, has_commas = list[str](), False
-    rows: Callable[[], NumberedRows]
-    source = Source(path, "") if is_parquet(path) else Source.open(path, format.encoding)
-    kind = "parquet" if is_parquet(path) else kind_of_file(source)
-    if kind in ("csv", "tsv"):
-        printed = find_printed_table(source)
-        kind, source = (kind, source) if printed is None else ("tsv", printed)
-        dialect, notes = infer_dialect(source, kind == "tsv", format.known_header == FIRST_ROW)
-        notes = [printed.note if printed else "", *notes]
-        header = format.known_header
-        has_commas = dialect.delimiter != ","
-        rows = functools.partial(delimited_rows, source, dialect, format.known_header, reported=set[str]())
-    elif kind == "conll":
-        rows = functools.partial(conll_rows, source, format.known_header)
-    elif kind == "lists":
-        header = format.known_header
-        rows = functools.partial(list_rows, source, header)
-    elif format.header is not None:
-        raise UsageError(
-            f"--header is for CSV, TSV, CoNLL and lists in JSON, and {name} is {kind}, with a name for each value."
-        )
-    else:
-        rows = functools.partial(TABLE_READERS[kind], source)
-        notes = [rows_note(source) if kind == "columns" else "", comments_note(source) if kind in JSON_KINDS else ""]
-    notes = [*filter(None, [*notes, documentation_note(path)])]
-    with contextlib.closing(rows()) as row_iterator:
+    file = open_rows(path, format, name)
+    notes = list(filter(None, [*file.notes, documentation_note(path)]))
+    with contextlib.closing(file.rows()) as row_iterator:
         first = next(row_iterator, None)
-        is_only = kind in JSON_KINDS[:2] and next(row_iterator, None) is None
+        is_only = file.kind in JSON_KINDS[:2] and next(row_iterator, None) is None
     if first is None:
         raise DataError(f"{name} has no rows: at least one is needed.")
     if is_only:
         notes += filter(None, [only_row_note(name, first[1])])
     digest = functools.partial(fingerprint, [path])
-    folder = path.absolute().parent
-    return Table(name, tuple(first[1]), folder, rows, digest, None, has_commas, header=header, notes=tuple(notes))
+    columns, folder = tuple(first[1]), path.absolute().parent
+    notes = list(filter(None, notes))
+    return Table(
+        name, columns, folder, file.rows, digest, None, file.has_decimal_commas, header=file.header, notes=tuple(notes)
+    )
 
 
 def open_with_columns(name: str, columns: tuple[str | None, ...], format: TableFormat) -> Table:
@@ -383,7 +334,7 @@ def _open_builtin(name: str, split: str) -> Table:
 
 def _reject_archives(path: Path) -> None:
     """Raise `DataError` for a file that is no text, such as an Excel workbook, or an archive that is not named `.zip`."""
-    if is_compressed(path):
+    if is_compressed(path) or is_spreadsheet(path):
         return
     with ReadErrors(path), open(path, "rb") as file:
         found = describe_binary(file.read(SIGNATURE_BYTES), str(path))

@@ -35,9 +35,13 @@ NumberedRows = Generator[tuple[int, Row], None, None]
 
 TABLE_SUFFIXES = {
     ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
+    ".xlsx": "spreadsheet", ".xlsm": "spreadsheet", ".xlsb": "spreadsheet", ".xls": "spreadsheet", ".ods": "spreadsheet",
     ".arff": "arff", ".conll": "conll", ".conllu": "conll", ".conllup": "conll",
 }  # fmt: skip
 """The formats of files by their suffix; files with another one are recognized by their first lines (`table_files`)."""
+
+BINARY_KINDS = ("parquet", "spreadsheet")
+"""The formats of files that are no text."""
 
 HEAD_BYTES = 1 << 16
 MAX_HEADER_ROWS = 1000
@@ -45,6 +49,9 @@ MAX_HEADER_ROWS = 1000
 
 MAX_CHARS = 1 << 23
 """Maximum characters of a cell, and of a row of JSON: a file with more is no table, or an attack on memory."""
+
+MAX_WHOLE_BYTES = 1 << 30
+"""Bytes of a file that is held in memory as a whole."""
 
 FIRST_ROW, NO_HEADER = "first", "none"
 """Values of `--header`: the first row has the names of the columns; or it is data, and columns are named 0, 1, 2 ..."""
@@ -54,7 +61,7 @@ def table_suffix(path: Path) -> str:
     """Return the suffix of a file without that of its compression; of an archive, that of the file in it."""
     suffix = inner_suffix(path)
     if path.suffix.lower() == ".zip" and suffix not in TABLE_SUFFIXES and path.is_file():
-        return next((table_suffix(Path(name)) for name in contents(path)), suffix)
+        return next((inner_suffix(Path(name)) for name in contents(path)), suffix)
     return suffix
 
 
@@ -172,6 +179,15 @@ class Source:
         """
         with io.TextIOWrapper(open_bytes(self.path), encoding=self.encoding, newline=newline) as file:
             yield from iter(functools.partial(file.readline, MAX_CHARS + 2), "")
+
+
+def whole_file(path: Path, kind: str) -> io.BytesIO:
+    """Return the content of a file, decompressed, for readers that begin at its end. Raises `DataError` if it is too large."""
+    with ReadErrors(path), open_bytes(path) as file:
+        content = file.read(MAX_WHOLE_BYTES + 1)
+    if len(content) > MAX_WHOLE_BYTES:
+        raise DataError(f"{path} holds more than {MAX_WHOLE_BYTES >> 20:,} MB of {kind}: write it as CSV, and name that file.")
+    return io.BytesIO(content)
 
 
 class ReadErrors:

@@ -38,7 +38,8 @@ _SIGNATURES = (
         "a Python pickle: load it in Python, and give the object, or write it as CSV",
     ),
 )  # fmt: skip
-_ZIPPED_SHEETS = (".xlsx", ".xlsm", ".ods")
+_SHEET = "name columns of its sheet (--source COLUMN --target COLUMN), or save it as CSV (UTF-8)"
+_ZIPPED_SHEETS = (".xlsx", ".xlsm", ".xlsb", ".ods")
 _ZIPPED_DOCUMENTS = (".docx", ".odt", ".epub", ".pptx", ".odp")
 _TAR_MARK, _MOBI_MARK = slice(257, 262), slice(60, 68)
 
@@ -83,9 +84,9 @@ def _describe_zip(data: bytes, name: str) -> str:
     if suffix == ".npz":
         return "an archive of NumPy arrays: give the arrays in Python, or write them as CSV"
     if suffix == ".ods" or b"opendocument.spreadsheet" in data:
-        return "an OpenDocument spreadsheet: save its sheet as CSV (UTF-8), and name that file"
+        return f"an OpenDocument spreadsheet: {_SHEET if suffix == '.ods' else 'let its name end in .ods, or save it as CSV'}"
     if suffix in _ZIPPED_SHEETS or b"xl/" in data:
-        return "an Excel workbook: save its sheet as CSV (UTF-8), and name that file"
+        return f"an Excel workbook: {_SHEET if suffix in _ZIPPED_SHEETS else 'let its name end in .xlsx, or save it as CSV'}"
     if suffix in _ZIPPED_DOCUMENTS or b"opendocument.text" in data or b"word/" in data or b"epub+zip" in data:
         suffixes = "" if suffix in _ZIPPED_DOCUMENTS else ", or let its name end in .docx, .odt or .epub"
         return f"an e-book or a document of an office program: save it as plain text (UTF-8), and name that file{suffixes}"

@@ -31,13 +31,14 @@ from unrolled.option_rules import TABLE_OPTIONS, check_training
 from unrolled.options import DataOptions, SampleOptions, TrainingOptions, TrainRequest, flag_name
 from unrolled.printable import shell_argument
 from unrolled.tables.table_files import open_table
-from unrolled.tables.table_format import has_table_suffix
+from unrolled.tables.table_format import BINARY_KINDS, has_table_suffix, suffix_kind
 from unrolled.text.batching import MAX_ROW_LENGTH, BatchSource, DocumentBatches, StreamBatches
 from unrolled.text.corpus import Corpus, is_encoded_jointly
 from unrolled.text.folder_files import files_in
 from unrolled.text.recoding import recode
 from unrolled.text.splitting import Splits
 from unrolled.text.tokenizer import Ids
+from unrolled.text.tokenizers import tokenizer_class
 from unrolled.training.diagnosis import diagnose, diagnose_from_base
 from unrolled.training.fine_tuning import (
     MAX_EPOCHS_BY_TOKENS,
@@ -306,7 +307,11 @@ def _check_options(request: TrainRequest) -> None:
         embedding_dim(1, request.model)
     tables = list(filter(has_table_suffix, request.inputs))
     if source is None and tables:
-        logger.info(_table_hint(tables[0]))
+        is_text = suffix_kind(Path(tables[0])) not in BINARY_KINDS or tokenizer_class(request.data.tokens).reads_bytes
+        if not is_text:
+            open_table(tables[0])  # raises what is wrong with it
+            raise UsageError(f"{tables[0]} is a table, and no text: {_table_hint(tables[0])}")
+        logger.info(f"learned as a text; {_table_hint(tables[0])}")
 
 
 def _table_hint(name: str) -> str:
@@ -323,10 +328,10 @@ def _table_hint(name: str) -> str:
                     lengths[column] += len(str(row.get(column, "")))
                     values.setdefault(column, set()).add(str(row.get(column, "")))
     if len(columns) < 2:
-        return "learned as a text; to learn one of its columns from another: --source COLUMN --target COLUMN"
+        return "to learn one of its columns from another: --source COLUMN --target COLUMN"
     shown = ", ".join(columns[:MAX_SHOWN_COLUMNS]) + (", ..." if len(columns) > MAX_SHOWN_COLUMNS else "")
     target = min(reversed(columns), key=lambda column: len(values.get(column, ())))
     source = max((column for column in columns if column != target), key=lengths.__getitem__)
     typed, source, target = (shell_argument(word) for word in (name, source, target))
     command = f"unrolled train {typed} --source {source} --target {target}"
-    return f"learned as a text; the columns of {PurePath(name).name} are {shown}; to learn one of them from another: {command}"
+    return f"the columns of {PurePath(name).name} are {shown}; to learn one of them from another: {command}"

@@ -1,0 +1,71 @@
+"""The rows of a table file, by its format."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from unrolled.errors import UsageError
+from unrolled.tables.arff_files import arff_rows
+from unrolled.tables.conll_files import conll_rows
+from unrolled.tables.delimited_files import Dialect, delimited_rows, infer_dialect, with_layout
+from unrolled.tables.fasttext_files import fasttext_rows
+from unrolled.tables.file_kinds import kind_of_file
+from unrolled.tables.json_files import comments_note, json_array, json_columns, json_lines, rows_note
+from unrolled.tables.json_lists import list_rows
+from unrolled.tables.parquet_files import is_parquet, parquet_rows
+from unrolled.tables.printed_tables import find_printed_table
+from unrolled.tables.spreadsheet_files import is_spreadsheet, open_sheet
+from unrolled.tables.table_format import FIRST_ROW, NumberedRows, Source, TableFormat
+
+TABLE_READERS: dict[str, Callable[[Source], NumberedRows]] = {
+    "jsonl": json_lines, "json": json_array, "columns": json_columns, "parquet": parquet_rows, "arff": arff_rows,
+    "fasttext": fasttext_rows,
+}  # fmt: skip
+"""The readers of formats in which each value has the name of its column. Others, which may have no header, are opened in
+`open_rows`."""
+
+JSON_KINDS = ("jsonl", "json", "columns")
+
+
+@dataclass(frozen=True)
+class FileRows:
+    """A file as rows, which can be read many times; `kind` is its format, and the rest is as in `Table`."""
+
+    kind: str
+    rows: Callable[[], NumberedRows]
+    header: str | None = None
+    has_decimal_commas: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def open_rows(path: Path, format: TableFormat, name: str) -> FileRows:
+    """Open a file by its format. Raises `DataError` for what is no table, `UsageError` for a header where names are known."""
+    if is_spreadsheet(path):
+        sheet = open_sheet(path)
+        dialect, notes = with_layout(Dialect("\t", "doubled"), sheet, format.known_header == FIRST_ROW)
+        return _delimited("spreadsheet", sheet, dialect, format, [sheet.note, *notes])
+    source = Source(path, "") if is_parquet(path) else Source.open(path, format.encoding)
+    kind = "parquet" if is_parquet(path) else kind_of_file(source)
+    if kind in ("csv", "tsv"):
+        printed = find_printed_table(source)
+        kind, source = (kind, source) if printed is None else ("tsv", printed)
+        dialect, notes = infer_dialect(source, kind == "tsv", format.known_header == FIRST_ROW)
+        return _delimited(kind, source, dialect, format, [printed.note if printed else "", *notes])
+    if kind in ("conll", "lists"):
+        reader, header = (conll_rows, None) if kind == "conll" else (list_rows, format.known_header)
+        return FileRows(kind, functools.partial(reader, source, format.known_header), header)
+    if format.header is not None:
+        raise UsageError(
+            f"--header is for CSV, TSV, CoNLL and lists in JSON, and {name} is {kind}, with a name for each value."
+        )
+    notes = [rows_note(source) if kind == "columns" else "", comments_note(source) if kind in JSON_KINDS else ""]
+    return FileRows(kind, functools.partial(TABLE_READERS[kind], source), notes=tuple(notes))
+
+
+def _delimited(kind: str, source: Source, dialect: Dialect, format: TableFormat, notes: list[str]) -> FileRows:
+    header = format.known_header
+    rows = functools.partial(delimited_rows, source, dialect, header, reported=set[str]())
+    return FileRows(kind, rows, header, dialect.delimiter != ",", tuple(notes))

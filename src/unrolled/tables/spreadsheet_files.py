@@ -1,0 +1,91 @@
+"""Reader of spreadsheets: of Excel (`.xlsx`, `.xlsm`, `.xlsb`, `.xls`) and OpenDocument (`.ods`), also compressed ones."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from unrolled.display import plural
+from unrolled.errors import DataError, first_line
+from unrolled.tables.table_format import HEAD_BYTES, TABLE_SUFFIXES, Source, suffix_kind, whole_file
+from unrolled.text.encodings import display_name
+
+SUFFIXES = tuple(suffix for suffix, kind in TABLE_SUFFIXES.items() if kind == "spreadsheet")
+MAX_EXACT = 1e15
+"""Whole numbers below are written without a point and an exponent: a spreadsheet has no others than floating-point numbers."""
+
+
+def is_spreadsheet(path: Path) -> bool:
+    """Return whether the suffix of a file is that of a spreadsheet."""
+    return suffix_kind(path) == "spreadsheet"
+
+
+@dataclass(frozen=True)
+class Sheet(Source):
+    """A sheet as text: each row is one string of cells between tabs, in quotes where needed. `note` says what is left out."""
+
+    rows: tuple[str, ...]
+    note: str
+
+    def head(self) -> str:
+        size, first_rows = 0, list[str]()
+        for row in self.rows:
+            first_rows.append(row)
+            if (size := size + len(row)) > HEAD_BYTES:
+                break
+        return "".join(first_rows)
+
+    def lines(self, newline: Literal["", "\n"] = "\n") -> Iterator[str]:
+        return iter(self.rows)
+
+
+def open_sheet(path: Path) -> Sheet:
+    """Return the first sheet of a file that is shown and has cells. Raises `DataError` if the file is damaged or protected."""
+    name = display_name(path)
+    try:
+        from python_calamine import CalamineError, PasswordError, SheetVisibleEnum, load_workbook
+    except ImportError as error:
+        raise DataError(f"{name} needs a package that reads spreadsheets: pip install 'unrolled[data]'") from error
+    try:
+        workbook = load_workbook(whole_file(path, "a spreadsheet"))
+        hidden = {sheet.name for sheet in workbook.sheets_metadata if sheet.visible != SheetVisibleEnum.Visible}
+        sheets = {title: _rows(workbook.get_sheet_by_name(title)) for title in workbook.sheet_names}
+    except PasswordError as error:
+        raise DataError(f"{name} is protected by a password: save it without.") from error
+    except CalamineError as error:
+        raise DataError(f"{name} is not a valid spreadsheet: {first_line(error)}.") from error
+    filled = [title for title, rows in sheets.items() if rows]
+    shown = [title for title in filled if title not in hidden] or filled
+    if not shown:
+        raise DataError(f"{name} has no sheet with cells.")
+    left_out = [f"'{title}' ({plural(len(sheets[title]), 'row')})" for title in filled if title != shown[0]]
+    which = f"{name}: the sheet '{shown[0]}' is read; left out: {', '.join(left_out)}" if left_out else ""
+    return Sheet(path, "utf-8", sheets[shown[0]], f"{which} (to read another one, move it to the front)" if which else "")
+
+
+def _rows(sheet: Any) -> tuple[str, ...]:
+    """Return the rows of a sheet with cells, after an empty one for each above them, so that they have their numbers."""
+    rows: list[list[Any]] = sheet.to_python(skip_empty_area=True)
+    width = max((position + 1 for row in rows for position, cell in enumerate(row) if cell != ""), default=0)
+    if not width:
+        return ()
+    lines = ["\t".join(map(_cell_text, row[:width])) + "\n" for row in rows]
+    num_above: int = sheet.start[0]
+    return ("\n",) * num_above + tuple(line if line.strip() else "\n" for line in lines)
+
+
+def _cell_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).upper()
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < MAX_EXACT else repr(value)
+    if isinstance(value, datetime.datetime):
+        return value.isoformat(sep=" ")
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    text = str(value)
+    is_quoted = any(sign in text for sign in '\t\r\n"')
+    return '"' + text.replace('"', '""') + '"' if is_quoted else text

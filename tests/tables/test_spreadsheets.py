@@ -1,0 +1,170 @@
+"""Spreadsheets, written here as the standards say, give the same rows as CSV."""
+
+import datetime
+import gzip
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+import pytest
+
+import unrolled
+from support.cli import Cli
+from unrolled.errors import DataError
+from unrolled.tables.table_files import open_table
+from unrolled.tables.table_format import TableFormat
+
+MAIN = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+PACKAGE = 'xmlns="http://schemas.openxmlformats.org/package/2006/relationships"'
+STYLES = f'<styleSheet {MAIN}><cellXfs count="2"><xf numFmtId="0"/><xf numFmtId="14"/></cellXfs></styleSheet>'
+
+Sheet = Sequence[Sequence[object]]
+ROWS: Sheet = [
+    ["text", "label", "stars", "day", "open"],
+    ['said "no"', "bad", 1, datetime.date(2024, 1, 1), False],
+    ["two\nlines", "good", 2.5, datetime.date(2024, 1, 2), True],
+    ["tab\there & <x>", "", 12345678, datetime.date(2024, 1, 3), True],
+    ["00123", "good", -3, datetime.date(2024, 2, 29), False],
+]
+
+
+def cell_xml(value: object) -> str:
+    if isinstance(value, bool):
+        return f'<c t="b"><v>{int(value)}</v></c>'
+    if isinstance(value, datetime.date):
+        return f'<c s="1"><v>{(value - datetime.date(1899, 12, 30)).days}</v></c>'
+    if isinstance(value, int | float):
+        return f"<c><v>{value}</v></c>"
+    return f'<c t="inlineStr"><is><t xml:space="preserve">{escape(str(value))}</t></is></c>' if value else "<c/>"
+
+
+def write_xlsx(path: str, sheets: Mapping[str, Sheet], first_row: int = 1, hidden: str = "") -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        relations = [f'<Relationship Id="r0" Type="{OFFICE}/styles" Target="styles.xml"/>']
+        listed = []
+        for number, (name, rows) in enumerate(sheets.items(), 1):
+            lines = (f'<row r="{row}">{"".join(map(cell_xml, cells))}</row>' for row, cells in enumerate(rows, first_row))
+            archive.writestr(f"xl/s{number}.xml", f"<worksheet {MAIN}><sheetData>{''.join(lines)}</sheetData></worksheet>")
+            state = ' state="hidden"' if name == hidden else ""
+            listed.append(f'<sheet name="{name}" sheetId="{number}"{state} r:id="r{number}"/>')
+            relations.append(f'<Relationship Id="r{number}" Type="{OFFICE}/worksheet" Target="s{number}.xml"/>')
+        book = f'<workbook {MAIN} xmlns:r="{OFFICE}"><sheets>{"".join(listed)}</sheets></workbook>'
+        root = f'<Relationship Id="r1" Type="{OFFICE}/officeDocument" Target="xl/workbook.xml"/>'
+        archive.writestr("_rels/.rels", f"<Relationships {PACKAGE}>{root}</Relationships>")
+        archive.writestr("xl/_rels/workbook.xml.rels", f"<Relationships {PACKAGE}>{''.join(relations)}</Relationships>")
+        archive.writestr("xl/workbook.xml", book)
+        archive.writestr("xl/styles.xml", STYLES)
+    return Path(path)
+
+
+def write_ods(path: str, rows: Sheet) -> Path:
+    def cell(value: object) -> str:
+        if isinstance(value, bool):
+            return f'<table:table-cell office:value-type="boolean" office:boolean-value="{str(value).lower()}"/>'
+        if isinstance(value, datetime.date):
+            return f'<table:table-cell office:value-type="date" office:date-value="{value}"/>'
+        if isinstance(value, int | float):
+            return f'<table:table-cell office:value-type="float" office:value="{value}"/>'
+        lines = "".join(f"<text:p>{escape(line)}</text:p>" for line in str(value).split("\n"))
+        return f'<table:table-cell office:value-type="string">{lines}</table:table-cell>' if value else "<table:table-cell/>"
+
+    spaces = " ".join(
+        f'xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"' for name in ("office", "table", "text")
+    )
+    lines = "".join(f"<table:table-row>{''.join(map(cell, row))}</table:table-row>" for row in rows)
+    table = f'<table:table table:name="S">{lines}</table:table>'
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        archive.writestr("META-INF/manifest.xml", "<manifest/>")
+        body = f"<office:body><office:spreadsheet>{table}</office:spreadsheet></office:body>"
+        archive.writestr("content.xml", f"<office:document-content {spaces}>{body}</office:document-content>")
+    return Path(path)
+
+
+def texts_of(path: Path) -> list[list[str]]:
+    return [[str(cell) for cell in row.values()] for _, row in open_table(str(path)).rows()]
+
+
+EXPECTED = [
+    ['said "no"', "bad", "1", "2024-01-01", "FALSE"],
+    ["two\nlines", "good", "2.5", "2024-01-02", "TRUE"],
+    ["tab\there & <x>", "", "12345678", "2024-01-03", "TRUE"],
+    ["00123", "good", "-3", "2024-02-29", "FALSE"],
+]
+
+
+def test_the_rows_of_a_sheet_are_those_of_a_table() -> None:
+    path = write_xlsx("t.xlsx", {"S": ROWS})
+    assert texts_of(path) == EXPECTED
+    table = open_table("t.xlsx")
+    assert (table.columns, table.notes) == (("text", "label", "stars", "day", "open"), ())
+    assert [line for line, _ in table.rows()] == [2, 3, 4, 5]
+    spaces = [[cell.replace("\t", " ") for cell in row] for row in EXPECTED]
+    assert [[cell.replace("\t", " ") for cell in row] for row in texts_of(write_ods("t.ods", ROWS))] == spaces
+    Path("t.xlsx.gz").write_bytes(gzip.compress(path.read_bytes()))
+    with zipfile.ZipFile("t.zip", "w") as archive:
+        archive.write("t.xlsx")
+    assert texts_of(Path("t.xlsx.gz")) == texts_of(Path("t.zip")) == EXPECTED
+
+
+def test_the_first_sheet_that_is_shown_is_read_and_others_are_told() -> None:
+    sheets: dict[str, Sheet] = {"secret": [["a"], ["b"]], "empty": [[]], "Data": ROWS, "Notes": [["by hand"]]}
+    path = write_xlsx("t.xlsx", sheets, hidden="secret")
+    assert texts_of(path) == EXPECTED
+    assert open_table("t.xlsx").notes == (
+        "t.xlsx: the sheet 'Data' is read; left out: 'secret' (2 rows), 'Notes' (1 row) (to read another one, move it to the "
+        "front)",
+    )
+
+
+def test_rows_have_their_numbers_below_a_title_and_columns_may_have_no_names() -> None:
+    title: Sheet = [["Report of 2024", ""], ["", ""], ["question", "answer"], *[[f"q {n}", "x"] for n in range(30)]]
+    assert next(iter(open_table(str(write_xlsx("t.xlsx", {"S": title}, first_row=2))).rows())) == (
+        5,
+        {"question": "q 0", "answer": "x"},
+    )
+    data = write_xlsx("data.xlsx", {"S": [["a b", 1], ["c", 2]]})
+    table = open_table(str(data), format=TableFormat(header="text,y"))
+    assert [row for _, row in table.rows()] == [{"text": "a b", "y": "1"}, {"text": "c", "y": "2"}]
+
+
+def test_a_model_of_a_sheet_is_that_of_the_same_csv(cli: Cli) -> None:
+    rows: Sheet = [["text", "label"], *[[f"it was {word} {n}", word] for n in range(30) for word in ("good", "bad")]]
+    write_xlsx("t.xlsx", {"S": rows})
+    Path("t.csv").write_text("".join(f"{text},{label}\n" for text, label in rows))
+    losses = []
+    for name in ("t.xlsx", "t.csv"):
+        model = unrolled.train_table(name, source="text", target="label", steps=3, out=f"run-{name}", validation="t.csv")
+        assert model.result is not None
+        losses.append((model.result.train_nats, model.result.val_nats, model.result.diagnosis))
+    assert losses[0] == losses[1]
+    predicted = cli("predict", "run-t.csv", "t.xlsx")
+    assert predicted.out.splitlines()[:2][0] == "text,label,predicted,probability"
+    assert len(predicted.out.splitlines()) == 61
+
+
+@pytest.mark.parametrize("name", ["t.xlsx", "t.parquet"])
+def test_a_spreadsheet_is_no_text_and_its_columns_are_told(cli: Cli, name: str) -> None:
+    write_xlsx("t.xlsx", {"S": ROWS})
+    if name == "t.parquet":
+        parquet = pytest.importorskip("pyarrow.parquet")
+        arrow = pytest.importorskip("pyarrow")
+        names, *values = ROWS
+        parquet.write_table(arrow.table({str(key): [str(row[n]) for row in values] for n, key in enumerate(names)}), name)
+    refused = cli("train", name)
+    assert refused.code == 2, refused.err
+    message = (
+        f"{name} is a table, and no text: the columns of {name} are text, label, stars, day, open; to learn one of them from"
+    )
+    assert message in refused.err
+    assert f"unrolled train {name} --source" in refused.err
+
+
+def test_what_is_no_spreadsheet_is_refused() -> None:
+    write_xlsx("empty.xlsx", {"S": [[]]})
+    Path("text.xlsx").write_text("a,b\n1,2\n")
+    for name, message in (("empty.xlsx", "has no sheet with cells"), ("text.xlsx", "is not a valid spreadsheet: ")):
+        with pytest.raises(DataError, match=rf"^{name} {message}"):
+            open_table(name)
