@@ -162,6 +162,23 @@ def test_a_spreadsheet_is_no_text_and_its_columns_are_told(cli: Cli, name: str) 
     assert f"unrolled train {name} --source" in refused.err
 
 
+def test_a_workbook_that_unzips_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_xlsx("t.xlsx", {"S": ROWS})
+    monkeypatch.setattr("unrolled.tables.spreadsheet_files.MAX_WHOLE_BYTES", 1000)
+    with pytest.raises(DataError, match=r"t.xlsx holds .* bytes, unzipped: write it as CSV"):
+        open_table(str(path))
+
+
+def test_an_archive_with_a_damaged_name_is_damaged() -> None:
+    damaged = bytearray(write_xlsx("t.xlsx", {"S": ROWS}).read_bytes())
+    at = damaged.rindex(b"xl/styles.xml")
+    damaged[damaged.rindex(b"PK\x01\x02", 0, at) + 9] |= 8  # its names are in UTF-8, it says
+    damaged[at] = 0xFF
+    Path("t.zip").write_bytes(damaged)
+    with pytest.raises(DataError, match="the name of a file in it is damaged"):
+        open_table("t.zip")
+
+
 def test_what_is_no_spreadsheet_is_refused() -> None:
     write_xlsx("empty.xlsx", {"S": [[]]})
     Path("text.xlsx").write_text("a,b\n1,2\n")

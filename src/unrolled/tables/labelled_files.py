@@ -17,7 +17,7 @@ from unrolled.display import agree, plural
 from unrolled.errors import DataError
 from unrolled.tables.table_format import MAX_CHARS, NumberedRows, ReadErrors
 from unrolled.text.archives import archive_names, read_member, text_members
-from unrolled.text.compressed_files import open_bytes
+from unrolled.text.compressed_files import ZipArchive, open_bytes
 from unrolled.text.encodings import EncodingError, conversion_hint, file_encoding, marked_encoding_error
 from unrolled.text.folder_files import files_in
 from unrolled.text.office_files import is_office_file, is_office_head, office_text
@@ -54,7 +54,7 @@ class LabelledFiles:
         """Yield one row per file, with its number."""
         archive = None
         with ReadErrors(self.root):
-            archive = zipfile.ZipFile(self.root) if self.is_archive else None
+            archive = ZipArchive(self.root) if self.is_archive else None
         try:
             for number, name in enumerate(self.names, 1):
                 row = {FILE: name}
@@ -130,7 +130,7 @@ def open_archive(root: Path, encoding: str | None) -> LabelledFiles:
     tops = {name.partition("/")[0] for name in names}
     is_wrapped = len(tops) == 1 and any(name.count("/") >= 2 for name in names)
     prefix = f"{tops.pop()}/" if is_wrapped else ""
-    with ReadErrors(root), zipfile.ZipFile(root) as archive:
+    with ReadErrors(root), ZipArchive(root) as archive:
         texts = text_members(archive, names)
     if not texts:
         raise DataError(f"{root} has no text among its {plural(len(names), 'file')}: unzip it, and name the folder.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import io
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,8 @@ from typing import Any, Literal
 
 from unrolled.display import plural
 from unrolled.errors import DataError, first_line
-from unrolled.tables.table_format import HEAD_BYTES, TABLE_SUFFIXES, Source, suffix_kind, whole_file
+from unrolled.tables.table_format import HEAD_BYTES, MAX_WHOLE_BYTES, TABLE_SUFFIXES, Source, suffix_kind, whole_file
+from unrolled.text.compressed_files import ZipArchive
 from unrolled.text.encodings import display_name
 
 SUFFIXES = tuple(suffix for suffix, kind in TABLE_SUFFIXES.items() if kind == "spreadsheet")
@@ -49,14 +52,20 @@ def open_sheet(path: Path) -> Sheet:
         from python_calamine import CalamineError, PasswordError, SheetVisibleEnum, load_workbook
     except ImportError as error:
         raise DataError(f"{name} needs a package that reads spreadsheets: pip install 'unrolled[data]'") from error
+    content = whole_file(path, "a spreadsheet")
+    _check_size(content, name)
     try:
-        workbook = load_workbook(whole_file(path, "a spreadsheet"))
+        workbook = load_workbook(content)
         hidden = {sheet.name for sheet in workbook.sheets_metadata if sheet.visible != SheetVisibleEnum.Visible}
         sheets = {title: _rows(workbook.get_sheet_by_name(title)) for title in workbook.sheet_names}
     except PasswordError as error:
         raise DataError(f"{name} is protected by a password: save it without.") from error
     except CalamineError as error:
         raise DataError(f"{name} is not a valid spreadsheet: {first_line(error)}.") from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # an error of Rust, in a damaged .xls; it is no Exception
+            raise
+        raise DataError(f"{name} is damaged.") from error
     filled = [title for title, rows in sheets.items() if rows]
     shown = [title for title in filled if title not in hidden] or filled
     if not shown:
@@ -64,6 +73,18 @@ def open_sheet(path: Path) -> Sheet:
     left_out = [f"'{title}' ({plural(len(sheets[title]), 'row')})" for title in filled if title != shown[0]]
     which = f"{name}: the sheet '{shown[0]}' is read; left out: {', '.join(left_out)}" if left_out else ""
     return Sheet(path, "utf-8", sheets[shown[0]], f"{which} (to read another one, move it to the front)" if which else "")
+
+
+def _check_size(content: io.BytesIO, name: str) -> None:
+    """Raise `DataError` for a workbook that takes more memory, once unzipped, than a table of this kind can need."""
+    try:
+        with ZipArchive(content) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+    except zipfile.BadZipFile:
+        size = 0  # .xls, or what calamine refuses
+    if size > MAX_WHOLE_BYTES:
+        raise DataError(f"{name} holds {size:,} bytes, unzipped: write it as CSV, and name that file.")
+    content.seek(0)
 
 
 def _rows(sheet: Any) -> tuple[str, ...]:

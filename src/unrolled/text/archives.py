@@ -9,7 +9,14 @@ from pathlib import Path
 
 from unrolled.display import agree, plural
 from unrolled.errors import DataError
-from unrolled.text.compressed_files import CHUNK_BYTES, DECOMPRESSION_ERRORS, member_names, read_error, without_documentation
+from unrolled.text.compressed_files import (
+    CHUNK_BYTES,
+    DECOMPRESSION_ERRORS,
+    ZipArchive,
+    member_names,
+    read_error,
+    without_documentation,
+)
 from unrolled.text.encodings import is_text_head, make_copy
 from unrolled.text.office_files import is_office_head
 
@@ -19,7 +26,7 @@ HEAD_BYTES = 8192
 def archive_names(path: Path) -> list[str]:
     """Return the names of the files in a zip archive, sorted, without hidden ones. Raises `DataError` if it is damaged."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with ZipArchive(path) as archive:
             return member_names(archive)
     except (OSError, *DECOMPRESSION_ERRORS) as error:
         raise read_error(error, path) from error
@@ -69,7 +76,7 @@ def unpack_texts(path: Path, folder: Path, accepts: Callable[[bytes], bool]) -> 
         DataError: The archive is damaged, has no text, or holds more than there is space for.
     """
     names, copies = archive_names(path), list[Path]()
-    with zipfile.ZipFile(path) as archive:
+    with ZipArchive(path) as archive:
         chosen = text_members(archive, names, accepts)
         if not chosen:
             kind = "text" if accepts is is_text_head else "file of the kind that --tokens reads"

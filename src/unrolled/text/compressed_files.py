@@ -42,6 +42,9 @@ DECOMPRESSION_ERRORS = (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.err
 """Raised while a damaged compressed file is read. bz2 raises an `OSError` without a number instead."""
 
 
+DAMAGED_NAME = "the name of a file in it is damaged"
+
+
 def is_compressed(path: Path) -> bool:
     """Return whether the suffix of a file is that of a compressed one."""
     return path.suffix.lower() in _OPENERS
@@ -61,6 +64,22 @@ def open_bytes(path: Path) -> IO[bytes]:
     """Open a file for reading its bytes, decompressed according to its suffix."""
     opener = _OPENERS.get(path.suffix.lower())
     return cast(IO[bytes], opener(path)) if opener else open(path, "rb")
+
+
+class ZipArchive(zipfile.ZipFile):
+    """A zip archive of which a damaged list of files is a `BadZipFile`, whatever is damaged in it."""
+
+    def __init__(self, file: Path | IO[bytes]) -> None:
+        try:
+            super().__init__(file)
+        except (UnicodeDecodeError, NotImplementedError) as error:
+            raise zipfile.BadZipFile(DAMAGED_NAME if isinstance(error, UnicodeError) else str(error)) from error
+
+    def open(self, *arguments: Any, **settings: Any) -> IO[bytes]:
+        try:
+            return super().open(*arguments, **settings)
+        except UnicodeDecodeError as error:
+            raise zipfile.BadZipFile(DAMAGED_NAME) from error
 
 
 def member_names(archive: zipfile.ZipFile) -> list[str]:
@@ -88,7 +107,7 @@ def without_documentation(names: list[str]) -> list[str]:
 
 def _open_zip(path: Path) -> IO[bytes]:
     """Open the only file in a zip archive, beside those that describe it; decompressed, if it is compressed itself."""
-    with zipfile.ZipFile(path) as archive:  # what `open` returned can be read after the archive is closed
+    with ZipArchive(path) as archive:  # what `open` returned can be read after the archive is closed
         members = without_documentation(member_names(archive))
         if len(members) != 1:
             raise DataError(f"{path} is a zip archive of {len(members):,} files, and one is expected: unzip it.")

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from xml.parsers import expat
 
 from unrolled.errors import DataError
-from unrolled.text.compressed_files import CHUNK_BYTES, DECOMPRESSION_ERRORS
+from unrolled.text.compressed_files import CHUNK_BYTES, DECOMPRESSION_ERRORS, ZipArchive
 from unrolled.text.encodings import display_name
 from unrolled.text.html_text import html_lines
 
@@ -85,7 +85,7 @@ def office_text(file: Path | IO[bytes], name: str) -> Iterator[str]:
     suffix, has_text = Path(name).suffix.lower(), False
     lines = {".odt": _open_document_lines, ".epub": _book_lines}.get(suffix, _word_lines)
     try:
-        with zipfile.ZipFile(file) as archive, contextlib.ExitStack() as files:
+        with ZipArchive(file) as archive, contextlib.ExitStack() as files:
             for line in lines(_Members(archive, name, files)):
                 has_text |= bool(line.strip())
                 yield line
