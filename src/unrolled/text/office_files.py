@@ -31,6 +31,10 @@ MAX_MEMBER_BYTES = 1 << 30
 """Bytes of one file of an archive, unzipped: far beyond what a person writes."""
 
 MAX_CHAPTER_BYTES = 1 << 26
+MAX_BLANKS = 999
+
+BLANK = "\0"
+"""Stands for a blank that is kept, where others are not: XML has no such character."""
 
 Event = tuple[str, str, dict[str, str]]
 """`("start", name, attributes)`, `("end", name, {})` or `("text", text, {})`; names are without their namespace."""
@@ -217,7 +221,7 @@ def _main_part(members: _Members) -> str:
 def _open_document_lines(members: _Members) -> Iterator[str]:
     """Yield the lines of an OpenDocument text (OASIS, ODF 1.2), where blanks count once but for the element `s`."""
     for line in _paragraphs(members.events("content.xml"), _OPEN_SKIPPED, _open_document_inline):
-        yield line.replace("\0", " ").strip(" ") if "\0" not in line else line.strip(" ").replace("\0", " ")
+        yield line.strip(" ").replace(BLANK, " ")
 
 
 def _open_document_inline(event: Event, parts: list[str]) -> None:
@@ -227,7 +231,7 @@ def _open_document_inline(event: Event, parts: list[str]) -> None:
         parts.append(text[1:] if text[:1] == " " and parts and parts[-1].endswith(" ") else text)
     elif kind == "start" and name == "s":
         count = attributes.get("c", "1")
-        parts.append("\0" * (min(int(count), 999) if count.isdecimal() else 1))  # blanks that count
+        parts.append(BLANK * (min(int(count), MAX_BLANKS) if count.isdecimal() else 1))
     elif kind == "start" and name in ("tab", "line-break"):
         parts.append("\t" if name == "tab" else "\n")
 
