@@ -2,7 +2,7 @@
 
 import logging
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -55,6 +55,34 @@ def write_epub(path: str, chapters: dict[str, str | bytes], extra: dict[str, str
     return write_zip(path, {"META-INF/container.xml": CONTAINER, "OPS/a book.opf": package, **members, **(extra or {})})
 
 
+def write_pdf(path: str, pages: Sequence[Sequence[str]]) -> Path:
+    """Write lines of ASCII to pages, in the order of the file: catalog, pages, font, then a page and its content each."""
+    numbers = [4 + 2 * index for index in range(len(pages))]
+    kids = " ".join(f"{number} 0 R" for number in numbers)
+    objects = [
+        "<< /Type /Catalog /Pages 2 0 R >>",
+        f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>",
+        "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+    ]
+    for number, lines in zip(numbers, pages, strict=True):
+        shown = " 0 -20 Td ".join(f"({line}) Tj" for line in lines)
+        content = f"BT /F1 12 Tf 72 720 Td {shown} ET"
+        objects += [
+            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Resources << /Font << /F1 3 0 R >> >>"
+            f" /Contents {number + 1} 0 R >>",
+            f"<< /Length {len(content)} >>\nstream\n{content}\nendstream",
+        ]
+    data, offsets = "%PDF-1.4\n", []
+    for number, content in enumerate(objects, 1):
+        offsets.append(len(data))
+        data += f"{number} 0 obj\n{content}\nendobj\n"
+    table = "".join(f"{offset:010} 00000 n \n" for offset in offsets)
+    size = len(objects) + 1
+    trailer = f"trailer\n<< /Size {size} /Root 1 0 R >>\nstartxref\n{len(data)}\n%%EOF\n"
+    Path(path).write_text(f"{data}xref\n0 {size}\n0000000000 65535 f \n{table}{trailer}", "ascii")
+    return Path(path)
+
+
 def lines_of(path: Path) -> list[str]:
     return list(office_text(path, path.name))
 
@@ -97,6 +125,22 @@ def test_a_book_is_its_chapters_in_the_order_of_the_spine() -> None:
     book = write_epub("a.epub", {"z last.xhtml": last, "b.xhtml": page}, {"OPS/nav.xhtml": "<p>One</p>"})
     text = "One\n\nsoft \u6f22\nverse\n\nnext \u2014 one\n\na\n  b\n\nend\n\n\u00fcber\n"
     assert "\n".join(lines_of(book)) == text
+
+
+def test_a_pdf_is_its_lines_without_running_heads_and_divided_words() -> None:
+    pages = [
+        ["A BOOK", "It was incom-", "prehensible; a well-known one.", "- 1 -"],
+        ["A BOOK", "A well-", "known page, and 12 words", "more here, as above.", "- 2 -"],
+        ["A BOOK", "the last one of three.", "- 3 -"],
+    ]
+    assert lines_of(write_pdf("a.pdf", pages)) == [
+        "It was incomprehensible; a well-known one.",
+        "A well-known page, and 12 words",
+        "more here, as above.",
+        "the last one of three.",
+    ]
+    repeated = [[f"Verse {page}", "la la la", "la la"] * 3 for page in range(4)]
+    assert lines_of(write_pdf("b.pdf", repeated)) == [line for page in repeated for line in page]
 
 
 def test_html_is_read_as_it_is_shown() -> None:
@@ -179,6 +223,11 @@ def test_encrypted_and_damaged_documents_are_refused() -> None:
     with pytest.raises(DataError, match=r"odd.epub: OPS/a.xhtml is not utf-8"):
         lines_of(write_epub("odd.epub", {"a.xhtml": b"<p>\xff</p>"}))
     whole = write_docx("whole.docx", paragraph("x" * 1000)).read_bytes()
+    Path("cut.pdf").write_text("%PDF-1.4\n1 0 obj\n")
+    with pytest.raises(DataError, match=r"cut.pdf is damaged, or no PDF document"):
+        lines_of(Path("cut.pdf"))
+    with pytest.raises(DataError, match=r"scan.pdf is a PDF document without text"):
+        lines_of(write_pdf("scan.pdf", [[], []]))
     Path("half.docx").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"half.docx is damaged .*, or no Word document"):
         lines_of(Path("half.docx"))

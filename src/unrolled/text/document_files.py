@@ -85,8 +85,10 @@ def _log_counts(counts: Counter[str], encoding: str | None) -> None:
         logger.info(f"{which}read as {encoding}{utf8}")
     nouns = [plural(count, noun) for noun in dict.fromkeys(NOUNS.values()) if (count := counts.pop(noun, 0))]
     if nouns:
+        is_pdf = all(NOUNS[".pdf"] in noun for noun in nouns)
+        left_out = "running heads and page numbers" if is_pdf else "formatting, notes and comments"
         num_lines = plural(counts.pop("lines"), "line")
-        logger.info(f"{', '.join(nouns)} read as text ({num_lines}), without formatting, notes and comments")
+        logger.info(f"{', '.join(nouns)} read as text ({num_lines}), without {left_out}")
     if num_cues := counts.pop("cues", 0):
         left_out = ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()) if count)
         logger.info(f"{num_cues:,} cues of subtitles read as text, without numbers and times{left_out and f', {left_out}'}")

@@ -1,6 +1,6 @@
-"""Word and OpenDocument texts and e-books (`.docx`, `.odt`, `.epub`) as plain text: what is read as the text, and nothing else.
+"""Word and OpenDocument texts, e-books and PDF (`.docx`, `.odt`, `.epub`, `.pdf`) as plain text, and nothing else.
 
-All three are zip archives of XML. A paragraph of an office document becomes a line, and one of an e-book is followed by a
+All but PDF are zip archives of XML. A paragraph of an office document becomes a line, and one of an e-book is followed by a
 blank line, since stanzas and headings are paragraphs there. Formatting, notes, comments, deleted text, pronunciations above
 words (ruby) and tables of contents are left out.
 """
@@ -21,9 +21,10 @@ from unrolled.errors import DataError
 from unrolled.text.compressed_files import CHUNK_BYTES, DECOMPRESSION_ERRORS, ZipArchive
 from unrolled.text.encodings import display_name
 from unrolled.text.html_text import html_lines
+from unrolled.text.pdf_files import pdf_lines
 
 NOUNS = {
-    ".docx": "Word document", ".docm": "Word document", ".odt": "OpenDocument text", ".epub": "e-book",
+    ".docx": "Word document", ".docm": "Word document", ".odt": "OpenDocument text", ".epub": "e-book", ".pdf": "PDF document",
 }  # fmt: skip
 """Suffixes, and what a file is called in messages."""
 
@@ -61,7 +62,7 @@ def has_office_suffix(name: str) -> bool:
 
 def is_office_head(name: str, head: bytes) -> bool:
     """Return whether a file with this name, which begins with these bytes, is a document that is read as text."""
-    return has_office_suffix(name) and head.startswith(b"PK\x03\x04")
+    return has_office_suffix(name) and head.startswith(b"%PDF" if Path(name).suffix.lower() == ".pdf" else b"PK\x03\x04")
 
 
 def is_office_file(path: Path) -> bool:
@@ -86,19 +87,24 @@ def office_text(file: Path | IO[bytes], name: str) -> Iterator[str]:
     Raises:
         DataError: It is damaged, encrypted, of another kind, or has no text.
     """
-    suffix, has_text = Path(name).suffix.lower(), False
+    noun, has_text = NOUNS[Path(name).suffix.lower()], False
+    for line in pdf_lines(file, name) if noun == NOUNS[".pdf"] else _zipped_lines(file, name, noun):
+        has_text |= bool(line.strip())
+        yield line
+    if not has_text:
+        raise DataError(f"{name} is {_article(noun)} without text: of pictures alone there is nothing to read.")
+
+
+def _zipped_lines(file: Path | IO[bytes], name: str, noun: str) -> Iterator[str]:
+    suffix = Path(name).suffix.lower()
     lines = {".odt": _open_document_lines, ".epub": _book_lines}.get(suffix, _word_lines)
     try:
         with ZipArchive(file) as archive, contextlib.ExitStack() as files:
-            for line in lines(_Members(archive, name, files)):
-                has_text |= bool(line.strip())
-                yield line
+            yield from lines(_Members(archive, name, files))
     except (RuntimeError, NotImplementedError) as error:  # a password is needed, or a rare kind of compression
         raise DataError(f"{name} cannot be unzipped here: {error}. Save it as plain text (UTF-8).") from error
     except (OSError, *DECOMPRESSION_ERRORS) as error:
-        raise DataError(f"{name} is damaged ({error}), or no {NOUNS[suffix]}.") from error
-    if not has_text:
-        raise DataError(f"{name} is {_article(NOUNS[suffix])} without text: of pictures alone there is nothing to read.")
+        raise DataError(f"{name} is damaged ({error}), or no {noun}.") from error
 
 
 def _article(noun: str) -> str:
