@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import unrolled.server
-from unrolled.views import explorer, report, rows_page, series_page, surprisal_page, writer_page
+from unrolled.views import explorer, report, rows_page, series_page, series_predictor_page, surprisal_page, writer_page
 from unrolled.views.html_page import STATIC
 
 if TYPE_CHECKING:
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 SERVER_STATIC = Path(unrolled.server.__file__).parent / "static"
 SERVER_STYLES = re.findall(r'<link rel="stylesheet" href="/static/([^"]+)">', (SERVER_STATIC / "index.html").read_text("utf-8"))
 PAGES = {
-    **{page.__name__: page.STYLES for page in (explorer, report, rows_page, series_page, surprisal_page, writer_page)},
+    **{
+        page.__name__: page.STYLES
+        for page in (explorer, report, rows_page, series_page, series_predictor_page, surprisal_page, writer_page)
+    },
     "server": tuple(SERVER_STYLES),
 }
 
