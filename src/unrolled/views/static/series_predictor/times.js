@@ -12,6 +12,8 @@
 /** Times that were read: in the `pattern` of dates that are not ISO. @typedef {{ keys: Key[], pattern: RegExp | null }} Reading */
 
 const ZONE = /(?<rest>.*\d)(?: ?(?<utc>Z|UTC)| ?(?<sign>[+-])(?<hours>\d\d):?(?<minutes>\d\d))$/;
+const WEEK = /^(?<year>\d{4})-?W(?<week>\d\d)(?:-?(?<day>[1-7]))?$/;
+const DAY = 86400;
 const WITH_SECONDS = /[T ]\d{1,2}:\d\d:\d\d/;
 const NUMBER = /^[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?$/i;
 
@@ -26,6 +28,31 @@ const padded = (value, width = 2) => String(value).padStart(width, "0");
 
 /** @param {number} month counted from the year 0, January is 1 */
 const daysOf = (month) => new Date(Date.UTC(2000 + (Math.floor((month - 1) / 12) % 400), ((month - 1) % 12) + 1, 0)).getUTCDate();
+
+/** Return the Thursday of a date's week, whose year is that of the week. @param {number} clock */
+const thursdayOf = (clock) => dateOf(clock + DAY * (3 - (dateOf(clock).getUTCDay() + 6) % 7));
+
+/**
+ * Return the week of a date as ISO 8601 writes it, with the day.
+ * @param {number} clock
+ */
+function weekOf(clock) {
+  const thursday = thursdayOf(clock);
+  const week = Math.floor((thursday.getTime() - Date.UTC(thursday.getUTCFullYear(), 0, 1)) / 1000 / DAY / 7) + 1;
+  return `${padded(thursday.getUTCFullYear(), 4)}-W${padded(week)}-${(dateOf(clock).getUTCDay() + 6) % 7 + 1}`;
+}
+
+/**
+ * Return the day of a week in seconds since 1970, or null if there is no such week.
+ * @param {string} time
+ */
+function weekClock(time) {
+  const { year, week, day = "1" } = WEEK.exec(time)?.groups ?? {};
+  if (!year) return null;
+  const monday = thursdayOf(Date.UTC(Number(year), 0, 4) / 1000).getTime() / 1000 - 3 * DAY;
+  const clock = monday + DAY * (7 * (Number(week) - 1) + Number(day) - 1);
+  return weekOf(clock) === `${year}-W${week}-${day}` ? clock : null;
+}
 
 /** Return the differences of numbers that follow each other. @param {number[]} values */
 const steps = (values) => values.slice(1).map((value, index) => value - values[index]);
@@ -73,7 +100,7 @@ export function createTimes(rules) {
   function readIso(time) {
     const zone = time.includes(":") ? ZONE.exec(time)?.groups : undefined;
     const found = iso.exec(zone ? zone.rest : time);
-    const clock = found && clockOf(found);
+    const clock = found ? clockOf(found) : weekClock(time);
     if (clock === null) return null;
     const offset = zone?.sign ? Number(`${zone.sign}1`) * (3600 * Number(zone.hours) + 60 * Number(zone.minutes)) : zone ? 0 : null;
     return { clock, offset };
@@ -168,7 +195,7 @@ export function createTimes(rules) {
    */
   function inMonth(clock, month, isEnd) {
     const [days, date] = [daysOf(month), dateOf(clock)];
-    const timeOfDay = clock - Math.floor(clock / 86400) * 86400;
+    const timeOfDay = clock - Math.floor(clock / DAY) * DAY;
     date.setUTCHours(0, 0, 0, 0);
     date.setUTCFullYear(Math.floor((month - 1) / 12), (month - 1) % 12, isEnd ? days : Math.min(date.getUTCDate(), days));
     return date.getTime() / 1000 + timeOfDay;
@@ -186,7 +213,7 @@ export function createTimes(rules) {
     const isEnd = clocks.every((clock, index) => dateOf(clock).getUTCDate() === daysOf(months[index]));
     const distances = new Set(steps(months));
     const [distance] = distances;
-    const places = new Set(clocks.map((clock) => `${isEnd || dateOf(clock).getUTCDate()} ${clock - Math.floor(clock / 86400) * 86400}`));
+    const places = new Set(clocks.map((clock) => `${isEnd || dateOf(clock).getUTCDate()} ${clock - Math.floor(clock / DAY) * DAY}`));
     const numbers = Array.from({ length: count }, (_, index) => index + 1);
     if (distances.size === 1 && distance > 0 && places.size === 1) return numbers.map((number) => inMonth(last, months[months.length - 1] + distance * number, isEnd));
     const step = usual(steps(dates.map(orderOf))) ?? usual(steps(clocks));
@@ -246,6 +273,7 @@ export function createTimes(rules) {
     if (found) return replacedParts(text, found, key.clock);
     const clock = [date.getUTCHours(), date.getUTCMinutes(), date.getUTCSeconds()].map((part) => padded(part));
     if (/^\d+$/.test(text)) return (day.replaceAll("-", "") + clock.join("")).slice(0, text.length);
+    if (text.includes("W")) return weekOf(key.clock).slice(0, text.length);
     if (!text.includes(":")) return day.slice(0, text.length < 8 ? 7 : 10);
     const millionths = Math.round((key.clock - Math.floor(key.clock)) * 1e6);
     const hasSeconds = clock[2] !== "00" || millionths || WITH_SECONDS.test(text);
@@ -310,7 +338,7 @@ export function createTimes(rules) {
       if (!keys.every((key) => isDate(key) && key.offset === null)) return false;
       const [clocks, distances] = [keys.map(orderOf), steps(keys.map(orderOf))];
       const back = distances.flatMap((distance, place) => (distance <= 0 ? [place] : []));
-      const isRare = back.every((place, index) => index === 0 || clocks[place] - clocks[back[index - 1]] > 30 * 86400);
+      const isRare = back.every((place, index) => index === 0 || clocks[place] - clocks[back[index - 1]] > 30 * DAY);
       return back.length > 0 && isRare && back.every((place) => place > 0 && distances[place] === distances[place - 1] - 3600);
     },
 
