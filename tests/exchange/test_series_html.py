@@ -13,7 +13,7 @@ from support.programs import run_module
 from support.series import LAYER_FAULTS, MODELS, model_with_start, right_and_wrong, series_model
 from unrolled.exchange import html_export, series_page_data
 from unrolled.exchange.export_job import ExportError
-from unrolled.exchange.series_html_export import export_series_html, unsupported_in_page
+from unrolled.exchange.series_html_export import export_series_html, unsupported_series_in_page
 from unrolled.exchange.series_model import SeriesModel
 from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.step_times import next_times, time_positions
@@ -120,11 +120,11 @@ def test_without_node_the_page_checks_itself(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_what_has_no_page_is_refused() -> None:
-    assert "--center and --scale need the other numbers" in str(unsupported_in_page(series_model(center="group")))
-    assert "the cell mlstm is not in the page" in str(unsupported_in_page(series_model("mlstm")))
+    assert "--center and --scale need the other numbers" in str(unsupported_series_in_page(series_model(center="group")))
+    assert "the cell mlstm is not in the page" in str(unsupported_series_in_page(series_model("mlstm")))
     model_file = series_model(horizon=3)
     cast(NumbersColumn, model_file.spec.source).covariates = ("holiday",)
-    assert "--known-covariates" in str(unsupported_in_page(model_file))
+    assert "--known-covariates" in str(unsupported_series_in_page(model_file))
 
 
 def test_draws_are_those_of_numpy(node: str) -> None:
@@ -205,7 +205,7 @@ def test_a_series_of_one_step_goes_on_as_the_training_table(node: str) -> None:
 def read_table(node: str, text: str, **columns: Any) -> Any:
     """Return the series of a table as the page reads them, or the message of its error."""
     expression = """(() => { try { return module.readSeries(data.text, data.columns); }
-      catch (error) { if (error instanceof module.TableError) return error.message; throw error; } })()"""
+      catch (error) { if (error instanceof __modules["shared/columns.js"].TableError) return error.message; throw error; } })()"""
     settings: dict[str, Any] = {
         "columns": ["x"],
         "truth": [],

@@ -16,8 +16,8 @@ FORMATS = {"weights": ("c", "html"), "float16": ("onnx",), "text": ("c", "html")
 """The formats that a setting is for."""
 
 FOR_TEXTS = {
-    "weights": "is for models of texts, whose weights can be rounded: those of tables and series have float32",
-    "text": "is for models of texts: nothing is rounded in those of tables and series",
+    "weights": "is for models of texts, and those of tables and series have float32 weights",
+    "text": "is for models of texts, and nothing is rounded in those of tables and series",
 }
 """Why models of tables have no such settings."""
 

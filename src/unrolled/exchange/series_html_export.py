@@ -31,7 +31,7 @@ TESTED_PATHS, TESTED_HORIZON, KNOWN_STEPS = 8, 24, (3, 40)
 """Paths and steps of forecasts that are compared, at most, and the steps before them."""
 
 
-def unsupported_in_page(model_file: TableModelFile) -> str | None:
+def unsupported_series_in_page(model_file: TableModelFile) -> str | None:
     """Say why a model of series has no page, or return None if it has one."""
     return unsupported_series(model_file, tuple(CELL_STEPS), "in the page")
 

@@ -22,8 +22,8 @@ from unrolled.tables.series_rows import HISTORY_STEPS
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.step_times import next_times
 from unrolled.tables.time_features import CYCLES, FIRST_WEEKDAY
-from unrolled.views.portable_data import packed
-from unrolled.views.series_predictor_page import date_rules, linear_layer, recurrent_layers, scaling_data
+from unrolled.views.portable_data import linear_layer, packed, recurrent_layers
+from unrolled.views.series_predictor_page import date_rules, scaling_data
 from unrolled.views.series_table import STEP_COLUMN, number_columns, step_columns
 
 EXAMPLE_STEPS, EXAMPLE_PERIOD = 96, 24

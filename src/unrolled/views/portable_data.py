@@ -8,6 +8,7 @@ import numpy as np
 
 from unrolled.runtime.portable import PortableLayer
 from unrolled.runtime.portable_arithmetic import FloatMatrix, Floats, Int8Matrix, Matrix
+from unrolled.runtime.text_network import STATE_NAMES
 from unrolled.views.html_page import pack_array
 
 
@@ -25,6 +26,21 @@ def layer_data(layer: PortableLayer, is_one_hot: bool = False) -> dict[str, Any]
         "rounds": [matrix_data(matrix) for matrix in layer.mogrifier],
         "decay": packed(layer.decay),
     }
+
+
+def recurrent_layers(cell: str, hidden_size: int, layers: list[PortableLayer]) -> dict[str, Any]:
+    """Return recurrent layers as JSON values."""
+    return {
+        "cell": cell,
+        "stateNames": list(STATE_NAMES.get(cell, ("h",))),
+        "hiddenSize": hidden_size,
+        "layers": [layer_data(layer) for layer in layers],
+    }
+
+
+def linear_layer(name: str, weight: Floats | None, bias: Floats | None = None) -> dict[str, Any]:
+    """Return `NAMEWeight` and `NAMEBias` as JSON values."""
+    return {f"{name}Weight": None if weight is None else matrix_data(FloatMatrix(weight)), f"{name}Bias": packed(bias)}
 
 
 def packed(array: Floats | None) -> str | None:

@@ -8,16 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from unrolled.runtime.portable import PortableLayer
-from unrolled.runtime.portable_arithmetic import FloatMatrix, Floats
-from unrolled.runtime.text_network import STATE_NAMES
 from unrolled.tables import date_formats, step_times
 from unrolled.tables.scaling import Scaling
 from unrolled.views.html_page import render_page
-from unrolled.views.portable_data import layer_data, matrix_data, packed
 from unrolled.views.report import to_json_value
 
-STYLES = ("shared/page.css", "report/drawings.css", "report/report.css", "series_predictor/series_predictor.css")
+STYLES = ("shared/page.css", "report/drawings.css", "report/report.css", "shared/form_page.css")
 SCRIPT = "series_predictor/main.js"
 BODY = "series_predictor/series_predictor.html"
 
@@ -26,21 +22,6 @@ def series_predictor_page(data: Mapping[str, Any]) -> str:
     """Return the page. `data` has `title`, `subtitle`, the `model`, the columns of the `table`, and what its scripts
     (`static/series_predictor/main.js`) need else."""
     return render_page(str(data["title"]), STYLES, SCRIPT, to_json_value(data), BODY)
-
-
-def recurrent_layers(cell: str, hidden_size: int, layers: list[PortableLayer]) -> dict[str, Any]:
-    """Return recurrent layers as JSON values."""
-    return {
-        "cell": cell,
-        "stateNames": list(STATE_NAMES.get(cell, ("h",))),
-        "hiddenSize": hidden_size,
-        "layers": [layer_data(layer) for layer in layers],
-    }
-
-
-def linear_layer(name: str, weight: Floats | None, bias: Floats | None = None) -> dict[str, Any]:
-    """Return `NAMEWeight` and `NAMEBias` as JSON values."""
-    return {f"{name}Weight": None if weight is None else matrix_data(FloatMatrix(weight)), f"{name}Bias": packed(bias)}
 
 
 def scaling_data(scaling: Scaling) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import { rowsTable } from "../report/rows_table.js";
 import { seriesSection } from "../report/series.js";
 import { byId } from "../shared/dom.js";
 import { textOfTable } from "../shared/encoded_text.js";
-import { nextTask } from "../shared/next_task.js";
+import { inSlices, nextTask } from "../shared/next_task.js";
 import { UnsupportedBrowserError } from "../shared/packed_arrays.js";
 import { pageData } from "../shared/page_data.js";
 import { setUpHeader } from "../shared/page_header.js";
@@ -18,8 +18,6 @@ import { readSeries } from "./rows.js";
 /** @typedef {import("./predictor.js").Answer} Answer */
 /** @typedef {import("./rows.js").Series} Series */
 
-/** Milliseconds of work after which the page answers to its reader. */
-const SLICE_MILLISECONDS = 25;
 const MAX_CHARTS = 36;
 
 const data = pageData();
@@ -38,27 +36,6 @@ function say(text, isError = false) {
   byId("status").classList.toggle("failed", isError);
 }
 
-/**
- * Return the result of work that goes on in slices, or null if another task began meanwhile.
- * @template T
- * @param {number} own the number of this task
- * @param {Generator<any, T, void>} work
- * @param {(value: any) => void} [take] what it yields
- * @returns {Promise<{ value: T } | null>}
- */
-async function inSlices(own, work, take = () => {}) {
-  for (;;) {
-    const end = performance.now() + SLICE_MILLISECONDS;
-    while (performance.now() < end) {
-      const { done, value } = work.next();
-      if (done) return { value };
-      take(value);
-    }
-    await nextTask();
-    if (task !== own) return null;
-  }
-}
-
 /** @param {ReturnType<typeof createPredictor>} predictor */
 function setUp(predictor) {
   /**
@@ -68,10 +45,10 @@ function setUp(predictor) {
    * @param {number} index of the series, which decides what is drawn
    */
   async function answersTo(own, series, index) {
-    if (isForecast) return (await inSlices(own, predictor.forecast(series, { seed: data.seed + index })))?.value ?? null;
+    if (isForecast) return (await inSlices(() => task === own, predictor.forecast(series, { seed: data.seed + index })))?.value ?? null;
     /** @type {Answer[]} */
     const answers = [];
-    return (await inSlices(own, predictor.answers(series), (answer) => answers.push(answer))) && answers;
+    return (await inSlices(() => task === own, predictor.answers(series), (answer) => answers.push(answer))) && answers;
   }
 
   async function predict() {

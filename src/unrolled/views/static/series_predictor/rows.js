@@ -1,6 +1,7 @@
 // @ts-check
 // Rows of a table as series: columns found by name, numbers with gaps, each series in the order of its times.
 
+import { findColumn, plainName, TableError } from "../shared/columns.js";
 import { parseRows, separatorOf } from "../shared/csv.js";
 import { plural } from "../shared/visible_text.js";
 import { createTimes, orderOf } from "./times.js";
@@ -23,9 +24,6 @@ const NUMBER = /^[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?$/i;
 const DECIMAL_COMMA = /^[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+(e[+-]?\d+)?$/i;
 const GROUPED_BY_POINTS = /^[+-]?[1-9]\d{0,2}(\.\d{3})+$/;
 
-/** A table that cannot be read: the message is a sentence for a person. */
-export class TableError extends Error {}
-
 /**
  * Return the number that a text is, or null.
  * @param {string} text
@@ -37,9 +35,6 @@ export function toNumber(text, hasCommas) {
   if (hasCommas && DECIMAL_COMMA.test(text)) text = text.replaceAll(".", "").replace(",", ".");
   return NUMBER.test(text) ? Number(text) : null;
 }
-
-/** @param {string} name */
-const plainName = (name) => name.trim().normalize("NFC").replace(/\s+/g, " ").toLowerCase();
 
 /**
  * Return the series of a table, and sentences about its rows.
@@ -82,15 +77,6 @@ export function readSeries(text, columns) {
 
 /** @param {string[]} names */
 const listed = (names) => names.slice(0, MAX_LISTED).map((name) => `'${name.trim()}'`).join(", ") + (names.length > MAX_LISTED ? ` and ${names.length - MAX_LISTED} more` : "");
-
-/**
- * @param {string[]} names
- * @param {string} name
- */
-function findColumn(names, name) {
-  const exact = names.indexOf(name);
-  return exact >= 0 ? exact : names.map(plainName).indexOf(plainName(name));
-}
 
 /** @param {string} text @param {string} separator @param {TableColumns} columns */
 const isValue = (text, separator, columns) => toNumber(text, separator !== ",") !== null || columns.missing.includes(text.trim());
