@@ -204,8 +204,12 @@ def test_a_series_of_one_step_goes_on_as_the_training_table(node: str) -> None:
 
 def read_table(node: str, text: str, **columns: Any) -> Any:
     """Return the series of a table as the page reads them, or the message of its error."""
-    expression = """(() => { try { return module.readSeries(data.text, data.columns); }
-      catch (error) { if (error instanceof __modules["shared/columns.js"].TableError) return error.message; throw error; } })()"""
+    expression = """(() => {
+      try { return module.readSeries(data.text, data.columns); } catch (error) {
+        if (error instanceof __modules["shared/columns.js"].TableError) return error.message;
+        throw error;
+      }
+    })()"""
     settings: dict[str, Any] = {
         "columns": ["x"],
         "truth": [],

@@ -43,7 +43,9 @@ ODD_TEXTS = (
 )
 """Texts of which much is unknown to most models: accents, digits, capitals, kinds of blanks."""
 
-TEXTS_OF_LENGTH = 3
+TEXTS_OF_LENGTH, MAX_EXPLAINED_STEPS = 3, 20
+"""Texts of each length that are compared, and steps of those, at most, whose parts are left out one by one."""
+
 MAX_LONG_STEPS = 300
 """Steps that a model reads of a text, at most, for a longer text to be compared."""
 
@@ -76,12 +78,12 @@ def export_classifier_html(model_file: TableModelFile, title: str, out: Path) ->
 
 
 def vectors_data(model_file: TableModelFile) -> dict[str, Any]:
-    """Return test vectors as JSON values: texts with the logits of PyTorch, of most of them with the effects of their parts."""
+    """Return test vectors as JSON values: texts with the logits of PyTorch, of short ones with the effects of their parts."""
     model, spec = model_file.model, model_file.spec
     machine = select_device(MachineOptions(device="cpu", precision="float32", threads=1))
     predictor = Predictor(model, spec, machine, PredictOptions())
     cases: list[dict[str, Any]] = []
-    for number, text in enumerate(_texts(model_file)):
+    for text in _texts(model_file):
         cell = Cell(text, "")
         source = predictor.encode(cell)
         if not len(source):
@@ -89,7 +91,7 @@ def vectors_data(model_file: TableModelFile) -> dict[str, Any]:
         with torch.inference_mode():
             logits = model.logits(predictor.collate([source]))[0, 0].numpy()
         effects: Any = None
-        if number % TEXTS_OF_LENGTH == 0:  # each part is a reading of the text
+        if len(source) <= MAX_EXPLAINED_STEPS:  # each part is a reading of the text
             parts = occlude(predictor, cell, predictor.predict([cell])[0])
             effects = parts[0].effect if parts else []
         cases.append({"text": text, "logits": logits[: max(1, len(logits) - 1)], "effects": effects})

@@ -5,6 +5,7 @@ The page computes with `static/text_classifier/classifier.js`, and replays test 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,9 @@ STYLES = (
 )  # fmt: skip
 SCRIPT = "text_classifier/main.js"
 BODY = "text_classifier/text_classifier.html"
+
+END_OF_DIGITS = 0x20000
+"""No character from it on is a digit but a decimal one."""
 
 _CLASSES = {
     r"[^\W\d]": r"[\p{L}\p{Nl}\p{No}_]",
@@ -51,6 +55,7 @@ def reader_data(column: TextColumn, max_steps: int) -> dict[str, Any]:
         "tokens": tokenizer.tokens if isinstance(tokenizer, WordTokenizer) else tokenizer.token_strings(),
         "spaces": isinstance(tokenizer, WordTokenizer) and tokenizer.spaces,
         "wordPattern": _in_javascript(WORD_PATTERN),
+        "otherDigits": other_digits() if is_words else "",
         "replacements": [
             [text, characters]
             for text, characters in (replacements.characters if replacements else {}).items()
@@ -61,6 +66,18 @@ def reader_data(column: TextColumn, max_steps: int) -> dict[str, Any]:
         "unknownId": column.unk_id,
         "maxSteps": max_steps,
     }
+
+
+@functools.cache
+def other_digits() -> str:
+    """Return the digits that are no decimal digits, such as superscripts: JavaScript has no name for them.
+
+    Example:
+        >>> other_digits()[:3]
+        '\u00b2\u00b3\u00b9'
+    """
+    characters = map(chr, range(END_OF_DIGITS))
+    return "".join(character for character in characters if character.isdigit() and not character.isdecimal())
 
 
 def _in_javascript(pattern: str) -> str:

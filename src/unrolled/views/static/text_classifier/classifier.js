@@ -6,7 +6,7 @@ import { add, f, layerNorm, tanh } from "../portable/arithmetic.js";
 import { createLayers } from "../portable/layers.js";
 import { unpackFloats, unpackLayers, unpackMatrix } from "../portable/packed_network.js";
 import { product } from "../portable/products.js";
-import { hashNgrams, isBlank } from "./ngrams.js";
+import { hashNgrams, isBlank, splitBlanks } from "./ngrams.js";
 import { createReader } from "./tokens.js";
 
 /** @typedef {import("../portable/products.js").FloatMatrix} FloatMatrix */
@@ -189,7 +189,7 @@ export function createClassifier(model) {
      */
     classify(text) {
       const reading = reader.read(text);
-      if (!reading.ids.length) return null;
+      if (!splitBlanks(text).length || !reading.ids.length) return null;
       const logits = logitsOf(reading.ids, reading.text);
       const probabilities = probabilitiesOf(logits);
       return { reading, logits, probabilities, answer: answerOf(probabilities) };

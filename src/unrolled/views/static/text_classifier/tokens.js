@@ -6,22 +6,23 @@ import { splitBlanks } from "./ngrams.js";
 /**
  * The tokens of a model, by id: characters, or words, of which those that begin with NUL are shapes of rare words. `spaces` says
  * whether words are separated by white space; `replacements` are pairs of a character and the unknown characters it is read for.
- * @typedef {{ isWords: boolean, tokens: string[], spaces: boolean, wordPattern: string, replacements: [string, string][],
+ * @typedef {{ isWords: boolean, tokens: string[], spaces: boolean, wordPattern: string, otherDigits: string, replacements: [string, string][],
  *   otherReplacement: string, normalForm: string | null, unknownId: number, maxSteps: number }} TokenRules
  */
 
-const DIGIT = /[\p{Nd}\u00b2\u00b3\u00b9\u2070\u2074-\u2079\u2080-\u2089]/u;
+const DECIMAL = /\p{Nd}/u;
 const UPPER = /\p{Uppercase}/u;
 const NOT_UPPER = /[\p{Lowercase}\p{Lt}]/u;
 
 /**
  * Return the names of the shape of a word, the most specific first.
  * @param {string} word
+ * @param {string} otherDigits those that are no decimal digits
  */
-function wordShapes(word) {
+function wordShapes(word, otherDigits) {
   const characters = Array.from(word.trim());
   const text = characters.join("");
-  const marks = (characters.some((character) => DIGIT.test(character)) ? "9" : "") + (characters.slice(1).includes("-") ? "-" : "");
+  const marks = (characters.some((character) => DECIMAL.test(character) || otherDigits.includes(character)) ? "9" : "") + (characters.slice(1).includes("-") ? "-" : "");
   const isUpper = UPPER.test(text) && !NOT_UPPER.test(text) && characters.length > 1;
   const start = isUpper ? "A" : characters.length && UPPER.test(characters[0]) ? "a" : "";
   const lengths = [4, 3, 2, 1, 0].filter((length) => length < characters.length);
@@ -38,7 +39,7 @@ export function createReader(rules) {
   const words = new RegExp(rules.wordPattern, "gu");
 
   /** @param {string} word */
-  const wordId = (word) => [word, word.toLowerCase(), ...wordShapes(word)].map((name) => idOf.get(name)).find((id) => id !== undefined);
+  const wordId = (word) => [word, word.toLowerCase(), ...wordShapes(word, rules.otherDigits)].map((name) => idOf.get(name)).find((id) => id !== undefined);
 
   /** @param {string} character */
   function characterId(character) {
