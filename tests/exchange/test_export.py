@@ -325,12 +325,12 @@ def test_a_wrong_numpy_writer_is_noticed(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_wrong_portable_layout_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The vectors come from the portable step itself, so that is compared with the network of PyTorch."""
-    original = portable._portable_layer
+    original = portable.portable_layer
 
     def wrong(cell: str, layer: Any, *formats: Any) -> Any:
         return original(cell, dataclasses.replace(layer, bias=swapped(layer.bias)), *formats)
 
-    monkeypatch.setattr(portable, "_portable_layer", wrong)
+    monkeypatch.setattr(portable, "portable_layer", wrong)
     with pytest.raises(ExportError, match="differ from the model's"):
         export_model(saved_job(tmp_path, "m.html"), "html")
 

@@ -73,7 +73,8 @@ ORDER = {
     "views": [
         "png", "colored_text", "progress", "svg_curves", "notebook_progress", "series_table",
         "prediction_writer", "js_linker",
-        "html_page", "surprisal_page", "explorer", "report", "rows_page", "series_page", "wasm_products", "writer_page",
+        "html_page", "surprisal_page", "explorer", "report", "rows_page", "series_page", "wasm_products",
+        "portable_data", "writer_page", "series_predictor_page", "text_classifier_page",
     ],
     "analysis": [
         "keep_if",
@@ -90,8 +91,8 @@ ORDER = {
         "numbers_import", "imports",
         "export_options", "export_job", "vectors", "c_source", "c_export", "html_export", "onnx_builder",
         "onnx_cells", "onnx_graph", "onnx_table", "onnx_export", "numpy_export", "card_export", "exports", "open_job",
-        "series_model", "series_c_export", "onnx_series", "series_onnx_export", "table_export", "table_card",
-        "export_file",
+        "series_model", "series_c_export", "onnx_series", "series_onnx_export", "series_page_data",
+        "series_html_export", "classifier_page_data", "classifier_html_export", "table_export", "table_card", "export_file",
     ],
     "models": ["base", "text_scoring", "text", "table"],
     "server": [

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
 from typing import Any
 
 import pytest
 
 from support.pages import skip_or_fail
 from unrolled.exchange import c_export
+from unrolled.exchange.html_export import READ_DATA
+from unrolled.views.html_page import STATIC
+from unrolled.views.js_linker import link
 
 
 def need(found: Any, what: str) -> Any:
@@ -28,3 +33,13 @@ def compiler() -> str:
 def node() -> str:
     """Node."""
     return str(need(shutil.which("node"), "node"))
+
+
+def run_module(node: str, entry: str, expression: str, data: Any) -> Any:
+    """Return the value of a JavaScript expression, in which `data` is a value and `module` the exports of a page's module."""
+    script = link(STATIC, entry) + READ_DATA + f"const module = __modules[{entry!r}];\n"
+    script += f"console.log(JSON.stringify({expression}));"
+    command = [node, "--input-type=module", "--eval", script]
+    done = subprocess.run(command, input=json.dumps(data), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 import unrolled.server
-from unrolled.views import explorer, report, rows_page, series_page, surprisal_page, writer_page
+from unrolled.views import (
+    explorer,
+    report,
+    rows_page,
+    series_page,
+    series_predictor_page,
+    surprisal_page,
+    text_classifier_page,
+    writer_page,
+)  # fmt: skip
 from unrolled.views.html_page import STATIC
 
 if TYPE_CHECKING:
@@ -18,7 +27,19 @@ if TYPE_CHECKING:
 SERVER_STATIC = Path(unrolled.server.__file__).parent / "static"
 SERVER_STYLES = re.findall(r'<link rel="stylesheet" href="/static/([^"]+)">', (SERVER_STATIC / "index.html").read_text("utf-8"))
 PAGES = {
-    **{page.__name__: page.STYLES for page in (explorer, report, rows_page, series_page, surprisal_page, writer_page)},
+    **{
+        page.__name__: page.STYLES
+        for page in (
+            explorer,
+            report,
+            rows_page,
+            series_page,
+            series_predictor_page,
+            surprisal_page,
+            text_classifier_page,
+            writer_page,
+        )  # fmt: skip
+    },
     "server": tuple(SERVER_STYLES),
 }
 
@@ -43,6 +64,7 @@ TEXTS = {
     "unrolled.views.explorer": '<div class="text"><div class="chunk">{}</div></div>|',
     "unrolled.views.report": '<div class="colored-text">{}</div>|',
     "unrolled.views.surprisal_page": '<div class="lines"><code>{}</code></div>|character',
+    "unrolled.views.text_classifier_page": '<p class="parts code">{}</p>|part',
     "unrolled.views.writer_page": '<div id="text">{}</div>|character',
 }
 """The element of a text that is shown token by token, and the class of a token, by page."""

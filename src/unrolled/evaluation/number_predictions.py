@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unrolled.nn.cells import map_state
+from unrolled.nn.cells import State, map_state
 from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.nn.number_loss import deviation, split_outputs
 from unrolled.tables.cell_values import Array
@@ -57,7 +57,7 @@ def draw_step(outputs: Tensor, normals: Tensor, target: NumbersColumn) -> Tensor
     if target.loss == "quantiles" and len(target.quantiles) > 1:
         bands = parts.sort(0).values
         scores = torch.tensor([NormalDist().inv_cdf(level) for level in target.quantiles], device=outputs.device)
-        upper = torch.bucketize(normals, scores).clamp(1, len(scores) - 1)
+        upper = torch.bucketize(normals.contiguous(), scores).clamp(1, len(scores) - 1)
         low, high = bands.gather(0, (upper - 1)[None])[0], bands.gather(0, upper[None])[0]
         first, last = scores[upper - 1], scores[upper]
         return low + (high - low) * (normals - first) / (last - first)
@@ -68,7 +68,12 @@ def draw_step(outputs: Tensor, normals: Tensor, target: NumbersColumn) -> Tensor
 
 @torch.inference_mode()
 def forecast(
-    model: EncoderDecoder, source: NumbersColumn, target: NumbersColumn, histories: Sequence[Array], seeds: Sequence[int]
+    model: EncoderDecoder,
+    source: NumbersColumn,
+    target: NumbersColumn,
+    histories: Sequence[Array],
+    seeds: Sequence[int],
+    num_paths: int = NUM_PATHS,
 ) -> list[tuple[Array, Array]]:
     """Forecast the steps after each series.
 
@@ -78,6 +83,7 @@ def forecast(
         histories: The known numbers of each series, `(T, D)`, in the unit of the data, NaN for gaps, as the source encodes
             them.
         seeds: A seed for the paths of each series.
+        num_paths: Paths of each series.
 
     Returns:
         The forecast `(horizon, D)` of each series and its quantiles `(levels, horizon, D)`, in the unit of the data: of
@@ -85,41 +91,46 @@ def forecast(
     """
     recent = [last_steps(history, HISTORY_STEPS) for history in histories]
     inputs = [source.to_inputs(history) for history in recent]
-    longest = max(map(len, inputs))
-    batch = np.zeros((longest, len(inputs), source.size), dtype=np.float32)
-    resets = np.zeros((longest, len(inputs)), dtype=bool)
-    for column, steps in enumerate(inputs):
-        batch[longest - len(steps) :, column] = steps
-        resets[longest - len(steps), column] = True
+    outputs, state = _read(model, inputs)
     device = model.device
-    outputs, state = model.stream(
-        torch.from_numpy(batch).to(device), model.initial_state(len(inputs)), torch.from_numpy(resets).to(device)
-    )
     width, horizon, lag = len(target.columns), target.horizon, max(1, target.difference)
-    draws = np.stack([np.random.default_rng(seed).standard_normal((NUM_PATHS, horizon, width)) for seed in seeds])
+    draws = np.stack([np.random.default_rng(seed).standard_normal((num_paths, horizon, width)) for seed in seeds])
     normals = torch.from_numpy(draws.astype(np.float32)).flatten(0, 1).to(device)
-    last, state = outputs[-1].repeat_interleave(NUM_PATHS, 0), map_state(lambda s: s.repeat_interleave(NUM_PATHS, 0), state)
+    last, state = outputs.repeat_interleave(num_paths, 0), map_state(lambda s: s.repeat_interleave(num_paths, 0), state)
     advance = np.stack([source.inputs_in_advance(history, len(history) + 1, horizon - 1) for history in recent], axis=1)
     known_levels = np.stack([_levels(steps[:, :width], lag) for steps in inputs], axis=1)
     paths: list[Array] = []
     for step in range(horizon):
         drawn_outputs = draw_step(last, normals[:, step], target).clamp(-MAX_SCALED, MAX_SCALED)
-        level = paths[step - lag] if step >= lag else np.repeat(known_levels[step], NUM_PATHS, axis=0)
+        level = paths[step - lag] if step >= lag else np.repeat(known_levels[step], num_paths, axis=0)
         numbers = target.after(drawn_outputs.cpu().numpy(), level).clip(-MAX_SCALED, MAX_SCALED).astype(np.float32)
         paths.append(numbers)
         if step + 1 < horizon:
             no_gaps = np.zeros_like(numbers)[:, : width * source.scaling.has_gaps]
             known = torch.from_numpy(np.concatenate([numbers, no_gaps], axis=1)).to(device)
-            place = torch.from_numpy(advance[step]).to(device).repeat_interleave(NUM_PATHS, 0)
+            place = torch.from_numpy(advance[step]).to(device).repeat_interleave(num_paths, 0)
             read = torch.cat([known, drawn_outputs[:, : width * bool(source.difference)], place], 1)
             following, state = model.stream(read[None], state)
             last = following[0]
-    drawn, results = np.stack(paths, axis=1).reshape(len(inputs), NUM_PATHS, horizon, width), []
+    drawn, results = np.stack(paths, axis=1).reshape(len(inputs), num_paths, horizon, width), []
     for row, history in enumerate(recent):
         values = target.unscale(drawn[row], history)
         point = values.mean(0) if target.loss in ("mse", "gaussian") else np.median(values, 0)
         results.append((point, np.quantile(values, target.quantiles, axis=0)))
     return results
+
+
+def _read(model: EncoderDecoder, inputs: Sequence[Array]) -> tuple[Tensor, State]:
+    """Return the outputs `(B, K * D)` after the last of the input steps `(T, I)` of each series, and the state."""
+    longest = max(map(len, inputs))
+    batch = np.zeros((longest, len(inputs), inputs[0].shape[1]), dtype=np.float32)
+    resets = np.zeros((longest, len(inputs)), dtype=bool)
+    for column, steps in enumerate(inputs):
+        batch[longest - len(steps) :, column] = steps
+        resets[longest - len(steps), column] = True
+    source, first = (torch.from_numpy(array).to(model.device) for array in (batch, resets))
+    outputs, state = model.stream(source, model.initial_state(len(inputs)), first)
+    return outputs[-1], state
 
 
 def _levels(known: Array, lag: int) -> Array:

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 FORMATS = {"weights": ("c", "html"), "float16": ("onnx",), "text": ("c", "html")}
 """The formats that a setting is for."""
 
+FOR_TEXTS = {
+    "weights": "is for models of texts, and those of tables and series have float32 weights",
+    "text": "is for models of texts, and nothing is rounded in those of tables and series",
+}
+"""Why models of tables have no such settings."""
+
 
 def export_file(path: Path, options: ExportOptions, given: Collection[str]) -> ExportResult:
     """Export the model of a run folder or a model file, check what is written, and write it; `given` names the given settings.
@@ -31,6 +37,7 @@ def export_file(path: Path, options: ExportOptions, given: Collection[str]) -> E
     refuse_unused(options, given, reasons)
     if not is_table_model(path):
         return export_model(open_job(path, options), options.to, options.force)
+    refuse_unused(options, given, FOR_TEXTS)
     job = open_table_job(path, options)
 
     def export() -> ExportResult:

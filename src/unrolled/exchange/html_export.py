@@ -13,23 +13,25 @@ from unrolled.views.html_page import STATIC
 from unrolled.views.js_linker import link
 from unrolled.views.writer_page import writer_page
 
+SCRIPT = "writer/model.js"
 REPLAY = """
-let text = "";
-for await (const chunk of process.stdin) text += chunk;
-const data = JSON.parse(text);
 const { unpackNetwork, findDifference } = __modules["writer/model.js"];
 for (const hasVectors of [true, false]) {
   const network = await unpackNetwork(data.network, hasVectors);
-  if (hasVectors && !network.head.native) {
-    console.error("node has no WebAssembly with vector instructions: node 16.4 or later has");
-    process.exit(1);
-  }
+  if (hasVectors && !network.head.native) fail("node has no WebAssembly with vector instructions: node 16.4 or later has");
   const difference = findDifference(network, data.vectors);
-  if (difference) {
-    console.error(difference + (hasVectors ? " (WebAssembly)" : ""));
-    process.exit(1);
-  }
+  fail(difference && difference + (hasVectors ? " (WebAssembly)" : ""));
 }
+"""
+READ_DATA = """
+let text = "";
+for await (const chunk of process.stdin) text += chunk;
+const data = JSON.parse(text);
+const fail = (difference) => {
+  if (!difference) return;
+  console.error(difference);
+  process.exit(1);
+};
 """
 
 
@@ -41,22 +43,29 @@ def export(job: ExportJob) -> ExportResult:
     checks, facts = check_rounding(job, portable)
     vectors = make_vectors(portable)
     page = writer_page(portable, job.model.tokenizer, job.title, job.description, vectors.to_json())
-    node = shutil.which("node")
-    if node is None:
-        checks.append("its script was not run: there is no node here. The page replays its test vectors when it opens")
-    else:
-        replay_in_node(node, page)
-        steps, draws = len(vectors.tokens), len(vectors.drawn)
-        checks.append(
-            f"node: {steps} steps with all logits and states, {draws} draws, the same bits with and without WebAssembly"
-        )
+    steps, draws = len(vectors.tokens), len(vectors.drawn)
+    checked = f"{steps} steps with all logits and states, {draws} draws, the same bits with and without WebAssembly"
+    checks.append(check_in_node(page, SCRIPT, REPLAY, checked))
     return ExportResult({job.out: page.encode()}, checks, facts | {"weights": "int8"})
 
 
-def replay_in_node(node: str, page: str) -> None:
-    """Replay the test vectors of a page with its own arithmetic. Raises `ExportError` if a bit differs."""
+def check_in_node(page: str, entry: str, replay: str, checked: str) -> str:
+    """Replay the test vectors of a page with its own arithmetic, where there is node; say what was checked.
+
+    Args:
+        page: The page; its data are parsed.
+        entry: The module that computes, in the folder of static files.
+        replay: JavaScript that calls `fail` with what differs between `data.vectors` and what the module computes.
+        checked: What node checks, in words.
+
+    Raises:
+        ExportError: Something differs.
+    """
+    node = shutil.which("node")
+    if node is None:
+        return "its script was not run: there is no node here. The page replays its test vectors when it opens"
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
-    data = found[1] if found else "{}"
-    script = link(STATIC, "writer/model.js") + REPLAY
+    script = link(STATIC, entry) + READ_DATA + replay
     command = [node, "--input-type=module", "--eval", script]
-    run_program(command, "The page computes something else than the model", data)
+    run_program(command, "The page computes something else than the model", found[1] if found else "{}")
+    return f"node: {checked}"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled.exchange.export_job import array_of
+from unrolled.exchange.export_job import SHAPES, array_of
 from unrolled.nn.number_loss import deviation, split_outputs
 from unrolled.runtime.portable_arithmetic import Floats
 from unrolled.runtime.text_network import GATE_NAMES, TextLayer, cell_layer
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from unrolled.tables.column import Column
 
 MAX_NAMED_LABELS = 40
+MAX_COMPARED_LAG = 500
+"""Steps, at most, that the longest compared series has more because of the lag of a model of changes."""
 
 
 def unsupported_series(model_file: TableModelFile, cells: Collection[str], where: str) -> str | None:
@@ -152,3 +154,10 @@ class SeriesModel:
         """Return the range of each output over steps `(T, V)`, of which a difference is a fraction; 1 is added for labels."""
         ranges = np.ptp(outputs, axis=0) + (self.num_labels > 0)
         return np.asarray(np.maximum(ranges, 1e-3 * ranges.max()))
+
+
+def compared_series(series: SeriesModel) -> Iterator[list[StepArray]]:
+    """Yield batches of series `(2 T, D)` to compare on, by `SHAPES`; the last are longer than the lag, if there is one."""
+    for steps, batch_size in SHAPES:
+        steps += min(series.source.difference, MAX_COMPARED_LAG) if (steps, batch_size) == SHAPES[-1] else 0
+        yield [series.compared_steps(2 * steps, seed) for seed in range(batch_size)]

@@ -10,18 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled.exchange.export_job import SHAPES, TOLERANCE, ExportError, ExportResult
+from unrolled.exchange.export_job import TOLERANCE, ExportError, ExportResult
 from unrolled.exchange.onnx_cells import ONNX_CELLS
 from unrolled.exchange.onnx_export import FLOAT16_TOLERANCE, onnx_session, require_onnx, step_path
 from unrolled.exchange.onnx_series import build_series_graph
-from unrolled.exchange.series_model import SeriesModel, unsupported_series
+from unrolled.exchange.series_model import SeriesModel, compared_series, unsupported_series
 from unrolled.runtime.text_network import STATE_NAMES
 
 if TYPE_CHECKING:
     from unrolled.checkpoints.model_file import TableModelFile
-
-MAX_COMPARED_LAG = 500
-"""Steps, at most, that the longest compared series has more because of the lag of a model of changes."""
 
 Inputs: TypeAlias = dict[str, NDArray[Any]]
 Runner: TypeAlias = Callable[[Inputs, Inputs], tuple[NDArray[np.float64], Inputs]]
@@ -118,10 +115,8 @@ def compare_series(series: SeriesModel, run: Runner, tolerance: float) -> str:
 
 
 def _cases(series: SeriesModel) -> Iterator[tuple[Inputs, NDArray[np.float64]]]:
-    """Yield the inputs `(2 T, B, ...)` and outputs of batches of series; the last are longer than the lag, if there is one."""
-    for steps, batch_size in SHAPES:
-        steps += min(series.source.difference, MAX_COMPARED_LAG) if (steps, batch_size) == SHAPES[-1] else 0
-        rows = [series.compared_steps(2 * steps, seed) for seed in range(batch_size)]
+    """Yield the inputs `(2 T, B, ...)` and outputs of batches of series."""
+    for rows in compared_series(series):
         inputs = {"source": np.stack(rows, axis=1)}
         if series.source.cycles:
             inputs["seconds"] = np.stack([series.seconds_read(row) for row in rows], axis=1)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from unrolled.checkpoints.array_file import read_model
 from unrolled.checkpoints.run_dir import find_model, model_name, run_of_model
 from unrolled.errors import UsageError
+from unrolled.exchange.classifier_html_export import export_classifier_html, unsupported_classifier
 from unrolled.exchange.export_job import SHAPES, TOLERANCE, ExportResult, difference
 from unrolled.exchange.export_options import ExportOptions
 from unrolled.exchange.exports import data_text, default_out
@@ -21,6 +22,7 @@ from unrolled.exchange.onnx_cells import ONNX_CELLS
 from unrolled.exchange.onnx_export import FLOAT16_TOLERANCE, onnx_session, require_onnx
 from unrolled.exchange.onnx_table import build_table_graph
 from unrolled.exchange.series_c_export import export_series, unsupported_in_c
+from unrolled.exchange.series_html_export import export_series_html, unsupported_series_in_page
 from unrolled.exchange.series_onnx_export import export_series_onnx, unsupported_series_in_onnx
 from unrolled.output_paths import check_outputs
 
@@ -62,11 +64,16 @@ def open_table_job(path: Path, options: ExportOptions) -> TableExportJob:
     model_path = find_model(path)
     model_file = load_table_model(model_path)
     is_series = model_file.spec.is_stream
-    forms = ("c", "onnx", "card") if is_series else ("onnx", "card")
+    forms = ("c", "html", "onnx", "card") if is_series else ("html", "onnx", "card")
     if options.to not in forms:
         what, known = "series" if is_series else "table", " or ".join(f"--to {form}" for form in forms)
         raise UsageError(f"{model_path} is a model of a {what}, which has no form as {options.to}: use {known}.")
-    reason = {"onnx": unsupported_reason, "c": unsupported_in_c}.get(options.to, lambda _: None)(model_file)
+    reasons = {
+        "onnx": unsupported_reason,
+        "c": unsupported_in_c,
+        "html": unsupported_series_in_page if is_series else unsupported_classifier,
+    }
+    reason = reasons.get(options.to, lambda _: None)(model_file)
     if reason is not None:
         raise UsageError(f"{model_path} cannot be exported to {options.to}: {reason}. Use unrolled predict.")
     run = run_of_model(model_path)
@@ -102,9 +109,12 @@ def unsupported_reason(model_file: TableModelFile) -> str | None:
 
 
 def export_table(job: TableExportJob, to: str = "onnx") -> ExportResult:
-    """Return the file of a model in ONNX or C, checked. Raises `ExportError` if it computes something else."""
+    """Return the file of a model in ONNX, C or HTML, checked. Raises `ExportError` if it computes something else."""
     if to == "c":
         return export_series(job.model_file, job.title, job.out)
+    if to == "html":
+        export = export_series_html if job.model_file.spec.is_stream else export_classifier_html
+        return export(job.model_file, job.title, job.out)
     if job.model_file.spec.is_stream:
         return export_series_onnx(job.model_file, job.float16, job.out)
     require_onnx()

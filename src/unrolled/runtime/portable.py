@@ -114,7 +114,7 @@ class PortableNetwork(LanguageModel):
         """Whether the products of the first layer are columns of its matrix; else tokens have vectors, rows of `embedding`."""
         self.embedding = None if self.is_one_hot else table_format(_float32(network.embedding_matrix()))
         self.layers = [
-            _portable_layer(network.cell, layer, cell_format, table_format if index == 0 and self.is_one_hot else cell_format)
+            portable_layer(network.cell, layer, cell_format, table_format if index == 0 and self.is_one_hot else cell_format)
             for index, layer in enumerate(network.layers)
         ]
         self.head, self.head_bias = table_format(_float32(network.head_weight)), _float32(network.head_bias)
@@ -176,7 +176,8 @@ def _float32(array: Any) -> Floats:
     return np.ascontiguousarray(array, np.float32)
 
 
-def _portable_layer(cell: str, layer: TextLayer, cell_format: type[Matrix], input_format: type[Matrix]) -> PortableLayer:
+def portable_layer(cell: str, layer: TextLayer, cell_format: type[Matrix], input_format: type[Matrix]) -> PortableLayer:
+    """Return a layer with its cell's matrices, and that of its input, in number formats."""
     rows, size = layer.weight_hh.shape
     split = 2 * size if cell in RESET_BEFORE_CELLS else rows
     rounds = [layer.others[f"mogrifier_{'qr'[i % 2]}"][i // 2] for i in range(MOGRIFIER_ROUNDS * (cell in MOGRIFIER_CELLS))]

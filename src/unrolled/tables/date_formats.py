@@ -34,10 +34,12 @@ PATTERNS = tuple(
 )
 """Formats other than ISO: 31.12.2024, 12/31/24 6:00 PM, 2024/12/31, 31-Dec-2024, Dec 31, 2024, December 2024, 2024Q4."""
 
-_COMPACT = re.compile(
+COMPACT_DATE = re.compile(
     r"(?P<year>(?:19|20)\d\d)(?P<month>0[1-9]|1[0-2])"
     r"(?:(?P<day>0[1-9]|[12]\d|3[01])(?:(?P<hour>[01]\d|2[0-3])(?:(?P<minute>[0-5]\d)(?P<second>[0-5]\d)?)?)?)?"
 )
+"""Dates of digits alone, such as 20241231 or 202412312359."""
+
 _CLOCK_WITH_SECONDS = re.compile(r"[T ]\d{1,2}:\d\d:\d\d")
 _SPACE_BEFORE_ZONE = re.compile(r" (?=[+-]\d\d:?\d\d$|UTC$|Z$)")
 
@@ -51,7 +53,7 @@ def expand(times: list[Any]) -> list[Any]:
         >>> expand([2024013123, 2024020100])
         ['2024-01-31T23:00:00', '2024-02-01T00:00:00']
     """
-    found = [_COMPACT.fullmatch(str(time).strip()) for time in times]
+    found = [COMPACT_DATE.fullmatch(str(time).strip()) for time in times]
     matches = [match for match in found if match is not None]
     if len(matches) < len(times) or len({len(match[0]) for match in matches}) > 1:
         return times

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from unrolled.generation.prompt_replacements import prompt_replacements
-from unrolled.runtime.portable import PortableLayer, PortableNetwork
-from unrolled.runtime.portable_arithmetic import Floats, Int8Matrix, Matrix
+from unrolled.runtime.portable import PortableNetwork
 from unrolled.text.tokenizer import Tokenizer
 from unrolled.views.html_page import SECURITY_POLICY, pack_array, render_page
+from unrolled.views.portable_data import layer_data, matrix_data
 from unrolled.views.wasm_products import products_module
 
 STYLES = ("shared/page.css", "writer/writer.css")
@@ -63,37 +63,9 @@ def network_data(portable: PortableNetwork) -> dict[str, Any]:
         "stateNames": list(portable.network.state_names),
         "hiddenSize": portable.network.hidden_size,
         "vocabSize": portable.network.vocab_size,
-        "embedding": _matrix(portable.embedding),
-        "layers": [_layer(layer, portable.is_one_hot and index == 0) for index, layer in enumerate(portable.layers)],
-        "head": _matrix(portable.head),
+        "embedding": matrix_data(portable.embedding),
+        "layers": [layer_data(layer, portable.is_one_hot and index == 0) for index, layer in enumerate(portable.layers)],
+        "head": matrix_data(portable.head),
         "headBias": pack_array(portable.head_bias),
         "products": pack_array(np.frombuffer(products_module(), np.uint8)),
     }
-
-
-def _layer(layer: PortableLayer, is_one_hot: bool) -> dict[str, Any]:
-    norm_weight, norm_bias = layer.norm or (None, None)
-    return {
-        "input": _matrix(layer.input, is_one_hot),
-        "recurrent": _matrix(layer.recurrent),
-        "recurrentN": _matrix(layer.recurrent_n),
-        "bias": _pack(layer.bias),
-        "biasHh": _pack(layer.bias_hh),
-        "normWeight": _pack(norm_weight),
-        "normBias": _pack(norm_bias),
-        "rounds": [_matrix(matrix) for matrix in layer.mogrifier],
-        "decay": _pack(layer.decay),
-    }
-
-
-def _pack(array: Floats | None) -> str | None:
-    return None if array is None else pack_array(array)
-
-
-def _matrix(matrix: Matrix | None, is_transposed: bool = False) -> dict[str, Any] | None:
-    """Return a matrix as JSON values; `is_transposed` for that of one-hot inputs, whose scales are those of its columns."""
-    if not isinstance(matrix, Int8Matrix):
-        return None
-    weight = np.ascontiguousarray(matrix.weight.T) if is_transposed else matrix.weight
-    rows, columns = weight.shape
-    return {"rows": rows, "columns": columns, "weight": pack_array(weight), "scale": pack_array(matrix.scale)}

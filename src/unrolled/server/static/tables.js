@@ -1,15 +1,16 @@
 // @ts-check
 // Tables: a form made of the columns of a model; its answer with probabilities; and the answers of many rows as CSV.
 
-import { post } from "./api.js";
 import { showAnswer } from "./answer.js";
-import { parseRows, separatorOf } from "./csv.js";
+import { post } from "./api.js";
 import { keepDraft } from "./drafts.js";
-import { textOfTable } from "./encoded_text.js";
 import { describeModel, offerModels } from "./models.js";
 import { isNumber, plainText } from "./report/format.js";
+import { rowsTable } from "./report/rows_table.js";
+import { parseRows, separatorOf } from "./shared/csv.js";
 import { byId } from "./shared/dom.js";
-import { cellText, chartsOf, showRows } from "./table_answers.js";
+import { textOfTable } from "./shared/encoded_text.js";
+import { cellText, chartsOf } from "./table_answers.js";
 import { examplesOf, fieldOf, fieldOfSeries } from "./table_form.js";
 
 /** @typedef {import("./main.js").App} App */
@@ -21,6 +22,9 @@ import { examplesOf, fieldOf, fieldOfSeries } from "./table_form.js";
 
 const BATCH_ROWS = 64;
 const MAX_ROWS = 20_000;
+
+/** @type {(names: string[], rows: string[][], fileName: string) => void} */
+const showRows = (...answers) => byId("answers").replaceChildren(...rowsTable(...answers));
 
 /**
  * Return what a model does, as a sentence.

@@ -2,10 +2,10 @@
 // The form that starts a training: from a pasted text, or from a file, which may be a table.
 
 import { post, request } from "./api.js";
-import { inUtf8 } from "./encoded_text.js";
 import { inFormWords, optionalNumberIn } from "./fields.js";
 import { plainText } from "./report/format.js";
 import { byId, element } from "./shared/dom.js";
+import { inUtf8 } from "./shared/encoded_text.js";
 
 /** @typedef {import("./main.js").App} App */
 /** What the server has of a text or a table: its id, and the columns of a table. @typedef {{ upload: string, columns?: string[] }} Upload */

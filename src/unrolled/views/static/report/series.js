@@ -60,6 +60,7 @@ class SeriesFigure {
     const { truth, predicted = [], low = [], high = [], baseline = [], labels = [] } = data;
     this.data = { ...data, predicted, low, high, baseline, labels };
     this.hasBand = low.some(isNumber);
+    this.hasTruth = truth.some(isNumber);
     this.hasBaseline = baseline.some(isNumber);
     this.errors = differences(predicted, truth);
     this.baselineErrors = differences(baseline, truth);
@@ -162,7 +163,9 @@ class SeriesFigure {
     const [{ margin }, { x }] = [this.axes(width, this.valueDomain), this.axes(width, [0, 1])];
     const plot = createPlot(width, height, { x, y: { domain: [0, 2], ticks: [] }, margin: { ...margin, top: 4 } });
     const { true_label: truth = [], label = [], labels } = this.data;
-    plot.root.append(...labelStrips(plot, this.data.x, [["true", truth], ["predicted", label]], labels.length), this.cursor(1, plot));
+    /** @type {[string, Numbers][]} */
+    const strips = [...truth.some(isNumber) ? /** @type {[string, Numbers][]} */ ([["true", truth]]) : [], ["predicted", label]];
+    plot.root.append(...labelStrips(plot, this.data.x, strips, labels.length), this.cursor(1, plot));
     return plot.root;
   }
 
@@ -264,14 +267,15 @@ class SeriesFigure {
     const at = (/** @type {Numbers} */ values) => number(values[this.index]);
     if (labels.length) {
       const named = (/** @type {Numbers} */ ids) => plainText(labels[ids[this.index] ?? -1] ?? "\u2013", { max: 30 });
+      const { true_label: trueLabel = [] } = this.data;
       return [
         element("span", { className: "position" }, this.timeText(this.index)), value("truth", plainText(this.data.column, { max: 30 }), at(truth)),
-        value("", "true", named(this.data.true_label ?? [])), value("", "predicted", named(label)),
+        ...trueLabel.some(isNumber) ? [value("", "true", named(trueLabel))] : [], value("", "predicted", named(label)),
       ];
     }
     const parts = [
       element("span", { className: "position" }, this.timeText(this.index)),
-      value("truth", "true", at(truth)),
+      ...this.hasTruth ? [value("truth", "true", at(truth))] : [],
       value("first", this.data.horizon ? "forecast" : "predicted", at(predicted)),
     ];
     if (this.hasBand) parts.push(value("band", `${percent(levels[1] - levels[0])} within`, `${at(low)} to ${at(high)}`));

@@ -2,7 +2,8 @@
 // The page of rows: which rows are shown, and what one row is made of.
 
 import { attentionSection } from "../report/attention.js";
-import { dataText, fixed, isNumber, percent } from "../report/format.js";
+import { paintEffect } from "../report/effects.js";
+import { dataText, isNumber, percent } from "../report/format.js";
 import { LINES_MARGIN, numberLines } from "../report/number_lines.js";
 import { byId, element } from "../shared/dom.js";
 import { pageData } from "../shared/page_data.js";
@@ -11,7 +12,6 @@ import { plural, writeText } from "../shared/visible_text.js";
 
 const ROWS_AT_ONCE = 40;
 const PICTURE_WIDTH = 112;
-const MIN_STRENGTH = 0.04;
 
 /**
  * A cell: a text, a picture, or lines of numbers; `effect` is what each of its parts does to the answer, `whole` all of them.
@@ -40,17 +40,7 @@ let [shown, filter] = [ROWS_AT_ONCE, FILTERS[0]];
  * @param {number | null} effect
  * @param {number} scale
  */
-function paint(target, effect, scale) {
-  target.classList.add("part");
-  if (!isNumber(effect)) return target;
-  const strength = Math.min(1, Math.abs(effect) / scale);
-  if (strength >= MIN_STRENGTH) {
-    target.classList.add(effect > 0 ? "for" : "against");
-    target.style.setProperty("--strength", strength.toFixed(2));
-  }
-  target.title = `${effect > 0 ? "+" : ""}${fixed(effect)} ${data.unit}`;
-  return target;
-}
+const paint = (target, effect, scale) => paintEffect(target, effect, scale, data.unit);
 
 /**
  * @param {CellView} cell

@@ -2,6 +2,7 @@
 // A model in a page: it writes, scores a text, shows a unit, and holds it. Nothing leaves the page.
 
 import { byId, element } from "../shared/dom.js";
+import { nextTask } from "../shared/next_task.js";
 import { UnsupportedBrowserError } from "../shared/packed_arrays.js";
 import { pageData } from "../shared/page_data.js";
 import { setUpTheme } from "../shared/theme.js";
@@ -31,13 +32,6 @@ let task = 0;
 
 /** @param {string} text */
 const visible = (text) => writeText(element("span"), text, { compact: true });
-
-/** Let the browser answer to its reader; unlike a timer, which waits 4 milliseconds, this goes on at once. */
-const nextTask = () => new Promise((resolve) => {
-  const { port1, port2 } = new MessageChannel();
-  port1.onmessage = () => resolve(port1.close());
-  port2.postMessage(null);
-});
 
 /**
  * Return the whole number in an input, within its limits.

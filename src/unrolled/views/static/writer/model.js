@@ -1,15 +1,13 @@
 // @ts-check
 // A text model as the page holds it: its network, its tokens, and the test vectors that it replays when the page opens.
 
+import { unpackFloats, unpackLayers, unpackMatrix } from "../portable/packed_network.js";
+import { placeMatrices } from "../portable/products.js";
 import { unpack } from "../shared/packed_arrays.js";
 import { createStepper, drawToken, hashState } from "./portable.js";
-import { placeMatrices } from "./products.js";
 
+/** @typedef {import("../portable/products.js").Int8Matrix} Int8Matrix */
 /** @typedef {import("./portable.js").Network} Network */
-/** @typedef {import("./portable.js").Matrix} Matrix */
-/** @typedef {import("./portable.js").State} State */
-/** @typedef {import("./portable.js").Hold} Hold */
-/** @typedef {{ rows: number, columns: number, weight: string, scale: string }} PackedMatrix */
 /** @typedef {{ tokens: number[], hashes: number[], temperature: number, seed: number, drawn: number[] }} Vectors */
 /**
  * The tokens of the model, the normal form of its texts, and what `unrolled sample` puts in place of unknown characters of a
@@ -18,17 +16,6 @@ import { placeMatrices } from "./products.js";
  *   replacements: [string, string][], otherReplacement: string }} Tokens
  */
 
-/** @param {PackedMatrix | null} packed */
-async function unpackMatrix(packed) {
-  if (!packed) return null;
-  const weight = new Int8Array((packed.rows + 3) * packed.columns); // products take four rows at a time
-  weight.set(await unpack(packed.weight, Int8Array));
-  return { ...packed, weight, scale: await unpack(packed.scale, Float32Array) };
-}
-
-/** @param {string | null} packed */
-const unpackFloats = async (packed) => packed === null ? null : unpack(packed, Float32Array);
-
 /**
  * Return the network in the data of the page.
  * @param {any} data
@@ -36,27 +23,14 @@ const unpackFloats = async (packed) => packed === null ? null : unpack(packed, F
  * @returns {Promise<Network>}
  */
 export async function unpackNetwork(data, hasVectors = true) {
-  const layers = [];
-  for (const layer of data.layers) {
-    layers.push({
-      input: await unpackMatrix(layer.input),
-      recurrent: await unpackMatrix(layer.recurrent),
-      recurrentN: await unpackMatrix(layer.recurrentN),
-      bias: await unpackFloats(layer.bias),
-      biasHh: await unpackFloats(layer.biasHh),
-      normWeight: await unpackFloats(layer.normWeight),
-      normBias: await unpackFloats(layer.normBias),
-      rounds: await Promise.all(layer.rounds.map(unpackMatrix)),
-      decay: await unpackFloats(layer.decay),
-    });
-  }
+  const layers = await unpackLayers(data.layers);
   const [embedding, head] = [await unpackMatrix(data.embedding), await unpackMatrix(data.head)];
   let nativeTanh = null;
   if (hasVectors) {
     const inputs = layers.slice(embedding ? 0 : 1).map(({ input }) => input);
     const others = layers.flatMap(({ recurrent, recurrentN, rounds }) => [recurrent, recurrentN, ...rounds]);
     const matrices = [...inputs, ...others, head];
-    const used = matrices.filter((matrix) => matrix !== null);
+    const used = /** @type {Int8Matrix[]} */ (matrices.filter((matrix) => matrix !== null));
     nativeTanh = await placeMatrices(await unpack(data.products, Uint8Array), used, 4 * data.hiddenSize);
   }
   return /** @type {Network} */ ({ ...data, layers, embedding, head, nativeTanh, headBias: await unpackFloats(data.headBias) });

@@ -1,0 +1,120 @@
+"""`--to html` for models that label a text: one page, its script run by node before it is written.
+
+Its test vectors are texts, so that they test how a text is read, too: their logits, and the effects of their parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from unrolled.command_options import PredictOptions
+from unrolled.display import plural
+from unrolled.evaluation.predictor import Predictor
+from unrolled.exchange.classifier_page_data import page_data, reads_plain_tokens
+from unrolled.exchange.export_job import SHAPES, TOLERANCE, ExportResult
+from unrolled.exchange.html_export import check_in_node
+from unrolled.interpret.occlusion import occlude
+from unrolled.nn.device import select_device
+from unrolled.options import MachineOptions
+from unrolled.runtime.portable import CELL_STEPS
+from unrolled.tables.cell_values import Cell
+from unrolled.tables.text_column import TextColumn
+from unrolled.tables.word_tokenizer import WordTokenizer
+from unrolled.views.report import to_json_value
+from unrolled.views.text_classifier_page import text_classifier_page
+
+if TYPE_CHECKING:
+    from unrolled.checkpoints.model_file import TableModelFile
+
+SCRIPT = "text_classifier/classifier.js"
+REPLAY = """
+const { unpackClassifier, findDifference } = __modules["text_classifier/classifier.js"];
+fail(findDifference(await unpackClassifier(data.model), data.vectors));
+"""
+ODD_TEXTS = (
+    "\u00c9t\u00e9 2024-31, it\u2019s ALL-IN!",
+    "  a\tb\u00a0c\u3000\u65e5\u672c 7\u00b2 _x ",
+    "\u0130I\u00df o\u0308 e",
+)
+"""Texts of which much is unknown to most models: accents, digits, capitals, kinds of blanks."""
+
+TEXTS_OF_LENGTH, MAX_EXPLAINED_STEPS = 3, 20
+"""Texts of each length that are compared, and steps of those, at most, whose parts are left out one by one."""
+
+MAX_LONG_STEPS = 300
+"""Steps that a model reads of a text, at most, for a longer text to be compared."""
+
+
+def unsupported_classifier(model_file: TableModelFile) -> str | None:
+    """Say why a model of a table has no page, or return None if it has one."""
+    spec, cell = model_file.spec, model_file.model.options.cell
+    if not spec.labels_one_text:
+        what = f"this one has {spec.mode.name}: {spec.columns_text}"
+        return f"a page is for a text that gets one label, besides series and models of texts, and {what}"
+    if model_file.model.base is not None:
+        return f"a language model reads '{spec.source.name}' too; train one with --from none for that"
+    if not isinstance(spec.source, TextColumn) or not reads_plain_tokens(spec.source):
+        tokens = spec.source.tokenizer.setting if spec.source.tokenizer else ""
+        return f"a page reads words and characters, and '{spec.source.name}' has the tokens {tokens:.99}"
+    if cell not in CELL_STEPS:
+        return f"the cell {cell} is not in the page; these are: {', '.join(CELL_STEPS)}"
+    return None
+
+
+def export_classifier_html(model_file: TableModelFile, title: str, out: Path) -> ExportResult:
+    """Return the page of a model that labels a text, checked. Raises `ExportError` if it computes something else."""
+    data = {**page_data(model_file, title), "vectors": vectors_data(model_file)}
+    page = text_classifier_page(data)
+    num_parts = sum(len(case["effects"] or ()) for case in data["vectors"]["cases"])
+    texts, lengths = plural(len(data["vectors"]["cases"]), "text"), ", ".join(str(steps) for steps, _ in SHAPES)
+    checked = f"every logit of {texts} (of {lengths} tokens, and odd ones), and the effects of {num_parts} parts of them"
+    facts = {"weights": "float32", "mode": model_file.spec.mode.name}
+    return ExportResult({out: page.encode()}, [check_in_node(page, SCRIPT, REPLAY, checked)], facts)
+
+
+def vectors_data(model_file: TableModelFile) -> dict[str, Any]:
+    """Return test vectors as JSON values: texts with the logits of PyTorch, of short ones with the effects of their parts."""
+    model, spec = model_file.model, model_file.spec
+    machine = select_device(MachineOptions(device="cpu", precision="float32", threads=1))
+    predictor = Predictor(model, spec, machine, PredictOptions())
+    cases: list[dict[str, Any]] = []
+    for text in _texts(model_file):
+        cell = Cell(text, "")
+        source = predictor.encode(cell)
+        if not len(source):
+            continue
+        with torch.inference_mode():
+            logits = model.logits(predictor.collate([source]))[0, 0].numpy()
+        effects: Any = None
+        if len(source) <= MAX_EXPLAINED_STEPS:  # each part is a reading of the text
+            parts = occlude(predictor, cell, predictor.predict([cell])[0])
+            effects = parts[0].effect if parts else []
+        cases.append({"text": text, "logits": logits[: max(1, len(logits) - 1)], "effects": effects})
+    largest = max(float(np.abs(case["logits"]).max()) for case in cases)
+    vectors: dict[str, Any] = to_json_value({"tolerance": TOLERANCE * max(1.0, largest), "cases": cases})
+    return vectors
+
+
+def _texts(model_file: TableModelFile) -> Iterator[str]:
+    """Yield texts of the tokens of a model at several lengths, with unknown ones, and one that is longer than what is read."""
+    column, generator = model_file.spec.source, np.random.default_rng(1)
+    if not isinstance(column, TextColumn):
+        return
+    tokenizer = column.tokenizer
+    is_words = isinstance(tokenizer, WordTokenizer)
+    tokens = [token for token in tokenizer.tokens if token[:1] != "\0"] if isinstance(tokenizer, WordTokenizer) else []
+    tokens = tokens or ([] if is_words else tokenizer.token_strings()) or ["a"]
+    separator = " " if is_words else ""
+    limit = model_file.spec.step_limit
+    lengths = [steps for steps, _ in SHAPES] + ([limit + 5] if limit <= MAX_LONG_STEPS else [])
+    for length in lengths:
+        for _ in range(TEXTS_OF_LENGTH):
+            drawn = [tokens[index] for index in generator.integers(0, len(tokens), length)]
+            yield separator.join(word.upper() if generator.random() < 0.1 else word for word in drawn)
+    yield from ODD_TEXTS
+    yield separator.join([tokens[0], *ODD_TEXTS, tokens[-1]])

@@ -1,0 +1,146 @@
+"""What the page of a model of series holds: its network, its columns, the columns of its table, and made-up rows."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+from typing import Any, cast
+
+import numpy as np
+
+from unrolled.analysis.series_charts import MAX_COLUMNS, MAX_DRAWN_HISTORY, MAX_DRAWN_STEPS
+from unrolled.command_options import PredictOptions
+from unrolled.display import plural
+from unrolled.evaluation.number_predictions import MAX_SCALED, NUM_PATHS
+from unrolled.exchange.export_job import array_of
+from unrolled.exchange.series_model import SeriesModel
+from unrolled.nn.number_loss import MAX_LOG_DEVIATION
+from unrolled.runtime.portable import portable_layer
+from unrolled.runtime.portable_arithmetic import FloatMatrix
+from unrolled.tables.cell_values import MISSING_IN_NUMBERS
+from unrolled.tables.series_rows import HISTORY_STEPS
+from unrolled.tables.spec import TableSpec
+from unrolled.tables.step_times import next_times
+from unrolled.tables.time_features import CYCLES, FIRST_WEEKDAY
+from unrolled.views.portable_data import linear_layer, packed, recurrent_layers
+from unrolled.views.series_predictor_page import date_rules, scaling_data
+from unrolled.views.series_table import STEP_COLUMN, number_columns, step_columns
+
+EXAMPLE_STEPS, EXAMPLE_PERIOD = 96, 24
+"""Made-up rows that the page offers, and the steps of a period in them."""
+
+EXAMPLE_START, EXAMPLE_DISTANCE = "2024-01-01T00:00", np.timedelta64(1, "h")
+
+PREDICTED = "predicted"
+
+
+def page_data(spec: TableSpec, series: SeriesModel, title: str) -> dict[str, Any]:
+    """Return what the page holds of a model, its columns and their table as JSON values."""
+    source, target, long = series.source, series.numbers, spec.long
+    own = number_columns(target, PREDICTED) if target else [PREDICTED]
+    table = {
+        "columns": list(source.columns),
+        "truth": [] if series.horizon else list(target.columns) if target else [series.target.name],
+        "groupBy": long and long.group_by,
+        "orderBy": long and long.order_by,
+        "examples": [str(time) for time in long.examples] if long else [],
+        "missing": sorted(MISSING_IN_NUMBERS | {""}),
+        "needsDates": bool(source.cycles),
+        "rate": source.rate,
+        "dates": date_rules(),
+        "answers": [*(step_columns(spec, PREDICTED) if long else [STEP_COLUMN, *own]), *([] if target else ["probability"])],
+    }
+    return {
+        "title": title,
+        "subtitle": f"{source.describe()} \u2192 {series.target.describe()}; {spec.mode_text}",
+        "model": model_data(series),
+        "table": table,
+        "seed": PredictOptions().seed,
+        "maxDrawnSteps": MAX_DRAWN_STEPS,
+        "maxDrawnHistory": MAX_DRAWN_HISTORY,
+        "maxColumns": MAX_COLUMNS,
+        "hint": _hint(table, series),
+        "example": _example(table, series),
+    }
+
+
+def _hint(table: dict[str, Any], series: SeriesModel) -> str:
+    """Return what rows the page reads, in words."""
+    parts = [f"the {plural(len(series.source.columns), 'column')} {', '.join(series.source.columns)}"]
+    parts += [f"{table['orderBy']} (the time of the step)"] if table["orderBy"] else []
+    parts += [f"{table['groupBy']} (the name of the series)"] if table["groupBy"] else []
+    truth = ", ".join(table["truth"])
+    compared = f" With {truth}, the answers are compared with it." if truth else ""
+    return (
+        f"Paste rows of a table (CSV, TSV, or cells of a spreadsheet), one for each step, or open a file: {'; '.join(parts)}. "
+        f"An empty cell is a gap.{compared} The rows stay in this page: it has no network."
+    )
+
+
+def _example(table: dict[str, Any], series: SeriesModel) -> str:
+    """Return made-up rows in the range of the data, as tab-separated values: a wave with noise."""
+    scaling, draw = series.source.scaling, np.random.default_rng(1)
+    count = max(EXAMPLE_STEPS, min(2 * series.source.difference, MAX_DRAWN_STEPS))
+    wave = np.sin(2 * math.pi * np.arange(count) / EXAMPLE_PERIOD)[:, None]
+    values = scaling.center + scaling.spread * (0.8 * wave + 0.2 * draw.standard_normal((count, len(scaling.center))))
+    columns = {name: [f"{value:.5g}" for value in column] for name, column in zip(table["columns"], values.T, strict=True)}
+    if table["orderBy"]:
+        times = [*table["examples"], *next_times(table["examples"], count - 2)] if table["examples"] else []
+        if len(times) < count:
+            dates = np.datetime64(EXAMPLE_START) + EXAMPLE_DISTANCE * np.arange(count)
+            times = list(dates.astype(str)) if table["needsDates"] else list(range(1, count + 1))
+        columns = {table["orderBy"]: [str(time) for time in times], **columns}
+    if table["groupBy"]:
+        columns = {table["groupBy"]: ["made up"] * count, **columns}
+    rows = [list(columns), *zip(*columns.values(), strict=True)]
+    return "".join("\t".join(row) + "\n" for row in rows)
+
+
+def model_data(series: SeriesModel) -> dict[str, Any]:
+    """Return the network and its columns as JSON values."""
+    options, head, encoder = series.network.options, series.head, cast(Any, series.network.encoder)
+    layers = [portable_layer(options.cell, layer, FloatMatrix, FloatMatrix) for layer in series.layers]
+    is_residual = options.residual
+    start = encoder.start
+    return {
+        **recurrent_layers(options.cell, options.hidden, layers),
+        **linear_layer(
+            "input",
+            array_of(encoder.input_layer.proj.weight) if is_residual else None,
+            array_of(encoder.input_layer.proj.bias) if is_residual else None,
+        ),
+        **linear_layer("head", head.weight, head.bias),
+        **linear_layer("skip", head.skip),
+        "normWeight": packed(array_of(encoder.norm.weight)) if is_residual else None,
+        "normBias": packed(array_of(encoder.norm.bias)) if is_residual else None,
+        "start": None if start is None else [[packed(array_of(part)) for part in parts] for parts in start],
+        **columns_data(series),
+    }
+
+
+def columns_data(series: SeriesModel) -> dict[str, Any]:
+    """Return how numbers become inputs, and outputs numbers or labels, as JSON values."""
+    source, target = series.source, series.numbers
+    levels = list(target.quantiles) if target else []
+    return {
+        "columns": list(source.columns),
+        "predicted": list(target.columns) if target else [],
+        "labels": [] if target else list(series.target.labels)[: series.num_labels],
+        "scaling": scaling_data(source.scaling),
+        "hasGaps": source.scaling.has_gaps,
+        "target": scaling_data(target.scaling) if target else None,
+        "change": scaling_data(source.change) if source.difference else None,
+        "lag": source.difference,
+        "cycles": [{"seconds": CYCLES[name], "isWeek": name == "week"} for name in source.cycles],
+        "firstWeekday": FIRST_WEEKDAY,
+        "loss": target.loss if target else "",
+        "levels": levels,
+        "scores": [NormalDist().inv_cdf(level) for level in levels],
+        "residual": target.residual if target else None,
+        "logLimit": MAX_LOG_DEVIATION,
+        "maxScaled": MAX_SCALED,
+        "historySteps": HISTORY_STEPS,
+        "numPaths": NUM_PATHS,
+        "horizon": series.horizon,
+        "dates": date_rules(),
+    }

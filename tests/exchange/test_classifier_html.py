@@ -1,0 +1,161 @@
+"""Models that label a text as a page: its script reads texts and computes as the model does; wrong writers; refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.classifiers import WORDS, classifier
+from support.cli import Cli
+from support.programs import run_module
+from support.series import series_model
+from unrolled.checkpoints.model_file import save_model
+from unrolled.exchange import classifier_html_export, classifier_page_data, html_export
+from unrolled.exchange.classifier_html_export import export_classifier_html, unsupported_classifier
+from unrolled.exchange.export_job import ExportError
+from unrolled.tables import ngrams
+from unrolled.tables.cell_values import Cell
+from unrolled.tables.text_column import TextColumn
+from unrolled.text.tokenizer import ByteTokenizer
+from unrolled.views.js_linker import link
+from unrolled.views.text_classifier_page import reader_data
+
+PAGE = Path("m.html")
+MODELS: dict[str, dict[str, Any]] = {
+    "words": {},
+    "words with their blanks": {"spaces": False},
+    "characters": {"tokens": "characters", "bidirectional": False, "pool": "last"},
+    "without n-grams": {"ngrams": 0, "pool": "max"},
+    "old n-grams": {"version": 1, "pool": "mean", "bidirectional": False},
+    "the last step, both ways": {"pool": "last", "cell": "gru"},
+    "long texts are cut": {"max_length": 12},
+    "long texts of characters": {"tokens": "characters", "max_length": 9, "normalization": "nfc"},
+    "one label": {"labels": 1},
+    "two labels with a threshold": {"labels": 2, "threshold": 0.2},
+    **{cell: {"cell": cell} for cell in ("rnn", "gru-reset-before", "mingru", "rg-lru", "slstm", "mogrifier-gru")},
+}
+QUICK = ("words", "characters")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in MODELS])
+def test_the_script_computes_what_the_model_computes(name: str, node: str) -> None:
+    result = export_classifier_html(classifier(**MODELS[name]), name, PAGE)
+    assert result.checks[0].startswith("node: every logit of 1")
+    assert "(of 1, 7, 40 tokens, and odd ones), and the effects of" in result.checks[0]
+    assert b"https:" not in result.files[PAGE]
+
+
+def swapped_layers(data: dict[str, Any]) -> dict[str, Any]:
+    """Have the first layer read forward with the units that read backward in the second layer."""
+    first, second = data["bothWays"]
+    return {"bothWays": [first | {"forward": second["forward"]}, second]}
+
+
+DATA_FAULTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "layers are swapped": swapped_layers,
+    "the temperature is dropped": lambda data: {"temperature": 1.0},
+    "the share of the n-grams is dropped": lambda data: {"ngrams": data["ngrams"] | {"share": 1.0}},
+    "the n-grams are dropped": lambda data: {"ngrams": None},
+    "the n-grams are those of another version": lambda data: {"ngrams": data["ngrams"] | {"version": 1}},
+    "the second layer is dropped": lambda data: {"bothWays": data["bothWays"][:1]},
+    "shapes of rare words are dropped": lambda data: {
+        "reader": data["reader"] | {"tokens": [token for token in data["reader"]["tokens"] if token[0] != "\0"]}
+    },
+    "the pooling is another": lambda data: {"pool": "mean"},
+    "parts are longer": lambda data: {"maxParts": 3},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", DATA_FAULTS)
+def test_a_wrong_writer_is_caught(fault: str, node: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model_data = classifier_page_data.model_data
+    monkeypatch.setattr(
+        classifier_page_data, "model_data", lambda model_file: (data := model_data(model_file)) | DATA_FAULTS[fault](data)
+    )
+    with pytest.raises(ExportError, match="computes something else than the model: text"):
+        export_classifier_html(classifier(), "m", PAGE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tokens", ["words", "characters"])
+def test_long_texts_have_longer_parts(node: str, monkeypatch: pytest.MonkeyPatch, tokens: str) -> None:
+    monkeypatch.setattr(classifier_html_export, "SHAPES", ((130, 1),))
+    monkeypatch.setattr(classifier_html_export, "MAX_EXPLAINED_STEPS", 1000)
+    model_file = classifier(tokens, bidirectional=False)
+    lengths = {len(case["effects"]) for case in classifier_html_export.vectors_data(model_file)["cases"]}
+    assert tokens != "words" or 44 in lengths  # 130 words, three in each part
+    export_classifier_html(model_file, "m", PAGE)
+
+
+SCRIPT_FAULTS = {
+    "words are not looked up in lower case": ("[word, word.toLowerCase(), ", "[word, "),
+    "n-grams keep their case": ("text.toLowerCase().match(WORD)", "text.match(WORD)"),
+    "layers begin with ones": ("state = layers.initialState();", "state = layers.initialState(); state.h[0].fill(1);"),
+    "the text is left as it is for n-grams": ('parts.filter((_, other) => other !== index).join("")', 'parts.join("")'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", SCRIPT_FAULTS)
+def test_a_wrong_script_is_caught(fault: str, node: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = SCRIPT_FAULTS[fault]
+
+    def wrong(*arguments: Any) -> str:
+        script = link(*arguments)
+        assert script.count(old) == 1
+        return script.replace(old, new)
+
+    monkeypatch.setattr(html_export, "link", wrong)
+    with pytest.raises(ExportError, match="computes something else than the model: text"):
+        export_classifier_html(classifier(), "m", PAGE)
+
+
+TEXTS = [
+    WORDS, "", "a", "  two  words ", "Who is the fastest?",
+    "\u0130stanbul \u00df \u1e9e \u03a3\u03a3 \u65e5\u672c\u8a9e\u3067\u3059 \U0001f600!", "x\u0301y",
+    "tab\tline\nno-break\u00a0ideographic\u3000file\x1cnext\x85\u200bzero\ufeffmark",
+    "1st 2nd \u00bd \u2460 \u00b2 \u0663 _under_ caf\u00e9s", "z" * 900,
+    "CamelCase UPPER-case A1 4-door O'Neil don\u2019t \u01c5ep \u2163 well-known-as 100%",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_ngrams_are_those_of_python(node: str, version: int) -> None:
+    rules = {"version": version, "maxRun": ngrams.MAX_CHARACTER_NGRAM, "maxCharacters": ngrams.MAX_CHARACTERS}
+    rules |= {"maxWords": ngrams.MAX_WORDS_COUNTED}
+    expression = "data.texts.map((text) => module.hashNgrams(text, data.rules))"
+    found = run_module(node, "text_classifier/ngrams.js", expression, {"texts": TEXTS, "rules": rules})
+    for text, hashes in zip(TEXTS, found, strict=True):
+        assert sorted(hashes) == ngrams.hash_ngrams(text, version).tolist(), text
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"spaces": False}, {"tokens": "characters"}, {"tokens": "characters", "normalization": "nfkc"}]
+)
+def test_texts_are_read_as_in_python(node: str, settings: dict[str, Any]) -> None:
+    spec = classifier(**settings).spec
+    column = spec.source
+    assert isinstance(column, TextColumn)
+    expression = "data.texts.map((text) => module.createReader(data.reader).read(text))"
+    data = {"texts": TEXTS, "reader": reader_data(column, 8192)}
+    for text, found in zip(TEXTS, run_module(node, "text_classifier/tokens.js", expression, data), strict=True):
+        cell = Cell(text, "")
+        assert found["ids"] == column.encode(cell).tolist(), text
+        assert found["tokens"] == list(column.cell_tokens(cell)), text
+        assert found["text"] == column.read_text(cell), text
+
+
+def test_what_has_no_page_is_refused(cli: Cli) -> None:
+    assert "the cell gated-deltanet is not in the page" in str(unsupported_classifier(classifier(cell="gated-deltanet")))
+    model_file = classifier(tokens="characters")
+    model_file.spec.source.tokenizer = ByteTokenizer(False)
+    assert "reads words and characters, and 'text' has the tokens bytes" in str(unsupported_classifier(model_file))
+    numbers = series_model()
+    assert "a text that gets one label, besides series and models of texts" in str(unsupported_classifier(numbers))
+    save_model(Path("m.safetensors"), classifier())
+    done = cli("export", "m.safetensors", "--to", "html", "--weights", "int4")
+    assert "--weights is for models of texts" in done.err
+    assert cli("export", "m.safetensors", "--to", "c").code == 2
