@@ -95,6 +95,9 @@ def test_rows_of_every_mode_are_explained(cli: Cli, runs: dict[str, str], name: 
         if shown < 40:
             assert opened.locator("#count").inner_text().startswith(f"{num_rows} of {num_rows} rows")
         assert opened.locator("#rows img").count() == shown * (name in ("one-to-one", "synced"))
+        parts = opened.locator("#rows .row").first.locator(".answers > div")
+        tops = parts.evaluate_all("all => all.map(one => one.offsetTop)")
+        assert name not in ("one-to-one", "many-to-one") or len(set(tops)) < len(tops), "short ones are side by side"
         opened.set_viewport_size({"width": 400, "height": 800})
         assert opened.evaluate("document.documentElement.scrollWidth") <= 400
     assert Path("rows-neurons.html").exists() == (name in STEP_BY_STEP)
@@ -126,6 +129,9 @@ def test_a_surprisal_page_opens_in_a_browser(cli: Cli, runs: dict[str, str], bro
     with open_page(browser, Path("surprisal.html").absolute(), ready="#lines li") as opened:
         assert opened.locator("#lines li").count() == 3
         assert opened.locator("#models tbody tr").count() == 2
+        excess = [float(number) for number in opened.locator("#top-lines .excess").all_inner_texts()]
+        assert len(excess) == 3
+        assert excess == sorted(excess, reverse=True)
         assert "pwned" not in opened.title()
     assert cli("score", runs["book"], text, "--html", "surprisal.html", "--json").code == 2
 

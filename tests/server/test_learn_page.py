@@ -184,6 +184,42 @@ def test_trainings_are_started_paused_resumed_and_stopped(browser: Browser) -> N
     ]  # fmt: skip
 
 
+def test_a_forecast_reads_what_is_known_in_advance(browser: Browser) -> None:
+    """The columns that nothing else uses are offered, once a forecast is wanted."""
+    sent, runs = [], runs_of("running")
+
+    def train(request: Request) -> dict[str, Any]:
+        sent.append(request.post_data_json)
+        return {"run": "run-0"}
+
+    table = {"upload": "up", "columns": ["day", "sales", "price, net", "holiday", "shop"]}
+    with open_served(browser, answers(runs) | {"POST /api/train": train, "POST /api/uploads": table}, "#learn") as page:
+        page.check("#train-is-table")
+        page.fill("#train-text", "day,sales\n1,2\n")
+        page.wait_for_selector("#train-source option >> nth=4", state="attached")
+        page.click("#train-columns summary")
+        assert not page.is_visible("#train-known")
+        page.select_option("#train-source", "sales")
+        page.select_option("#train-time", "day")
+        page.fill("#train-horizon", "14")
+        known = page.get_by_role("group", name="Known in advance, such as holidays")
+        assert known.locator("label").all_inner_texts() == ["price, net", "holiday", "shop"]
+        for name in ("price, net", "holiday", "shop"):
+            known.get_by_label(name).check()
+        page.select_option("#train-series", "shop")
+        assert known.locator("label").all_inner_texts() == ["price, net", "holiday"]
+        page.click("#train-button")
+        page.wait_for_selector("#train-note:has-text('run-0 has started')")
+        page.fill("#train-horizon", "")
+        assert not known.is_visible()
+        page.click("#train-button")
+        page.wait_for_selector("#train-button:not([disabled])")
+    forecast, predicted = (body["options"] for body in sent)
+    assert forecast["known_covariates"] == ["2", "holiday"]  # by its number: a comma is between two names
+    assert (forecast["source"], forecast["order_by"], forecast["group_by"], forecast["horizon"]) == ("sales", "day", "shop", 14)
+    assert "known_covariates" not in predicted
+
+
 @pytest.mark.slow
 def test_tables_and_texts_in_files_are_learned(browser: Browser, page_server: LiveServer, tmp_path: Path) -> None:
     """Whatever their format, which the server reads."""
@@ -232,9 +268,10 @@ def test_a_table_that_cannot_be_read_has_no_columns(browser: Browser, tmp_path: 
 def test_a_training_that_failed_says_why(browser: Browser) -> None:
     """With no sample of the run that was looked at before."""
     old, broken = runs_of("finished", "dead")
-    told = "'t' repeats times: add group_by='id', a shorter horizon= or smaller hidden=; lr= is high"
+    told = "'t' repeats: add group_by='id', a shorter horizon= or smaller hidden=; lr= is high. known_covariates=: 'x' is empty"
     reason = (
-        "'t' repeats times: add “Series” 'id', a shorter “Forecast of the source, in steps” or smaller “Hidden”; lr= is high"
+        "'t' repeats: add “Series” 'id', a shorter “Forecast of the source, in steps” or smaller “Hidden”; lr= is high. "
+        "“Known in advance, such as holidays”: 'x' is empty"
     )
     failed = {**broken, "id": "new", "kind": None, "error": told, "command": "", "has_model": False}
     stopped = {**broken, "error": "It was ended by signal 9."}

@@ -4,11 +4,12 @@ import fcntl
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from unrolled.server.run_log import MANY_BYTES, RunLog
 from unrolled.server.run_routes import LogTail
 from unrolled.server.runs import RunFacts, lock_owners
 from unrolled.server.trainings import training_flags
+from unrolled.server.uploads import ABANDONED_SECONDS, Uploads
 from unrolled.tables.wav_files import write_wav
 
 
@@ -280,6 +282,38 @@ def test_uploads_that_no_run_has_used_are_removed_after_a_day(fresh: RunningServ
     fresh.services.trainings.uploads.path(ids[2])  # a training is about to begin
     new = fresh.client.post("/api/uploads?name=b.txt", content=b"abc").json()["upload"]
     assert {path.name for path in work.glob("upload-*")} == {ids[0], ids[2], new}
+
+
+def test_half_an_upload_is_none_and_is_removed(fresh: RunningServer) -> None:
+    """That of a server that was killed in the middle of it; one whose bytes still come stays."""
+    uploads = fresh.services.trainings.uploads
+    with uploads.receive("a.txt") as path:
+        path.write_text("half a te")
+        dead = uploads.work_folder / ("upload-" + "0" * 16 + path.parent.name[23:])
+        shutil.copytree(path.parent, dead)
+        for name in (path.parent.name, dead.name, dead.name[:23]):
+            assert fresh.client.post("/api/train", json={"upload": name}).status_code in (400, 404)
+        for changed in (dead, dead / "a.txt"):
+            os.utime(changed, (0, time.time() - ABANDONED_SECONDS - 1))
+        os.utime(path.parent, (0, 0))  # its file is newer
+        Uploads(uploads.folder)  # as the next start
+        assert list(uploads.work_folder.glob("upload-*")) == [path.parent]
+    assert list(uploads.work_folder.glob("upload-*")) == []
+
+
+def test_an_upload_that_a_client_breaks_off_leaves_nothing(fresh: RunningServer) -> None:
+    work = fresh.services.trainings.uploads.work_folder
+    with fresh.socket() as client:
+        client.sendall(b"POST /api/uploads?name=a.txt HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\nhalf")
+        wait_until(lambda: any(work.glob("upload-*/a.txt")))
+    wait_until(lambda: not any(work.glob("upload-*")))
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_what_cannot_be_trained_is_refused(fresh: RunningServer) -> None:

@@ -91,6 +91,18 @@ def test_cells_of_a_column_are_documents(tmp_path: Path, name: str, content: str
         open_column([str(tmp_path / name)], "text:label", TableFormat(), DataOptions())
 
 
+def test_a_text_has_no_column_to_learn(cli: Cli) -> None:
+    Path("book.txt").write_text("The baker forgot two loaves.\nThe fox, as usual, did not.\n" * 40)
+    done = cli("train", "book.txt", "--source", "typo", *TINY)
+    assert done.code == 2
+    assert done.err.splitlines()[-1] == (
+        "unrolled: book.txt has no column 'typo': it is a text, not a table, so leave out --source to learn it as one text; "
+        "--documents line makes each line one of its own."
+    )
+    assert "learns to write like" not in done.err
+    assert not Path("runs").exists()
+
+
 @pytest.mark.slow
 def test_a_column_is_learned_sampled_scored_and_evaluated(cli: Cli) -> None:
     Path("t.csv").write_text("id,text\n" + "".join(f'{i},"I saw {i}\n#walk"\n' for i in range(30)))

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from unrolled.training.callbacks import Progress
-from unrolled.views.progress import BarProgress, ResizableLive
+from unrolled.views.progress import BarProgress, ResizableLive, format_loss
 
 
 class Terminal(io.StringIO):
@@ -78,3 +78,15 @@ def test_no_part_of_a_frame_is_left_when_the_window_changes(widths: tuple[int, .
     text = "\n".join(terminal.rows())
     assert text.startswith("a message above the bar")
     assert [text.count(part) for part in ("latest sample", "left", "first", f"sample number {len(widths)}")] == [1, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("nats", "unit", "shown"),
+    [
+        (None, "character", "-"), (1.0, "character", "1.443"), (120.0, "character", "exploding"),
+        (-0.4884, "number", "-0.488"), (361.8916, "number", "361.892"), (1.5e9, "number", "1.5e+09"),
+    ],
+)  # fmt: skip
+def test_a_loss_is_shown_in_its_unit(nats: float | None, unit: str, shown: str) -> None:
+    """That of numbers is a likelihood, which can be large where the predictions are good."""
+    assert format_loss(nats, unit) == shown

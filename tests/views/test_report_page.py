@@ -328,6 +328,15 @@ def point(page: Page, where: str) -> None:
     page.mouse.move(place["x"] + 5, place["y"] + 5)
 
 
+def test_flags_stay_on_one_line(browser: Browser, tmp_path: Path) -> None:
+    told = "It was best after 3% of the time. " + "More rows or more --dropout would help. " * 20
+    with open_report(browser, text_report() | {"diagnosis": told, "advice": [told]}, tmp_path, size=(400, 700)) as page:
+        flags = page.locator(".diagnosis code, .advice li code")
+        assert flags.all_inner_texts() == ["--dropout"] * 40
+        assert set(flags.evaluate_all("all => all.map(flag => flag.getClientRects().length)")) == {1}
+        assert page.inner_text(".diagnosis") == told.strip()
+
+
 @pytest.mark.slow
 def test_counts_of_one_have_the_singular(browser: Browser, tmp_path: Path) -> None:
     report = text_report()

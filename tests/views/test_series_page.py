@@ -84,6 +84,13 @@ def test_axes_have_the_units_and_times_of_the_source(page: Page) -> None:
     ]  # fmt: skip
     caption = " ".join(figure.locator("figcaption").inner_text().split())
     assert caption == "Köln, level (cm) Root mean squared error 1.25; last value 2.5. 1 true number is beyond the axis."
+    end = figure.locator("svg svg").last.evaluate(
+        "area => Number(area.getAttribute('y')) + Number(area.getAttribute('height'))"
+    )
+    baseline = float(figure.locator("text.tick.middle").first.get_attribute("y") or 0)
+    assert baseline - 14 < end < baseline - 8, "lines that leave the chart end above the labels"
+    link = page.locator("#neurons a").evaluate("a => getComputedStyle(a).color")
+    assert link == page.locator("path.first").first.evaluate("path => getComputedStyle(path).stroke")
     heights = figure.locator("text.tick.end").all_text_contents()
     assert "300" in heights
     assert "10,000" not in heights

@@ -229,7 +229,8 @@ def _detector_clamps(probe_report: ProbeReport | None, activations: Activations)
         seen.add((detector.layer, detector.unit))
         states = activations.h[:, detector.layer, detector.unit]
         extreme = float(np.percentile(states, CLAMP_PERCENTILE if detector.sign > 0 else 100 - CLAMP_PERCENTILE))
-        clamps += [Clamp(detector.layer, detector.unit, 0.0), Clamp(detector.layer, detector.unit, round(extreme, 2))]
+        values = dict.fromkeys((0.0, round(extreme, 2)))  # a unit may be 0 nearly everywhere
+        clamps += [Clamp(detector.layer, detector.unit, value) for value in values]
     return clamps
 
 

@@ -115,10 +115,11 @@ def training_time(run: Run | None) -> dict[str, str]:
     train_records = [record for record in _valid_records(run.metrics.read()) if record.get("event") == "train"] if run else []
     last = train_records[-1] if train_records else {}
     seconds, num_epochs = float(last.get("seconds") or 0), last.get("epochs")
+    passes = float(num_epochs) if num_epochs is not None and _is_number(num_epochs) else 0.0
     return {
         "name": "training",
         "value": f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.1f} min",
-        "note": f"{num_epochs if _is_number(num_epochs) else 0:.2f} passes",
+        "note": f"{passes:,.{2 if passes < 100 else 0}f} passes",
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+from pathlib import Path
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -29,35 +30,37 @@ async def upload(request: Request) -> Response:
         raise ApiError(400, f"name has more than {MAX_NAME_CHARS} characters.", "name")
     if length.isdecimal() and int(length[:20]) > services.max_upload:
         raise _too_large(services.max_upload)
-    upload_id, path = services.trainings.uploads.new(name)
-    size = 0
-    try:
-        if shutil.disk_usage(path.parent).free < MIN_FREE_BYTES + int(length[:20] if length.isdecimal() else 0):
-            raise ApiError(507, "There is not enough space on the disk of the server.", code="no_space")
-        with open(path, "xb") as file:
-            chunks = request.stream().__aiter__()
-            while True:
-                async with asyncio.timeout(BODY_SECONDS):
-                    chunk = await anext(chunks, None)
-                if chunk is None:
-                    break
-                size += len(chunk)
-                if size > services.max_upload:
-                    raise _too_large(services.max_upload)
-                await asyncio.to_thread(file.write, chunk)
-        if not size:
-            raise ApiError(400, "The file is empty: there is nothing to learn from.")
-        columns = {}
-        if request.query_params.get("columns") == "1":
-            columns["columns"] = await asyncio.to_thread(services.trainings.columns, path)
-    except BaseException as error:
-        shutil.rmtree(path.parent, ignore_errors=True)
-        if isinstance(error, TimeoutError):
+    with services.trainings.uploads.receive(name) as path:
+        try:
+            upload_id, size = await _receive(request, services, path, int(length[:20] if length.isdecimal() else 0))
+        except TimeoutError as error:
             raise ApiError(408, f"No byte came for {BODY_SECONDS:g} seconds.", code="body_too_slow") from error
-        if isinstance(error, OSError):
+        except OSError as error:
             raise storage_error(error, path, "write") from error
-        raise
+    columns = {}
+    if request.query_params.get("columns") == "1":
+        columns["columns"] = await asyncio.to_thread(services.trainings.columns, upload_id)
     return JSONResponse({"upload": upload_id, "bytes": size, "name": path.name, **columns})
+
+
+async def _receive(request: Request, services: Services, path: Path, length: int) -> tuple[str, int]:
+    """Write the body of an upload, of which the client says that it has `length` bytes; return its id and its size."""
+    if shutil.disk_usage(path.parent).free < MIN_FREE_BYTES + length:
+        raise ApiError(507, "There is not enough space on the disk of the server.", code="no_space")
+    size, chunks = 0, request.stream().__aiter__()
+    with open(path, "xb") as file:
+        while True:
+            async with asyncio.timeout(BODY_SECONDS):
+                chunk = await anext(chunks, None)
+            if chunk is None:
+                break
+            size += len(chunk)
+            if size > services.max_upload:
+                raise _too_large(services.max_upload)
+            await asyncio.to_thread(file.write, chunk)
+    if not size:
+        raise ApiError(400, "The file is empty: there is nothing to learn from.")
+    return await asyncio.to_thread(services.trainings.uploads.keep, path), size
 
 
 def _too_large(limit: int) -> ApiError:

@@ -100,16 +100,16 @@ class Trainings:
         self.uploads = Uploads(folder)
         self._started: dict[str, Training] = {}
 
-    def columns(self, path: Path) -> list[str]:
-        """Return the columns of an uploaded table. Raises `ApiError` for what is none that can be read."""
+    def columns(self, upload_id: str) -> list[str]:
+        """Return the columns of an uploaded table. What is none that can be read is removed, and an `ApiError`."""
         from unrolled.tables.table_files import open_table
 
         try:
-            return list(open_table(str(path.resolve())).columns[:MAX_COLUMNS])
+            return list(open_table(str(self.uploads.path(upload_id).resolve())).columns[:MAX_COLUMNS])
         except UnrolledError as error:
-            raise ApiError(
-                400, printable(without_upload_folder(with_keywords(str(error)), self.folder / WORK_FOLDER)), "name"
-            ) from error
+            self.uploads.remove(upload_id)
+            message = without_upload_folder(with_keywords(str(error)), self.folder / WORK_FOLDER)
+            raise ApiError(400, printable(message), "name") from error
 
     def start(self, body: TrainRequestBody) -> str:
         """Start a training; return the id of its run. Raises `ApiError` and `UsageError` for what cannot be trained."""
@@ -238,12 +238,12 @@ class Trainings:
     def _write_text(self, text: str) -> Path:
         if not text.strip():
             raise ApiError(400, "The text is empty: there is nothing to learn from.", "text")
-        path = self.uploads.new("text.txt")[1]
-        try:
-            path.write_text(text, "utf-8", errors="replace", newline="")
-        except OSError as error:
-            raise storage_error(error, path, "write") from error
-        return path
+        with self.uploads.receive("text.txt") as path:
+            try:
+                path.write_text(text, "utf-8", errors="replace", newline="")
+            except OSError as error:
+                raise storage_error(error, path, "write") from error
+            return self.uploads.path(self.uploads.keep(path))
 
     def _spawn(self, run_id: str, arguments: list[str]) -> str:
         log_path = self.uploads.work_folder / f"{run_id}.log"

@@ -44,6 +44,17 @@ def column_tokens(source: str, options: DataOptions) -> tuple[str, str]:
     return column, kind if kind is not None and is_tokens else options.tokens
 
 
+def require_column(inputs: Sequence[str], source: str, options: DataOptions, header: str | None = None) -> None:
+    """Raise `UsageError` if one of the inputs to learn from has no such column, such as a text."""
+    column, _ = column_tokens(source, options)
+    for name in inputs:
+        table = open_table_or_lines(name, column, TableFormat(header, options.encoding), learning=True)
+        parse_column(column, "source", None if table.is_lines else table)
+        if table.is_lines:
+            to_do = "leave out --source to learn it as one text; --documents line makes each line one of its own"
+            raise UsageError(f"{table.name} has no column '{column}': it is a text, not a table, so {to_do}.")
+
+
 def write_column(name: str, column: str, format: TableFormat) -> Path:
     """Write the cells of a column as documents to a file in the cache, and return it; a text without it has a cell a line."""
     table = open_table_or_lines(name, column, format, learning=True)

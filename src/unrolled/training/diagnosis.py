@@ -58,7 +58,7 @@ TABLE_VERDICTS = {
 """The verdicts on a table, each with the one on a text that means the same."""
 
 REMEDIES = {
-    OVERFIT: ("dropout", "data"), AT_FLOOR: ("width",), TEXT_LIMITED: ("data", "dropout"), SIZE_LIMITED: ("width", "time"),
+    OVERFIT: ("dropout", "data"), AT_FLOOR: (), TEXT_LIMITED: ("data", "dropout"), SIZE_LIMITED: ("width", "time"),
     UNDERFIT: ("time",), TOO_SHORT: (), NOT_LEARNED: (),
 }  # fmt: skip
 """The advice that may be given with each verdict, so that none contradicts it."""
@@ -189,13 +189,14 @@ def judge_table(
     or better, or empty.
     """
     noun = "steps" if is_series else "rows"
+    more = "longer or more series" if is_series else "more rows"  # more steps could be those of a longer training
     reads, gap = f"the {noun} were {describe_epochs(epochs)}", val - train
     if num_validation < MIN_JUDGED_ROWS:
         return f" Too few {noun} to judge: {num_validation} for validation, and a verdict needs {MIN_JUDGED_ROWS}."
     is_gap = gap > max(MIN_TABLE_GAP, MIN_GENERALIZATION_GAP * val)
     if best_fraction < OVERFIT_FRACTION and epochs >= 1 and is_gap:
         best = f"it was best after {best_fraction:.0%} of the time, and that model is kept"
-        return f" Overfit: {best}. More time would not help; more {noun} or more --dropout would."
+        return f" Overfit: {best}. More time would not help; {more} or more --dropout would."
     if better_baseline and epochs > MAX_UNDERFIT_EPOCHS:
         if is_series:
             return f" No better than a baseline ({better_baseline}): {reads}. More time, or more units (--hidden), may help."
@@ -207,7 +208,7 @@ def judge_table(
     if is_low or (best_fraction < OVERFIT_FRACTION and epochs >= 1):
         return f" As good as these {noun} allow: {reads}. More time would bring little."
     if epochs > MAX_UNDERFIT_EPOCHS and is_gap:  # before, most tables are still being learned, whatever the gap
-        return f" Limited by the {noun}: {reads}; more {noun} would bring more than more time."
+        return f" Limited by the {noun}: {reads}; {more} would bring more than more time."
     if epochs > MAX_UNDERFIT_EPOCHS:
         return f" Limited by time or size: {reads}, and new {noun} are answered about as well as those."
     return f" Underfit: {reads}. It is limited by time, not by the {noun}."
@@ -244,7 +245,7 @@ def advice_from_run(diagnosis: str, evidence: RunEvidence) -> list[str]:
     is_gap, losses = val - train > MIN_GENERALIZATION_GAP * val, f"{train:.3f} in training, {val:.3f} in validation"
     half = _loss_at_half(evidence.curve)
     fall = 0.0 if half is None else (half - evidence.curve[-1][1]) / max(half, 1e-9)
-    rows, lines = evidence.noun, []
+    data, lines = "longer or more series" if evidence.noun == "steps" else f"more {evidence.noun}", []
     for remedy in remedies:
         if remedy == "time" and half is not None and fall >= MIN_FALL:
             end = f"from {half:.3f} to {evidence.curve[-1][1]:.3f}"
@@ -256,7 +257,7 @@ def advice_from_run(diagnosis: str, evidence: RunEvidence) -> list[str]:
             lines.append(f"Use --dropout {more:.2g} (it was {evidence.dropout:g}): the loss is {losses}.")
         if remedy == "data" and is_gap and evidence.epochs >= MIN_MEMORIZE_EPOCHS:
             read = f"what there is was {describe_epochs(evidence.epochs)}"
-            lines.append(f"Use more {rows}: {read}, and the loss is {losses}.")
+            lines.append(f"Use {data}: {read}, and the loss is {losses}.")
         if remedy == "width" and not is_gap and val >= LOW_TABLE_LOSS and evidence.epochs > MAX_UNDERFIT_EPOCHS:
             wider = -(-evidence.hidden * 5 // 4 // 8) * 8
             lines.append(
@@ -305,13 +306,14 @@ def advise(
     if better_ngram is not None:
         article = "An" if better_ngram in (8, 11, 18) else "A"
         lines.append(f"{article} {better_ngram}-gram model predicts this text better: {remedy}.")
-    if longest_copy >= MIN_COPY_TOKENS:
+    memorizes = judged not in (AT_FLOOR, SIZE_LIMITED, UNDERFIT)  # else it copies what the text repeats
+    if longest_copy >= MIN_COPY_TOKENS and memorizes:
         lines.append(f"A sample copies {longest_copy} tokens of the training text: use more text or more --dropout.")
     sample_rate, text_rate = new_ngram_rates
     if text_rate > 0 and sample_rate < MIN_NOVELTY * text_rate:
         lines.append(
             f"Samples have fewer new 8-grams ({sample_rate:.0%}) than real text ({text_rate:.0%}): "
-            "raise --temperature or --dropout."
+            f"raise --temperature{' or --dropout' if memorizes else ''}."
         )
     if uses_longest_context:
         lines.append("The loss still improves at the longest measured context: a larger --bptt may help.")

@@ -46,7 +46,9 @@ def format_loss(nats: float | None, unit: str) -> str:
     """Return a loss as `loss_name` calls it, or a dash."""
     if nats is None:
         return "-"
-    return f"{nats if unit == 'number' else nats / math.log(2):.3f}" if nats < 100 else "exploding"
+    if unit == "number":  # a likelihood can be large where the predictions are good
+        return f"{nats:.3f}" if nats < 1000 else f"{nats:.4g}"
+    return f"{nats / math.log(2):.3f}" if nats < 100 else "exploding"
 
 
 def format_duration(seconds: float) -> str:

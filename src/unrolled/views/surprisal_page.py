@@ -52,6 +52,7 @@ def _line_dict(line: ScoredLine) -> dict[str, Any]:
         "place": None if line.file is None else line.place,
         "characters": chars,
         "shortened": line.is_truncated,
+        "excess": line.excess_surprisal,
         "bits": [-1 if math.isnan(char_bits) else round(100 * char_bits) for char_bits in bits.tolist()],
         "meanBits": [model_bits / max(1, line.num_tokens) for model_bits in line.bits],
     }

@@ -17,7 +17,7 @@ export const numberIn = (id) => Number(byId(id, HTMLInputElement).value);
 export const optionalNumberIn = (name, id) => (byId(id, HTMLInputElement).value === "" ? {} : { [name]: numberIn(id) });
 
 /** Settings that a form calls otherwise than the server, with the end of the field's id. */
-const OTHER_NAMES = new Map([["order_by", "time"], ["group_by", "series"]]);
+const OTHER_NAMES = new Map([["order_by", "time"], ["group_by", "series"], ["known_covariates", "known"]]);
 
 /**
  * Return a message in which each setting `name=` that has a field in the form of a training is called as that field.
@@ -25,7 +25,7 @@ const OTHER_NAMES = new Map([["order_by", "time"], ["group_by", "series"]]);
  */
 export const inFormWords = (message) => message.replace(/\b([a-z_]+)=/g, (all, name, at) => {
   const field = document.getElementById(`train-${OTHER_NAMES.get(name) ?? name}`);
-  const label = field?.closest("label")?.firstChild?.textContent?.trim();
+  const label = (field?.querySelector("legend") ?? field?.closest("label")?.firstChild)?.textContent?.trim();
   return label ? `“${label}”${/[^\s.,:;)]/.test(message[at + all.length] ?? "") ? " " : ""}` : all;
 });
 

@@ -26,6 +26,7 @@ export function setUpTrainForm(app, onStarted) {
   const isTable = byId("train-is-table", HTMLInputElement);
   const note = byId("train-note");
   const [source, target, time, series] = ["source", "target", "time", "series"].map((name) => byId(`train-${name}`, HTMLSelectElement));
+  const [horizon, known] = [byId("train-horizon", HTMLInputElement), byId("train-known")];
   /** The table that was sent, as long as neither the file nor the pasted text has changed. @type {Promise<Upload> | null} */
   let table = null;
   let timer = 0;
@@ -70,21 +71,39 @@ export function setUpTrainForm(app, onStarted) {
       field.replaceChildren(...(isOptional ? [element("option", { value: "", textContent: "none" })] : []), ...options);
       field.value = names.includes(before) ? before : isOptional ? "" : names[Math.min(index, names.length - 1)] ?? "";
     }
+    offerKnown();
+  }
+
+  /** The columns of the table. */
+  const columns = () => [...source.options].map(({ value }) => value);
+
+  /** The columns that are checked as known in advance. */
+  const checkedKnown = () => [...known.querySelectorAll("input")].filter(({ checked }) => checked).map(({ value }) => value);
+
+  /** Offer as known in advance, to a forecast, the columns that nothing else uses. */
+  function offerKnown() {
+    target.disabled = horizon.value !== "";
+    const [before, used] = [checkedKnown(), [source, time, series].map(({ value }) => value)];
+    const names = columns().filter((name) => !used.includes(name));
+    known.querySelector(".checks")?.replaceChildren(...names.map((name) => element("label", { className: "check" },
+      element("input", { type: "checkbox", value: name, checked: before.includes(name) }), plainText(name, { max: 40 }))));
+    known.hidden = !horizon.value || !names.length;
   }
 
   /**
-   * Return the chosen column; by its number, if its name would be read as several names, or as one with a kind.
-   * @param {HTMLSelectElement} field
+   * Return a column as a setting: by its number, if its name would be read as several names, or as one with a kind.
+   * @param {string} name
    */
-  const columnIn = (field) => (/[:,"]/.test(field.value) ? String([...field.options].filter(({ value }) => value).indexOf(field.selectedOptions[0])) : field.value);
+  const asSetting = (name) => (/[:,"]/.test(name) ? String(columns().indexOf(name)) : name);
 
   /** What the request for a training says of a table's columns. */
   function columnOptions() {
     if (!isTable.checked) return {};
-    const horizon = optionalNumberIn("horizon", "train-horizon");
+    const [steps, checked] = [optionalNumberIn("horizon", "train-horizon"), checkedKnown().map(asSetting)];
     return {
-      source: columnIn(source), ...("horizon" in horizon ? horizon : { target: columnIn(target) }),
-      ...(time.value ? { order_by: columnIn(time) } : {}), ...(series.value ? { group_by: columnIn(series) } : {}),
+      source: asSetting(source.value), ...("horizon" in steps ? steps : { target: asSetting(target.value) }),
+      ...(time.value ? { order_by: asSetting(time.value) } : {}), ...(series.value ? { group_by: asSetting(series.value) } : {}),
+      ...("horizon" in steps && checked.length ? { known_covariates: checked } : {}),
     };
   }
 
@@ -126,7 +145,7 @@ export function setUpTrainForm(app, onStarted) {
     clearTimeout(timer);
     if (isTable.checked && !chosenFile()) timer = setTimeout(showColumns, REST_MILLISECONDS);
   });
-  byId("train-horizon").addEventListener("input", () => { target.disabled = byId("train-horizon", HTMLInputElement).value !== ""; });
+  for (const field of [horizon, source, time, series]) field.addEventListener("input", offerKnown);
   byId("train-form", HTMLFormElement).addEventListener("submit", async (event) => {
     event.preventDefault();
     const button = byId("train-button", HTMLButtonElement);

@@ -30,6 +30,7 @@ from unrolled.nn.language_model import RecurrentLM
 from unrolled.option_rules import TABLE_OPTIONS, check_training
 from unrolled.options import DataOptions, SampleOptions, TrainingOptions, TrainRequest, flag_name
 from unrolled.printable import shell_argument
+from unrolled.tables.column_text import require_column
 from unrolled.tables.table_files import open_table
 from unrolled.tables.table_format import BINARY_KINDS, has_table_suffix, suffix_kind
 from unrolled.text.batching import MAX_ROW_LENGTH, BatchSource, DocumentBatches, StreamBatches
@@ -302,6 +303,7 @@ def _check_options(request: TrainRequest) -> None:
         raise UsageError(f"--documents {documents} is for texts, and each cell of --source is a document: leave it out.")
     check_training(request, is_table=False, has_folder=any(map(os.path.isdir, request.inputs)))
     if source is not None:
+        require_column(request.inputs, source, request.data, request.table.header)
         logger.info(f"learns to write like '{source}', each cell a document; to predict another column: --target COLUMN")
     if request.model.embedding != 0:  # a one-hot vector is as long as the vocabulary, which is known once the text is read
         embedding_dim(1, request.model)

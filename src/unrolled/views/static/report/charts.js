@@ -170,7 +170,7 @@ export function referenceLines(plot, references) {
  * @param {...SVGElement} parts
  */
 export function clipped({ left, right, top, bottom }, ...parts) {
-  const [x, y, width, height] = [left - 8, top - 4, right - left + 16, bottom - top + 12];
+  const [x, y, width, height] = [left - 8, top - 4, right - left + 16, bottom - top + 8];
   return svgElement("svg", { x, y, width, height, viewBox: `${x} ${y} ${width} ${height}` }, ...parts);
 }
 

@@ -2,7 +2,7 @@
 // The result of the run in a few numbers, its diagnosis, and what to try next.
 
 import { element } from "../shared/dom.js";
-import { isFilled, paragraph, write } from "./format.js";
+import { isFilled, write } from "./format.js";
 
 /** @typedef {{ name: string, value: string, note: string }} HeadlineEntry */
 
@@ -12,9 +12,9 @@ import { isFilled, paragraph, write } from "./format.js";
 export function resultSection({ headline, diagnosis, advice, command }) {
   const parts = [];
   if (headline?.length) parts.push(element("dl", { className: "tiles" }, ...headline.map(tile)));
-  if (isFilled(diagnosis)) parts.push(paragraph(diagnosis, "diagnosis"));
+  if (isFilled(diagnosis)) parts.push(advisory(element("p", { className: "diagnosis" }), String(diagnosis)));
   if (advice?.length) {
-    const items = advice.map((text) => write(element("li"), text, { max: 1000 }));
+    const items = advice.map((text) => advisory(element("li"), text));
     parts.push(element("div", { className: "advice" }, element("h3", { textContent: "What to try next" }), element("ul", {}, ...items)));
   }
   if (isFilled(command)) {
@@ -22,6 +22,18 @@ export function resultSection({ headline, diagnosis, advice, command }) {
     parts.push(element("div", { className: "advice" }, element("h3", { textContent: "To use this model" }), code));
   }
   return parts;
+}
+
+/**
+ * Write a text with flags, each of which stays on one line.
+ * @template {Element} T
+ * @param {T} target
+ * @param {string} text
+ */
+function advisory(target, text) {
+  const parts = text.split(/(--[a-z][a-z-]*)/);
+  target.append(...parts.filter(Boolean).map((part) => write(element(part.startsWith("--") ? "code" : "span"), part, { max: 2000 })));
+  return target;
 }
 
 /**

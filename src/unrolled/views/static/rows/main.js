@@ -99,9 +99,14 @@ function rowItem(row) {
   const scale = Math.max(data.is_number ? Number.MIN_VALUE : 0.05, ...effects.map(Math.abs));
   const entry = (/** @type {string} */ name, /** @type {Node} */ content, /** @type {number | null} */ whole = null) =>
     element("div", {}, element("dt", {}, paint(writeText(element("span"), name), whole, scale)), element("dd", {}, content));
-  const columns = row.columns.map((column) => entry(column.name ?? "source", cellContent(column, scale), column.whole ?? null));
-  const answers = [entry("answer", cellContent(row.answer, scale))];
-  if (row.truth) answers.push(entry("truth", cellContent(row.truth, scale)));
+  const cell = (/** @type {string} */ name, /** @type {CellView} */ view) => {
+    const item = entry(name, cellContent(view, scale), view.whole ?? null);
+    if (view.lines) item.className = "wide"; // a drawing is as wide as its box
+    return item;
+  };
+  const columns = row.columns.map((column) => cell(column.name ?? "source", column));
+  const answers = [cell("answer", row.answer)];
+  if (row.truth) answers.push(cell("truth", row.truth));
   if (isNumber(row.probability)) answers.push(entry("probability", element("b", { className: "number" }, percent(row.probability))));
   if (row.wrong !== null) answers.push(entry("verdict", element("b", { className: "verdict" }, row.wrong ? "wrong" : "right")));
   if (row.count > 1) answers.push(entry("count", element("b", {}, `${row.count} equal rows`)));

@@ -8,8 +8,8 @@ import { plural, writeText } from "../shared/visible_text.js";
 
 /**
  * A line of the text. `bits` are hundredths of a bit for each character, -1 where there is no prediction; `meanBits` is the
- * mean of each model.
- * @typedef {{ number: number, place: string | null, characters: string[], shortened: boolean, bits: number[], meanBits: number[] }} Line
+ * mean of each model; `excess` is what the first one makes of the whole line.
+ * @typedef {{ number: number, excess: number, place: string | null, characters: string[], shortened: boolean, bits: number[], meanBits: number[] }} Line
  */
 
 /**
@@ -46,7 +46,7 @@ function characterSpan(text, hundredths) {
 
 /**
  * @param {Line} line
- * @param {boolean} isLink whether the number leads to the line in the text
+ * @param {boolean} isLink whether the number leads to the line in the text, and the excess stands next to it
  */
 function lineItem(line, isLink) {
   const code = element("code", {}, ...line.characters.map((text, index) => characterSpan(text, line.bits[index] ?? -1)));
@@ -54,7 +54,8 @@ function lineItem(line, isLink) {
   const number = element("a", { textContent: line.place ?? integer(line.number) });
   if (isLink) number.href = `#line-${line.number}`;
   const mean = element("span", { className: "mean-bits", textContent: line.meanBits.map((bits) => bits.toFixed(2)).join("  ") });
-  return element("li", isLink ? {} : { id: `line-${line.number}` }, number, mean, code);
+  if (!isLink) return element("li", { id: `line-${line.number}` }, number, mean, code);
+  return element("li", {}, number, element("span", { className: "excess", textContent: line.excess.toFixed(2) }), mean, code);
 }
 
 function showModels() {
