@@ -134,6 +134,10 @@ class SeriesTask(TableTask):
 
     def _train_stats(self, spec: TableSpec) -> dict[str, Any]:
         pairs, cut = self.dataset.pairs, []
+        if spec.horizon and isinstance(spec.target, NumbersColumn):
+            return spec.target.forecast_stats(
+                pairs.series[part.row].part(pairs.source[part.row], part.start, part.stop) for part in self.train_parts
+            )
         for arrays in (pairs.source, pairs.target):
             part_arrays = RaggedArray(arrays[0].dtype)
             for part in self.train_parts:
