@@ -30,7 +30,8 @@ ORDER = {
     "tables": [
         "digit_groups", "text_oddities", "printed_lists", "cell_values", "number_units", "number_counts", "ragged", "ngrams",
         "base_text", "word_tokenizer", "metric_report", "entities", "metrics",
-        "series_metrics", "column", "text_column", "label_columns", "wav_files", "step_arrays", "scaling",
+        "column", "text_column", "label_columns", "sound_delay", "wav_files", "step_arrays", "series_baselines",
+        "series_metrics", "scaling",
         "date_formats", "step_times", "time_features", "known_covariates", "numbers_column", "numeric_columns",
         "image_column", "columns", "modes", "column_profile", "type_inference", "other_formats", "table_format", "kept_data",
         "json_files", "header_rows", "delimited_layout", "delimiters", "printed_tables", "delimited_files", "json_lists",

@@ -25,6 +25,7 @@ from unrolled.tables.known_covariates import Covariate, count_known
 from unrolled.tables.long_table import LongFormat, group_steps
 from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.scaling import Scaling
+from unrolled.tables.series_baselines import forecast_baselines, series_baselines
 from unrolled.tables.series_spec import series_spec
 from unrolled.tables.step_arrays import SeriesName, StepArray
 from unrolled.tables.table_files import open_table
@@ -145,6 +146,35 @@ def test_a_column_that_never_changes_is_told(caplog: pytest.LogCaptureFixture) -
     series_spec(open_table(write_long("flat.csv", rows)), "x", None, options, "none")
     (told,) = (record.message for record in caplog.records if record.name == series_spec.__module__)
     assert told == "--known-covariates: 'open' is the same in all rows, so a forecast learns nothing from it"
+
+
+def test_linear_autoregression_reads_what_is_known_in_advance() -> None:
+    """A series that is exactly linear in its last value and in what is known of this and the last step is forecast exactly."""
+    draw = np.random.default_rng(1)
+    known = draw.integers(0, 2, (410, 2)).astype(np.float32)
+    values = np.full((400, 1), 10.0)
+    for step in range(1, 400):
+        values[step] = 4 + 0.6 * values[step - 1] + 5 * known[step, 0] - 3 * known[step, 1] + 2 * known[step - 1, 0]
+    values[7] = np.nan
+    truth, history = values[395:], StepArray.make(values[:395], covariates=known)
+    stats = series_baselines([(history, history)], 5)
+    assert np.abs(forecast_baselines(history, 5, stats)["linear"] - truth).max() < 0.01
+    no_more = StepArray.make(values[:395], covariates=known[:396])  # the last one known is repeated
+    assert abs(forecast_baselines(no_more, 1, stats)["linear"] - truth[:1]).item() < 0.01
+    short = StepArray.make(values[380:395], covariates=known[380:])  # fewer steps than lags
+    assert np.abs(forecast_baselines(short, 5, stats)["linear"] - truth).max() < 2
+    blind = series_baselines([(np.asarray(history), np.asarray(history))], 5)
+    assert "covariate_lags" not in blind
+    assert np.abs(forecast_baselines(np.asarray(history), 5, blind)["linear"] - truth).max() > 2
+
+
+@pytest.mark.parametrize(("num_steps", "width", "num_lags"), [(2000, 2, 24), (120, 2, 3), (2000, 40, 4), (90, 30, 0)])
+def test_linear_autoregression_has_few_coefficients_for_few_steps(num_steps: int, width: int, num_lags: int) -> None:
+    draw = np.random.default_rng(1)
+    series = StepArray.make(draw.normal(size=(num_steps, 1)), covariates=draw.normal(size=(num_steps, width)))
+    stats = series_baselines([(series, series)], 5)
+    assert stats["covariate_lags"] == num_lags
+    assert len(stats["autoregression"][0]) == len(stats["lags"]) + width * (1 + num_lags) + 1
 
 
 @pytest.mark.slow

@@ -29,7 +29,8 @@ from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.scaling import Scaling
 from unrolled.tables.series import neighbors_note
-from unrolled.tables.series_metrics import find_period, forecast_baselines, number_metrics, series_baselines, series_report
+from unrolled.tables.series_baselines import find_period, forecast_baselines, series_baselines
+from unrolled.tables.series_metrics import number_metrics, series_report
 from unrolled.tables.series_spec import number_notes, series_spec
 from unrolled.tables.step_arrays import parse_steps
 from unrolled.tables.step_times import next_times, time_keys

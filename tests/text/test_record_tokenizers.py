@@ -11,10 +11,11 @@ import pytest
 import unrolled
 from unrolled.cli.main import main
 from unrolled.errors import DataError, UsageError
-from unrolled.options import DataOptions
+from unrolled.options import DataOptions, TrainRequest
 from unrolled.text.corpus import Corpus, open_corpus
 from unrolled.text.record_files import MAX_RECORD_SYMBOLS
 from unrolled.text.record_tokenizers import FastaTokenizer
+from unrolled.training.open_data import with_recognized_tokens
 
 SMALL: dict[str, Any] = {"hidden": 8, "layers": 1, "batch": 2, "bptt": 8, "steps": 2, "sample_length": 0, "threads": 1}
 TUNE = """X:{0}
@@ -43,7 +44,7 @@ def test_sequences_are_documents(caplog: pytest.LogCaptureFixture) -> None:
         corpus = open_text(name, "fasta")
         assert documents(corpus) == ["ACGTacgt", "NN-*"]
         assert corpus.documents == "record"
-    for line in ("2 records, 12 symbols", "3 headers are left out", "1 comments are", "1 records without a sequence"):
+    for line in ("2 records, 12 symbols", "3 headers are left out", "1 comment is", "1 record without a sequence"):
         assert line in caplog.text
     assert documents(open_text("plain.fa", "fasta:fold-case")) == ["ACGTACGT", "NN-*"]
     assert "4 small letters are read as capitals" in caplog.text
@@ -138,9 +139,39 @@ def test_tunes_are_documents_of_notes_and_bars(caplog: pytest.LogCaptureFixture)
     corpus = open_text("tunes.abc", "abc")
     assert documents(corpus) == tunes
     assert "20 tunes" in caplog.text
-    assert "1 lines outside of tunes are left out" in caplog.text
+    assert "1 line outside of tunes is left out" in caplog.text
     expected = """X: T: M:6/8 K:Gmaj |: G2 "Am" A/2 B/ c' [1 ^f _e =B,, z2 (3 > :| [2 G3 |]"""
     assert set(expected.split()) <= set(corpus.tokenizer.token_strings())
+
+
+def test_tunes_have_the_meter_of_their_book_and_no_comments(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "unrolled")
+    header = "%abc-2.1\nL:1/8\nM:4/4 % common time\nR:reel\nU:T=!trill!\n\n"
+    first = "X:1\nT:100\\% wool\nM:3/4\nK:G % one sharp\n%%MIDI program 4\nGAB|\n  % end of the part\nTd3|]\n\n"
+    Path("book.abc").write_text(f"{header}{first}X:2\nK:D\nd4|]\n", newline="\r\n")
+    assert documents(open_text("book.abc", "abc")) == [
+        "X:1\nT:100\\% wool\nM:3/4\nL:1/8\nU:T=!trill!\nK:G\nGAB|\nTd3|]",
+        "X:2\nL:1/8\nM:4/4\nU:T=!trill!\nK:D\nd4|]",
+    ]
+    assert "5 comments and directives are left out" in caplog.text
+    assert "1 line outside of tunes is left out" in caplog.text
+    assert "2 tunes have a meter, a length or symbols of the header" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "flags"),
+    [
+        ("x.abc", TUNE.format(1), "--tokens abc reads each tune"),
+        ("x.fasta.gz", ">a\nACGT\n", "--tokens fasta reads each sequence"),
+        ("x.smi", "CCO\n", "--tokens smiles --documents line reads each molecule"),
+        ("x.txt", "CCO\n", ""),
+    ],
+)
+def test_a_rule_for_a_known_suffix_is_named(name: str, content: str, flags: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "unrolled")
+    Path(name).write_text(content)
+    with_recognized_tokens(TrainRequest(inputs=(name,)))
+    assert (f"learned as characters; {flags}" in caplog.text) == bool(flags)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from unrolled.evaluation.predictor import Prediction
 from unrolled.tables.cell_values import Array, Cell
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.numbers_column import NumbersColumn
-from unrolled.tables.series_metrics import forecast_baselines, regression_baselines
+from unrolled.tables.series_baselines import forecast_baselines, regression_baselines
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.step_arrays import SeriesName
 from unrolled.tables.step_times import next_times, time_positions

@@ -21,7 +21,8 @@ from unrolled.tables.column import Column, EvalRows
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.ragged import RaggedArray
 from unrolled.tables.scaling import Scaling
-from unrolled.tables.series_metrics import series_baselines, series_report
+from unrolled.tables.series_baselines import series_baselines
+from unrolled.tables.series_metrics import series_report
 from unrolled.tables.step_arrays import SeriesName, StepArray, filled, parse_steps, seconds_of
 from unrolled.tables.time_features import CYCLES, next_seconds, num_time_features, time_features
 
@@ -244,6 +245,11 @@ class NumbersColumn(Column):
             return {}
         rows = [(source.without_spikes(sources[int(i)]), self.without_spikes(targets[int(i)])) for i in index.tolist()]
         return series_baselines(rows, self.horizon)
+
+    def forecast_stats(self, series: Iterable[StepArray]) -> dict[str, Any]:
+        """Return `baseline_stats` of the training steps of series, with what is known in advance of them."""
+        rows = [StepArray.make(self.without_spikes(values), covariates=values.covariates) for values in series]
+        return series_baselines([(values, values) for values in rows], self.horizon)
 
     def metric_report(self, rows: EvalRows, train_stats: dict[str, Any]) -> MetricReport:
         sources = [rows.source.encode(cell) for cell in rows.source_cells]

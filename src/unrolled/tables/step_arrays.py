@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -24,6 +25,9 @@ from unrolled.tables.wav_files import SUFFIXES, read_wav
 
 FILE_SUFFIXES = (".npy", *SUFFIXES)
 """Names of files that hold a series end like this."""
+
+OTHER_SOUNDS = (".aac", ".aif", ".aiff", ".caf", ".flac", ".m4a", ".mp3", ".ogg", ".opus", ".wma")
+"""Names of sounds that are not read."""
 
 MIN_NUMBER_SHARE = 0.9
 """Share of the values of a column that are numbers, for it to be one of numbers: the first other value is then an error."""
@@ -141,7 +145,7 @@ def parse_steps(cell: Cell) -> tuple[Array, int | None]:
         values, rate = read_wav(resolve_path(cell), cell.location)
     else:
         if isinstance(value, str):
-            value = load_array(cell) if value.lower().endswith(".npy") else value.replace(",", " ").replace(";", " ").split()
+            value = [value] if value.lower().endswith(OTHER_SOUNDS) else _numbers_or_array(value, cell)
         values = _to_floats(value, cell)
     values = np.asarray(values, dtype=np.float64)
     values = values[:, None] if values.ndim == 1 else values
@@ -153,6 +157,10 @@ def parse_steps(cell: Cell) -> tuple[Array, int | None]:
             f"{step_location(cell, step)}: the number is infinite or above 3.4e38; a gap is written as an empty value."
         )
     return values, rate
+
+
+def _numbers_or_array(text: str, cell: Cell) -> Any:
+    return load_array(cell) if text.lower().endswith(".npy") else text.replace(",", " ").replace(";", " ").split()
 
 
 def _to_floats(value: Any, cell: Cell) -> Array:
@@ -183,6 +191,11 @@ def number_or_gap(value: Any, cell: Cell, step: int, decimal_comma: bool = False
         number = to_number(value, decimal_comma)
     elif isinstance(value, int | float | np.number) and not isinstance(value, complex):
         number = float(value)
+    if number is None and isinstance(value, str) and value.lower().endswith(OTHER_SOUNDS):
+        wav = f"{value[: value.rindex('.')]}.wav"
+        command = shlex.join(("ffmpeg", "-i", value[:200], wav[:200]))
+        what = f"{value:.200} is a sound, and WAV files are read: convert it ({command})"
+        raise DataError(f"{step_location(cell, step)}: {what}.")
     if number is None:
         raise DataError(
             f"{step_location(cell, step)}: a number is expected, and this is {str(value)[:40]!r}; a gap is an empty value."

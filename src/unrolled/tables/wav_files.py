@@ -16,6 +16,8 @@ PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
 """Codes of the sample format. Programs write `EXTENSIBLE` for 24 bits, with the true code after it (WAVEFORMATEXTENSIBLE of
 Microsoft); the module `wave` of Python 3.11 does not read it."""
 
+UNKNOWN_SIZE = 0xFFFFFFFF
+
 SUFFIXES = (".wav", ".wave")
 
 
@@ -33,7 +35,12 @@ def read_wav(path: Path, location: str) -> Wav:
     except OSError as error:
         raise DataError(f"{location}: {path} cannot be read: {error.strerror}.") from error
     chunks = _chunks(data)
-    if data[:4] != b"RIFF" or data[8:12] != b"WAVE" or len(chunks.get(b"fmt ", b"")) < 16 or b"data" not in chunks:
+    if (
+        data[:4] not in (b"RIFF", b"RF64")
+        or data[8:12] != b"WAVE"
+        or len(chunks.get(b"fmt ", b"")) < 16
+        or b"data" not in chunks
+    ):
         raise DataError(f"{location}: {path} is not a WAV file.")
     code, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", chunks[b"fmt "])
     if code == EXTENSIBLE and len(chunks[b"fmt "]) >= 26:
@@ -70,11 +77,16 @@ def write_wav(path: Path, samples: Array, rate: int) -> None:
 
 
 def _chunks(data: bytes) -> dict[bytes, bytes]:
-    """Return the chunks of a RIFF file by name; of several with one name, the first. A chunk that is cut off is shorter."""
+    """Return the chunks of a RIFF file by name; of several with one name, the first. A chunk that is cut off is shorter.
+
+    In RF64, a file of more than 4 GB, the size of the samples is in the chunk `ds64` (EBU Tech 3306).
+    """
     chunks: dict[bytes, bytes] = {}
     start = 12
     while start + 8 <= len(data):
         name, size = data[start : start + 4], struct.unpack_from("<I", data, start + 4)[0]
+        if name == b"data" and size == UNKNOWN_SIZE and len(chunks.get(b"ds64", b"")) >= 16:
+            size = struct.unpack_from("<Q", chunks[b"ds64"], 8)[0]
         chunks.setdefault(name, data[start + 8 : start + 8 + size])
         start += 8 + size + size % 2
     return chunks

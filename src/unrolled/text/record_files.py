@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from unrolled.display import plural
+from unrolled.display import counted, plural
 from unrolled.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -24,6 +24,8 @@ COMPLEMENT = bytes.maketrans(b"ACGTUMRWSYKVHDBNacgtumrwsykvhdbn", b"TGCAAKYWSRMB
 """The base that pairs with each, also of the IUPAC letters that stand for several bases."""
 
 NOT_A_BASE = re.compile(rb"[^ACGTUMRWSYKVHDBNacgtumrwsykvhdbn.-]")
+
+_ABC_COMMENT, _ABC_HEADER = re.compile(rb"(?<!\\)%.*", re.DOTALL), (b"L", b"M", b"U", b"m")
 
 LONG_NOTE = f"records are longer than {MAX_RECORD_SYMBOLS:,} symbols (cut into documents of that length)"
 
@@ -91,33 +93,46 @@ def _fasta_parts(name: str, lines: Iterable[bytes], counts: Counter[str]) -> Ite
 def abc_tunes(name: str, lines: Iterable[bytes]) -> Iterator[bytes]:
     """Yield the tunes of a file in ABC notation (2.1), from the line `X:` of each to the blank line after it.
 
-    Comments, directives and text between tunes are left out and counted. Raises `DataError` if there is no tune.
+    Length, meter, symbols and macros of the header of the file (`L:`, `M:`, `U:`, `m:`) hold for each tune
+    that does not have them, and are written into it. Comments, directives and text between tunes are left out and counted.
+
+    Raises `DataError` if there is no tune.
     """
     counts: Counter[str] = Counter()
-    tune: list[bytes] = []
-    num_tunes = 0
+    header, tune = list[bytes](), list[bytes]()
     for line in lines:
-        stripped = line.rstrip()
-        if tune and (not stripped or stripped.startswith(b"X:")):
-            num_tunes += 1
-            yield b"\n".join(tune)
+        bare = _ABC_COMMENT.sub(b"", line).rstrip()
+        is_blank, begins = not line.strip(), bare.startswith(b"X:")
+        counts["comments and directives are left out"] += _ABC_COMMENT.search(line) is not None
+        if tune and (is_blank or begins):
+            counts["tunes"] += 1
+            yield _with_header(tune, header, counts)
             tune = []
-        if stripped.startswith(b"X:") or (tune and not stripped.startswith(b"%")):
-            tune.append(stripped)
-        elif stripped.startswith(b"%"):
-            counts["comments and directives are left out"] += 1
-        elif stripped:
-            counts["lines outside of tunes are left out"] += 1
+        if bare and (begins or tune):
+            tune.append(bare)
+        elif bare and not counts["tunes"] and bare[:1] in _ABC_HEADER and bare[1:2] == b":":
+            header.append(bare)
+        else:
+            counts["lines outside of tunes are left out"] += bool(bare)
     if tune:
-        num_tunes += 1
-        yield b"\n".join(tune)
-    if not num_tunes:
+        counts["tunes"] += 1
+        yield _with_header(tune, header, counts)
+    if not counts["tunes"]:
         raise DataError(f"{name} has no tune: one begins with a line 'X:' and a number.")
-    logger.info(f"{name}: {plural(num_tunes, 'tune')}")
+    logger.info(f"{name}: {plural(counts.pop('tunes'), 'tune')}")
     _log_counts(name, counts)
+
+
+def _with_header(tune: list[bytes], header: list[bytes], counts: Counter[str]) -> bytes:
+    """Return a tune with those fields of the file's header that it lacks, before its key, which ends a header."""
+    own = {line[:2] for line in tune}
+    lacking = [line for line in header if line[:2] not in own]
+    place = next((place for place, line in enumerate(tune) if line.startswith(b"K:")), 1)
+    counts["tunes have a meter, a length or symbols of the header of the file"] += bool(lacking)
+    return b"\n".join([*tune[:place], *lacking, *tune[place:]])
 
 
 def _log_counts(name: str, counts: Counter[str]) -> None:
     for what, count in counts.items():
         if count:
-            logger.info(f"{name}: {count:,} {what}")
+            logger.info(f"{name}: {count:,} {counted(count, what)}")

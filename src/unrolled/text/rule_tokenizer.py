@@ -12,7 +12,7 @@ import functools
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -89,6 +89,11 @@ class RuleTokenizer(CharTokenizer):
         return split if compiled.groups else or_character.findall, lambda character: compiled.fullmatch(character) is not None
 
     @classmethod
+    def uncovered_note(cls, uncovered: Collection[str]) -> str:
+        """Return what to say about characters that the rule does not cover, beyond their number."""
+        return ""
+
+    @classmethod
     def fit_texts(cls, argument: str, texts: Iterable[str], documents: str, notes: dict[str, int]) -> RuleTokenizer:
         """Return the tokenizer of texts with this kind of documents.
 
@@ -113,7 +118,7 @@ class RuleTokenizer(CharTokenizer):
             characters.update(piece)
         if documents in DOCUMENT_SEPARATORS:
             characters.discard(chr(DOCUMENT_SEPARATORS[documents]))
-        _note(notes, "characters are not covered by the rule (tokens by themselves)", uncovered)
+        _note(notes, f"characters are not covered by the rule (tokens by themselves{cls.uncovered_note(uncovered)})", uncovered)
         _note(notes, "tokens are too rare for the vocabulary (spelled in characters)", spelled)
         return cls(sorted(characters) + sorted(kept), documents != "none", argument)
 
@@ -250,6 +255,13 @@ class SmilesTokenizer(RuleTokenizer):
     """The symbols of SMILES: atoms, bonds, branches, ring closures."""
 
     kind, pattern = "smiles", SMILES_PATTERN
+
+    @classmethod
+    def uncovered_note(cls, uncovered: Collection[str]) -> str:
+        for blank, flag in (("\t", ""), (" ", "-d ' ' ")):
+            if blank in uncovered:
+                return f"; what follows a molecule on its line is learned too, and left out by cut {flag}-f 1"
+        return ""
 
 
 def whole_lines(chunks: Iterable[npt.NDArray[Any]]) -> Iterator[str]:

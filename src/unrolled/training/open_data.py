@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from pathlib import PurePath
 
 from unrolled.checkpoints.run_dir import is_table_run
 from unrolled.nn.device import DeviceConfig
 from unrolled.options import TrainRequest
+from unrolled.text.compressed_files import inner_suffix
 from unrolled.text.midi_files import is_midi_input
 from unrolled.training.automatic_base import choose_base
 from unrolled.training.distributed import ProcessGroup
@@ -20,17 +22,27 @@ from unrolled.training.tasks.text import TextTask
 
 logger = logging.getLogger(__name__)
 
+_RULES_BY_SUFFIX = (
+    ((".abc",), "each tune in ABC notation as a document of notes and bars", "--tokens abc"),
+    (
+        (".fa", ".faa", ".fasta", ".ffn", ".fna"),
+        "each sequence of FASTA as a document, without headers and line ends",
+        "--tokens fasta",
+    ),
+    ((".smi", ".smiles"), "each molecule as a document of atoms and bonds", "--tokens smiles --documents line"),
+)
+"""What is said about files that are learned as characters: suffixes, what a rule reads, and its settings."""
+
 
 def with_recognized_tokens(request: TrainRequest) -> TrainRequest:
     """Return a request with the tokens of its files, where they are of a kind that is no text, and no tokens were chosen."""
-    if (
-        "tokens" not in request.explicit
-        and request.data.tokens == "characters"
-        and request.inputs
-        and all(map(is_midi_input, request.inputs))
-    ):
-        logger.info("these are MIDI files, learned as --tokens midi")
-        request = dataclasses.replace(request, data=dataclasses.replace(request.data, tokens="midi"))
+    if "tokens" not in request.explicit and request.data.tokens == "characters" and request.inputs:
+        if all(map(is_midi_input, request.inputs)):
+            logger.info("these are MIDI files, learned as --tokens midi")
+            return dataclasses.replace(request, data=dataclasses.replace(request.data, tokens="midi"))
+        for suffixes, what, flags in _RULES_BY_SUFFIX:
+            if all(inner_suffix(PurePath(name)) in suffixes for name in request.inputs):
+                logger.info(f"learned as characters; {flags} reads {what}")
     return request
 
 

@@ -27,6 +27,7 @@ from unrolled.tables.row_splits import Indices
 from unrolled.tables.row_tally import unknown_messages
 from unrolled.tables.series_rows import HISTORY_STEPS, SeriesBatches, SeriesRows, blocks, split_in_time, split_series
 from unrolled.tables.series_spec import check_series, group_table, names_series, series_spec
+from unrolled.tables.sound_delay import delay_note
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.time_features import find_cycles
 from unrolled.text.splitting import HeldOutFractions
@@ -112,6 +113,10 @@ class SeriesTask(TableTask):
         how = "the first steps of each series" if in_time else f"{len(splits[0]):,} series"
         message = f"{plural(sum(counts), 'step')} of {len(pairs):,} series: {listed}; learned from: {how}"
         logger.log(self._log_level, message)
+        if rate := getattr(spec.target, "rate", None):
+            first_row = pairs.source[self.train_parts[0].row], pairs.target[self.train_parts[0].row]
+            if note := delay_note((spec.source.name, spec.target.name), *first_row, rate):
+                logger.warning(note)
         first, second = len(parts[0]), len(parts[0]) + len(parts[1])
         return np.arange(first), np.arange(first, second), np.arange(second, len(self.dataset))
 
@@ -129,6 +134,10 @@ class SeriesTask(TableTask):
 
     def _train_stats(self, spec: TableSpec) -> dict[str, Any]:
         pairs, cut = self.dataset.pairs, []
+        if spec.horizon and isinstance(spec.target, NumbersColumn):
+            return spec.target.forecast_stats(
+                pairs.series[part.row].part(pairs.source[part.row], part.start, part.stop) for part in self.train_parts
+            )
         for arrays in (pairs.source, pairs.target):
             part_arrays = RaggedArray(arrays[0].dtype)
             for part in self.train_parts:
