@@ -37,7 +37,7 @@ ORDER = {
         "json_files", "header_rows", "delimited_layout", "delimiters", "printed_tables", "delimited_files", "json_lists",
         "conll_files", "arff_files", "fasttext_files", "parquet_files", "labelled_files", "file_kinds", "table_files",
         "frames", "series",
-        "source_columns", "long_table", "model_dims", "spec", "spec_inference", "series_spec", "column_text",
+        "source_columns", "step_notation", "long_table", "model_dims", "spec", "spec_inference", "series_spec", "column_text",
         "row_tally", "padding", "pair_batching", "row_splits", "series_rows",
     ],
     "nn": [

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.errors import DataError, did_you_mean_file, first_line
-from unrolled.tables.digit_groups import with_ascii_digits, without_blanks
+from unrolled.tables.digit_groups import with_ascii_digits, with_plain_signs, without_blanks
 from unrolled.tables.printed_lists import printed_list
 
 Array = npt.NDArray[Any]
@@ -34,7 +34,7 @@ BLANKS = "".join(char for char in map(chr, range(0x3001)) if char.isspace()) + (
 )
 """White space, and characters without width, such as marks of direction: they are no part of a cell or name at its ends."""
 
-_DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+(e[+-]?\d+)?", re.IGNORECASE)
+_DECIMAL_COMMA = re.compile(r"[+-]?(\d*|\d{1,3}(\.\d{3})+),\d+(e[+-]?\d+)?", re.IGNORECASE)
 _GROUPED_BY_POINTS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+")
 
 
@@ -175,12 +175,9 @@ def to_number(text: str, decimal_comma: bool = False) -> float | None:
 
 
 def plain_digits(text: str) -> str:
-    """Return a text without blanks around it; if it is a number, without those that group digits, with a normal minus and with
+    """Return a text without blanks around it; if it is a number, without those that group digits, with normal signs and with
     the digits 0 to 9."""
-    text = with_ascii_digits(text.strip(BLANKS))
-    if text[:1] == "\u2212":
-        text = "-" + text[1:]
-    return without_blanks(text)
+    return without_blanks(with_plain_signs(with_ascii_digits(text.strip(BLANKS))))
 
 
 def has_decimal_comma(text: str) -> bool:

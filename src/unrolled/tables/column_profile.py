@@ -116,9 +116,9 @@ class ColumnProfile:
         if text.lower().endswith(IMAGE_SUFFIXES) and len(text.splitlines()) == 1:
             self.num_images += 1
         self.oddities.add(text)
-        if is_measure(text):
+        if is_measure(text) or text.strip().isdecimal():
             self.num_measures += 1
-            self.measure = self.measure or text.strip()
+            self.measure = self.measure or (text.strip() if to_number(text) is None else "")
         number = self._add_number(text)
         if len(self.value_counts) < MAX_DISTINCT or number in self.value_counts:
             self.value_counts[number] += 1
@@ -242,10 +242,15 @@ class ColumnProfile:
         notes = [self.number_note(kind, declared), *self.oddities.notes(self.name, self.num_rows)]
         if kind in ("label", "text") and not declared and self.num_words <= 6 * min(self.num_rows, MAX_PROFILED_ROWS):
             notes.append(joined_labels(self.name, self.value_counts))
-        if kind == "text" and is_target and not declared and self._is_nearly_all(self.num_measures) and not notes[0]:
-            how = "are written as text, character by character"
-            notes.append(f"'{self.name}': values such as {self.measure} {how}; to predict a number, write one in each cell")
+        if kind == "text" and is_target and not declared:
+            notes.append("" if notes[0] else self.measure_note("written as text"))
         return [*filter(None, notes)]
+
+    def measure_note(self, how: str) -> str:
+        """Return a sentence about dates, durations, ranges and the like, which are no numbers, or an empty one."""
+        if not self.measure or not self._is_nearly_all(self.num_measures):
+            return ""
+        return f"'{self.name}': values such as {self.measure} are {how}; to have numbers, write one in each cell"
 
     def number_note(self, kind: str, declared: bool) -> str:
         """Return what to tell about numbers with units, in groups, with commas and in parentheses, or an empty text."""
@@ -272,17 +277,19 @@ class ColumnProfile:
         plain, how = self._counts_of(""), f"are read as {kind}"
         blanks = next(groups for groups in plain.digit_groups if groups.sign == " ")
         most = max(self.number_counts.values(), key=lambda counts: counts.num_in_parentheses)
-        if plain.num_commas and 2 * plain.num_commas >= self.num_rows and not self.allows_commas:
+        commas = max(self.number_counts.values(), key=lambda counts: counts.num_commas)
+        if commas.num_commas and 2 * commas.num_commas >= self.num_rows and not self.allows_commas:
             how = "are read as a separator of numbers" if kind in ("vector", "frames") else how
             to_do = "write a point, or separate the columns of a CSV file by semicolons"
-            return f"'{self.name}': values with a comma, such as {plain.comma_example}, {how}; to have numbers, {to_do}"
-        if kind == "text" and blanks.num_grouped and self._is_nearly_all(plain.num_numeric + blanks.num_grouped):
+            return f"'{self.name}': values with a comma, such as {commas.comma_example}, {how}; to have numbers, {to_do}"
+        if kind in ("text", "labels") and blanks.num_grouped and self._is_nearly_all(plain.num_numeric + blanks.num_grouped):
             why = f"such as {blanks.example}, {how}, since blanks may separate numbers"
             return f"'{self.name}': values with blanks, {why}; to have one number in each, say {self.name}:number"
-        if kind == "text" and 2 * plain.num_numeric > self.num_rows and plain.other_example:
+        if kind in ("text", "labels") and 2 * plain.num_numeric > self.num_rows and plain.other_example:
             numbers = f"{plain.num_numeric:,} of {self.num_rows:,} values are numbers"
             others = f"others are not, such as {plain.other_example:.40}"
-            return f"'{self.name}': {numbers}, {others}: they {how}; to leave out the others, say {self.name}:number"
+            to_do = f"to leave out the others, say {self.name}:number" if kind == "text" else "for a gap, leave a cell empty"
+            return f"'{self.name}': {numbers}, {others}: they {how}; {to_do}"
         if most.num_in_parentheses and self._is_nearly_all(most.num_numeric + most.num_in_parentheses):
             example = most.example_in_parentheses
             return f"'{self.name}': values such as {example} {how}; to have negative numbers, say {self.name}:number"
@@ -305,9 +312,9 @@ class ColumnProfile:
         """Return whether there are values without letter and digit, such as `+` and `!`, and not by mistake."""
         return any(count > 1 and not any(map(str.isalnum, value)) for value, count in self.value_counts.items())
 
-    def has_numbers(self) -> bool:
-        """Return whether nearly all cells are numbers."""
-        return self._is_nearly_all(self.numbers().num_numbers())
+    def has_numbers(self, declared: bool = False) -> bool:
+        """Return whether nearly all cells are numbers; see `numbers`."""
+        return self._is_nearly_all(self.numbers(declared).num_numbers(declared))
 
     def is_category(self) -> bool:
         """Return whether the column has few distinct values, of at most two words each on average."""

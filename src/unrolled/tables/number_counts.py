@@ -163,6 +163,11 @@ class NumberCounts:
         grouped = [groups.note(name) for groups in self.digit_groups if self._groups_digits(groups, declared)][:1]
         if not grouped and self.has_decimal_commas():
             grouped = [f"'{name}': the comma is read as the decimal point, as in {self.comma_example}"]
+        points = self.digit_groups[1]
+        if not grouped and self.allows_commas and points.num_grouped and not points.num_otherwise:
+            grouped = [
+                f"'{name}': the point is read as the decimal point, as in {points.example}; if it groups digits, remove it"
+            ]
         if self.unit:
             numbers = f"{self.num_numbers(declared):,} of {plural(num_rows, 'number')}"
             grouped.append(f"'{name}': the unit {self.unit} is left out of {numbers}, as in {self.example}")
