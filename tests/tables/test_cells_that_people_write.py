@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.support.cli import Cli
 
@@ -17,7 +18,8 @@ from unrolled.tables.pair_batching import read_pairs
 from unrolled.tables.series_spec import group_sources, series_spec
 from unrolled.tables.spec_inference import infer_spec
 from unrolled.tables.step_times import next_times, time_keys
-from unrolled.tables.table_files import open_table
+from unrolled.tables.table_files import open_table, open_with_columns
+from unrolled.tables.table_format import TableFormat
 
 DAYS = [datetime.date(2023, 12, 1) + datetime.timedelta(days=i) for i in range(62)]
 MONTHS = [datetime.date(2023 + i // 12, i % 12 + 1, 1) for i in range(36)]
@@ -155,12 +157,14 @@ def test_numbers_of_steps_are_read_as_in_other_columns(
             assert row["x"][:, 0].tolist() == VALUES
 
 
-def test_steps_with_another_unit_are_refused() -> None:
+def test_steps_with_another_unit_are_gaps_or_refused() -> None:
     write_steps([f"{x} kg" for x in VALUES])
     _, spec = series_spec(open_table("t.csv"), "x", None, SeriesOptions(horizon=4, order_by="day"), "nfc")
     write_steps([*(f"{x} kg" for x in VALUES[:-1]), "5 g"])
-    with pytest.raises(DataError, match=r"'x': t\.csv, line 61: a number is expected, and this is '5 g'"):
-        group_sources(open_table("t.csv"), spec)
+    grouped = group_sources(open_table("t.csv"), spec)
+    [(_, row)] = grouped.rows()
+    assert np.isnan(row["x"][:, 0]).sum() == 1
+    assert "'x': 1 value read as a gap; the first: t.csv, line 61: a number is expected, and this is '5 g'" in grouped.notes[-1]
     write_steps([f"{x} {'kg' if i % 2 else 'g'}" for i, x in enumerate(VALUES)])
     with pytest.raises(UsageError, match="such as '1000.0 g': name a column of numbers, all with the same unit or with none"):
         series_spec(open_table("t.csv"), "x", None, SeriesOptions(horizon=4, order_by="day"), "nfc")
@@ -245,24 +249,91 @@ def test_numbers_in_other_spellings(cell: str, number: float, delimiter: str) ->
         ),
         (";", [f"{i}.{13 * i}" for i in range(60)], "number", ""),
         (",", [f"{i},{i % 10}%" for i in range(60)], "text", "values with a comma, such as 0,0%, are read as text"),
-        (
-            ",",
-            [f"{i}-" if i % 2 else f"{i}" for i in range(60)],
-            "text",
-            "values such as 1- are written as text; to have numbers",
-        ),
-        (",", [f"PT{i}H{i}M" for i in range(60)], "text", "values such as PT0H0M are written as text"),
+        (",", [f"{i}-" if i % 2 else f"{i}" for i in range(60)], "text", "values such as 1- are read as text; to have numbers"),
+        (",", [f"PT{i}H{i}M" for i in range(60)], "text", "values such as PT0H0M are read as text"),
+        (",", [f"T: {10 + i % 9} %" for i in range(60)], "labels", "values such as T: 10 % are read as labels; to have numbers"),
         (",", [f"b'film {i}'" for i in range(60)], "text", "60 of 60 values have bytes as Python prints them"),
-        (",", [f"3x10{i}" for i in range(60)], "text", "values such as 3x100 are written as text"),
+        (",", [f"3x10{i}" for i in range(60)], "text", "values such as 3x100 are read as text"),
         (",", [f"{i:04}" for i in range(60)], "text", ""),
     ],
 )
 def test_cells_that_may_be_numbers_are_told(
     delimiter: str, cells: list[str], kind: str, note: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rows = [f'film {i % 9}{delimiter}"{cell}"\n' for i, cell in enumerate(cells)]
+    rows = [f'a film {i % 9}{delimiter}"{cell}"\n' for i, cell in enumerate(cells)]
     Path("t.csv").write_text(f"s{delimiter}t\n" + "".join(rows))
     with caplog.at_level(logging.INFO, "unrolled"):
         spec, _ = infer_spec(open_table("t.csv"), "s", "t")
     assert spec.target.kind == kind
     assert note in caplog.text if note else not caplog.messages
+
+
+def test_lines_above_the_names_of_columns_are_left_out(cli: Cli) -> None:
+    rows = "".join(f"{1 + i % 28:02}.01.2024;{i},50;film {i % 9}\n" for i in range(40))
+    above = "Report of accounts;;\nFrom: 01.01.2024\n\n"
+    names = "date;sum;text\n"
+    for start in (above + names, f"# by a tool\n{above}{names};(EUR);\n", f"a;b;c;d;e\n{names}"):
+        Path("t.csv").write_text(start + rows)
+        table = open_table("t.csv")
+        assert table.columns == ("date", "sum", "text")
+        assert [cell.value for _, (cell,) in table.iter_cells(("sum",))][:2] == ["0,50", "1,50"]
+        assert any("above the names of the columns left out" in note for note in table.notes)
+    tiny = ("--steps", 1, "--hidden", 4, "--layers", 1, "--threads", 1, "--sample-length", 0)
+    assert cli("train", "t.csv", "--source", "text", "--target", "sum", *tiny, "--out", "r").code == 0
+    predicted = cli("predict", "r", "t.csv").out.splitlines()
+    assert (predicted[0], len(predicted)) == ("date,sum,text,predicted", 41)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "text\n" + "good, film\n" * 9,
+        "a,b\n1,2\n3,4\n5\n" + "6,7\n" * 9,
+        "a report\nwith words, and\n" + "more words, of prose\n" * 9,
+        "id,text,label\n1,a,b,c\n" + "2,a,b\n" * 9,
+    ],
+)
+def test_rows_that_do_not_fit_are_not_left_out(text: str) -> None:
+    Path("t.csv").write_text(text)
+    with pytest.raises(DataError, match="line [2-5]: "):
+        list(open_table("t.csv").rows())
+
+
+def test_one_object_of_many_texts_is_two_columns() -> None:
+    texts = {f"menu.{i}": f"open film {i}" for i in range(12)}
+    Path("t.json").write_text(json.dumps(texts))
+    table = open_table("t.json")
+    assert table.columns == ("key", "value")
+    assert [cell.value for _, (cell,) in table.iter_cells(("value",))] == list(texts.values())
+    assert table.notes == ("t.json: its 12 texts are the rows, of two columns, key and value",)
+
+
+def test_names_of_columns_that_are_numbers_may_have_blanks() -> None:
+    Path("t.tsv").write_text("geo\t2019 \t2020 \n" + "".join(f"C{i}\t{i}.5 \t: \n" for i in range(9)))
+    assert open_with_columns("t.tsv", ("geo", "2020"), TableFormat()).columns == ("geo", "2019 ", "2020 ")
+
+
+def test_points_of_euros_group_digits_and_the_others_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    def read(cells: list[str], target: str) -> Any:
+        Path("t.csv").write_text("s;t\n" + "".join(f"{i % 7};{cell}\n" for i, cell in enumerate(cells)))
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "unrolled"):
+            return infer_spec(open_table("t.csv"), "s:text", target)[0].target
+
+    prices = [f"{200 + i}.000 €" for i in range(60)]
+    assert read(prices, "t").mean[0] == 229_500
+    on_request = [price if i % 3 else "on request" for i, price in enumerate(prices)]
+    assert read(on_request, "t").kind == "text"
+    assert "40 of 60 values are numbers, others are not, such as on request: they are read as text" in caplog.text
+    assert read(on_request, "t:number").mean[0] == 230_000
+    assert read([f"${2 + i}.125" for i in range(60)], "t").mean[0] == 31.625
+
+
+@pytest.mark.parametrize("missing", ["--", ".a", "n.a.", "1.#IND", "(null)"])
+def test_other_names_of_missing_numbers(missing: str) -> None:
+    write_steps([missing if i % 3 == 0 else f"{x}" for i, x in enumerate(VALUES)])
+    grouped, _ = series_spec(open_table("t.csv"), "x", None, SeriesOptions(horizon=4, order_by="day"), "nfc")
+    [(_, row)] = grouped.rows()
+    assert np.isnan(row["x"][:, 0]).sum() == 20
+    Path("t.csv").write_text("s,t\n" + "".join(f"film {i % 9},{missing if i % 2 else 'word'}\n" for i in range(40)))
+    assert infer_spec(open_table("t.csv"), "s", "t")[0].target.kind == "label"

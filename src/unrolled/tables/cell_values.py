@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import string
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -68,8 +69,14 @@ NAMES_OF_MISSING_VALUES = frozenset(
 PUNCTUATION_MARKS = frozenset(("-", "–", "—", "?", "."))
 """Names of missing values that may be labels, too, among others that are punctuation."""
 
-MISSING_ONLY_IN_NUMBERS = frozenset((".", "..", "...", "…", ":"))
-"""Names of missing values that are words or tags elsewhere: SAS and Stata write `.`, the World Bank `..`, Eurostat `:`."""
+MISSING_ONLY_IN_NUMBERS = frozenset(
+    (
+        ".", "..", "...", "…", ":", "--", "---", "n.a.", "N.A.", "n.d.", "(null)", "(blank)", "1.#IND", "-1.#IND", "1.#QNAN",
+        "-1.#QNAN", "-nan", "-NaN", "NAN", "#N/A N/A", *(f".{letter}" for letter in string.ascii_lowercase),
+    )
+)  # fmt: skip
+"""Names of missing values that are words or tags elsewhere: SAS and Stata write `.` and `.a` to `.z`, the World Bank `..`,
+Eurostat `:`, weather services `--`, programs in C `1.#IND`."""
 
 MISSING_IN_NUMBERS = NAMES_OF_MISSING_VALUES | PUNCTUATION_MARKS | MISSING_ONLY_IN_NUMBERS
 """Names of missing values in columns of numbers: also `?`, as UCI and Weka write it."""

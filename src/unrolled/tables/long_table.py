@@ -132,12 +132,16 @@ def group_steps(table: Table, format: LongFormat, names: Sequence[str], horizon:
         for group in series.values() if order_by and horizon else ():
             _go_on(group, format.examples, horizon)
         notes += _read_covariates(table, series, format.covariates, len(flat))
-        rows = []
+        rows, odd = [], dict[str, list[str]]()
         for key, group in series.items():
             row: dict[str, Any] = {group_by: key} if group_by else {}
-            row |= {name: _cell_value(table, group, flat, part, kinds) for name, part in parts.items()}
+            row |= {name: _cell_value(table, group, flat, part, kinds, odd) for name, part in parts.items()}
             rows.append((group.lines[0], row))
         num_steps = sum(len(group.lines[: group.num_known]) for group in series.values())
+        told = {
+            name: f"{plural(len(found), 'value')} read as a gap; the first: {found[0]}" for name, found in odd.items() if found
+        }
+        notes += [f"'{name}': {sentence}" for name, sentence in told.items()]
         return rows, [f"{table.name}: {plural(num_steps, 'step')} of {len(series):,} series", *notes]
 
     def rows() -> NumberedRows:
@@ -276,8 +280,10 @@ def _go_on(group: _Series, examples: tuple[Any, ...], count: int) -> None:
         group.seconds = group.seconds if isinstance(keys, int) else to_seconds(keys)
 
 
-def _cell_value(table: Table, group: _Series, flat: list[str], part: list[str], kinds: list[bool]) -> Any:
-    """Return the values of one or several columns of a series as one cell."""
+def _cell_value(
+    table: Table, group: _Series, flat: list[str], part: list[str], kinds: list[bool], odd: dict[str, list[str]]
+) -> Any:
+    """Return the values of one or several columns of a series as one cell; add what is no number to `odd`, by column."""
     places = [flat.index(column) for column in part]
     if not all(kinds[place] for place in places):
         if len(part) > 1:
@@ -293,18 +299,24 @@ def _cell_value(table: Table, group: _Series, flat: list[str], part: list[str], 
         texts = StepTexts("" if is_missing(v) else parse_text(Cell(v, table.name)) for v in group.columns[places[0]])
         texts.lines, texts.times = group.lines, group.times
         return texts
-    numbers = [_numbers(table, group, flat[place], group.columns[place][: group.num_known]) for place in places]
+    numbers = [
+        _numbers(table, group, group.columns[place][: group.num_known], odd.setdefault(flat[place], [])) for place in places
+    ]
     steps = np.stack(numbers, axis=1)
     return StepArray.make(steps, group.lines, group.times, group.seconds, group.name, covariates=group.covariates)
 
 
-def _numbers(table: Table, group: _Series, name: str, values: list[Any]) -> list[float]:
-    lines = StepArray.make(np.zeros(0), group.lines)
-    cell, comma = Cell(lines, table.name), table.allows_decimal_commas
-    try:
-        return [number_or_gap(value, cell, step, comma) for step, value in enumerate(values)]
-    except DataError as error:
-        raise DataError(f"'{name}': {error}") from error
+def _numbers(table: Table, group: _Series, values: list[Any], odd: list[str]) -> list[float]:
+    """Return values as numbers, NaN for a gap, and for what is no number; what is wrong with that is added to `odd`."""
+    cell, comma = Cell(StepArray.make(np.zeros(0), group.lines), table.name), table.allows_decimal_commas
+    numbers = []
+    for step, value in enumerate(values):
+        try:
+            numbers.append(number_or_gap(value, cell, step, comma))
+        except DataError as error:
+            numbers.append(float("nan"))
+            odd.append(str(error))
+    return numbers
 
 
 def step_kind(cells: Sequence[Any]) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from unrolled.display import plural
 from unrolled.tables.cell_values import has_decimal_comma, plain_digits, to_number
 from unrolled.tables.digit_groups import DigitGroups
-from unrolled.tables.number_units import COMMA_GROUPS, NumberText
+from unrolled.tables.number_units import COMMA_GROUPS, NumberText, is_priced_with_commas
 
 MAX_EXACT_DIGITS = 15
 """Digits of a whole number that a float has exactly; with more it is an identifier."""
@@ -151,7 +151,9 @@ class NumberCounts:
     def _groups_digits(self, groups: DigitGroups, declared: bool) -> bool:
         if groups.sign == " ":
             return groups.groups(may_be_decimal=not declared)
-        return groups.groups(groups.sign == "." or (self.allows_commas and self.unit not in COMMA_GROUPS))
+        if groups.sign == ".":
+            return groups.groups(may_be_decimal=not (self.allows_commas and is_priced_with_commas(self.unit)))
+        return groups.groups(may_be_decimal=self.allows_commas and self.unit not in COMMA_GROUPS)
 
     def has_decimal_commas(self) -> bool:
         """Return whether the comma is the decimal point: where it may be, and if it is more often than the point is."""

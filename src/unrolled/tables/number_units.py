@@ -85,6 +85,11 @@ def is_symbol(unit: str) -> bool:
     return unit in CODES or any(unicodedata.category(character) == "Sc" or character in "%‰" for character in unit)
 
 
+def is_priced_with_commas(unit: str) -> bool:
+    """Return whether a unit is a currency whose users write commas as the decimal point: `212.000 €` are no 212."""
+    return is_symbol(unit) and unit not in COMMA_GROUPS and unit not in ("%", "‰")
+
+
 def _follows_sign(unit: str) -> bool:
     """Return whether a unit may follow a number that has the sign of a currency before it: `$1,200/mo`, `$4K`."""
     return unit[0] == "/" or unit == "m" or unit in SCALES

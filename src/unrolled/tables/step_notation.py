@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unrolled.tables.cell_values import MISSING_IN_NUMBERS, is_missing, to_number
+from unrolled.tables.column_notes import LABELS_OF_STEPS, measure_note, number_note
 from unrolled.tables.column_profile import MAX_NUMERIC_LABELS, MAX_PROFILED_ROWS, ColumnProfile
 from unrolled.tables.numeric_columns import Notation
 from unrolled.tables.table_files import Table
@@ -32,9 +33,9 @@ def infer_notations(table: Table, names: Sequence[str], declared: bool) -> tuple
     notations, notes = dict[str, Notation](), list[str]()
     for profile in profiles:
         numbers, is_number = profile.numbers(declared), profile.has_numbers(declared)
-        notes.append(profile.number_note("number" if is_number else "labels", declared))
+        notes.append(number_note(profile, "number" if is_number else LABELS_OF_STEPS, declared))
         if not is_number and not declared and len(profile.value_counts) > MAX_NUMERIC_LABELS:
-            notes[-1] = notes[-1] or profile.measure_note("read as labels")
+            notes[-1] = notes[-1] or measure_note(profile, f"read as {LABELS_OF_STEPS}")
         notation = Notation(
             numbers.has_decimal_commas(), numbers.unit, numbers.group_sign(declared), numbers.are_parentheses_negative(declared)
         )

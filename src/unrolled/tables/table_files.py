@@ -28,16 +28,10 @@ from unrolled.errors import DataError, UsageError, did_you_mean
 from unrolled.tables.arff_files import arff_rows
 from unrolled.tables.cell_values import BLANKS, Cell
 from unrolled.tables.conll_files import conll_rows
-from unrolled.tables.delimited_files import (
-    MAX_LISTED_COLUMNS,
-    delimited_rows,
-    infer_dialect,
-    is_plain_text,
-    line_rows,
-    looks_like_header,
-)
+from unrolled.tables.delimited_files import MAX_LISTED_COLUMNS, delimited_rows, infer_dialect, is_plain_text, line_rows
 from unrolled.tables.fasttext_files import fasttext_rows
 from unrolled.tables.file_kinds import guess_kind, kind_of_file
+from unrolled.tables.header_rows import looks_like_header
 from unrolled.tables.json_files import (
     comments_note,
     inner_rows_hint,
@@ -179,7 +173,8 @@ class Table:
 
     def first_row_is_data(self, columns: tuple[str | None, ...]) -> bool:
         """Return whether the first row is data: `columns` are numbers, and it does not look like names."""
-        numbers = [column for column in columns if column and COLUMN_NUMBER.fullmatch(column) and column not in self.columns]
+        names = set(map(_without_blanks, self.columns))
+        numbers = [column for column in columns if column and COLUMN_NUMBER.fullmatch(column) and column not in names]
         if self.header != FIRST_ROW or not numbers:
             return False
         with contextlib.closing(self.rows()) as rows:
