@@ -12,6 +12,7 @@ from tests.support.cli import Cli
 
 from unrolled.errors import DataError, UsageError
 from unrolled.series_options import SeriesOptions
+from unrolled.tables.columns import column_from_json, column_to_json
 from unrolled.tables.long_table import LongFormat, group_steps
 from unrolled.tables.numeric_columns import NumberColumn
 from unrolled.tables.pair_batching import read_pairs
@@ -251,7 +252,12 @@ def test_numbers_in_other_spellings(cell: str, number: float, delimiter: str) ->
         (",", [f"{i},{i % 10}%" for i in range(60)], "text", "values with a comma, such as 0,0%, are read as text"),
         (",", [f"{i}-" if i % 2 else f"{i}" for i in range(60)], "text", "values such as 1- are read as text; to have numbers"),
         (",", [f"PT{i}H{i}M" for i in range(60)], "text", "values such as PT0H0M are read as text"),
-        (",", [f"T: {10 + i % 9} %" for i in range(60)], "labels", "values such as T: 10 % are read as labels; to have numbers"),
+        (
+            ",",
+            [f"T: {10 + i % 9} %" for i in range(60)],
+            "labels",
+            "values such as T: 10 % are read as labels; to have numbers",
+        ),
         (",", [f"b'film {i}'" for i in range(60)], "text", "60 of 60 values have bytes as Python prints them"),
         (",", [f"3x10{i}" for i in range(60)], "text", "values such as 3x100 are read as text"),
         (",", [f"{i:04}" for i in range(60)], "text", ""),
@@ -337,3 +343,45 @@ def test_other_names_of_missing_numbers(missing: str) -> None:
     assert np.isnan(row["x"][:, 0]).sum() == 20
     Path("t.csv").write_text("s,t\n" + "".join(f"film {i % 9},{missing if i % 2 else 'word'}\n" for i in range(40)))
     assert infer_spec(open_table("t.csv"), "s", "t")[0].target.kind == "label"
+
+
+@pytest.mark.parametrize(
+    "write", [lambda x: f"{x:,.0f}", lambda x: f"{x:,.0f}".replace(",", " "), lambda x: f"${x:,.2f}", lambda x: f"{x} kg"]
+)
+def test_numbers_of_steps_without_times_are_no_lists(write: Any, cli: Cli) -> None:
+    """Once, `1,250` was a series of two steps, and each row one of its own."""
+    values = [1000 + 250 * (i % 4) for i in range(60)]
+    write_steps([write(x) for x in values])
+    grouped, _ = series_spec(open_table("t.csv"), "x", None, SeriesOptions(horizon=4), "nfc")
+    [(_, row)] = grouped.rows()
+    assert row["x"][:, 0].tolist() == values
+    tiny = ("--steps", 1, "--hidden", 4, "--layers", 1, "--threads", 1, "--sample-length", 0)
+    assert cli("train", "t.csv", "--source", "x", "--horizon", 4, *tiny, "--out", "r").code == 0
+    assert "None" not in cli("predict", "r", "t.csv").err
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "cell", "steps"),
+    [
+        (",", "120 130 150 125", [120, 130, 150, 125]),
+        (",", "120,130,150,125", [120, 130, 150, 125]),
+        (",", "[1.5, 2.5, 3.5]", [1.5, 2.5, 3.5]),
+        (";", "1,5 2,5 3,5", [1.5, 2.5, 3.5]),
+        (";", "1, 2, 5", [1, 2, 5]),
+        (",", "1,5 2,5 3,5", None),
+    ],
+)
+def test_lists_of_steps(delimiter: str, cell: str, steps: list[float] | None, caplog: pytest.LogCaptureFixture) -> None:
+    """Once, `1,5 2,5` in a file with semicolons was four steps."""
+    write_steps([cell] * 20, delimiter)
+    table = open_table("t.csv")
+    if steps is None:
+        with pytest.raises(DataError, match="of '1,5' the comma may be the decimal point: write points"):
+            series_spec(table, "x", None, SeriesOptions(horizon=2), "nfc")
+        return
+    with caplog.at_level(logging.INFO, "unrolled"):
+        _, spec = series_spec(table, "x", None, SeriesOptions(horizon=2), "nfc")
+    assert caplog.messages == (["'x': the comma is read as the decimal point, as in 1,5"] if "1,5" in cell else [])
+    column = column_from_json(json.loads(json.dumps(column_to_json(spec.source))))
+    [(value, *_)] = [cells for _, cells in table.iter_cells(("x",))][:1]
+    assert column.encode(value)[:, 0].tolist() == steps

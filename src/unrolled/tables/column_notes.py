@@ -70,7 +70,8 @@ def _missed_note(profile: ColumnProfile, kind: str) -> str:
         and profile.is_nearly_all(plain.num_numeric + blanks.num_grouped)
     ):
         why = f"such as {blanks.example}, {how}, since blanks may separate numbers"
-        return f"'{profile.name}': values with blanks, {why}; to have one number in each, say {profile.name}:number"
+        number = f"{profile.name}:number" + "s" * (kind == LABELS_OF_STEPS)
+        return f"'{profile.name}': values with blanks, {why}; to have one number in each, say {number}"
     if kind in ("text", LABELS_OF_STEPS) and 2 * num_numbers > profile.num_rows and plain.other_example:
         numbers = f"{num_numbers:,} of {profile.num_rows:,} values are numbers"
         others = f"others are not, such as {plain.other_example:.40}"

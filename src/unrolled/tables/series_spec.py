@@ -24,7 +24,7 @@ from unrolled.tables.source_columns import split_source
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.spec_inference import infer_spec, parse_column, split_kind
 from unrolled.tables.step_arrays import StepArray, parse_steps, step_location
-from unrolled.tables.step_notation import infer_notations, with_plain_numbers
+from unrolled.tables.step_notation import decimal_comma_in_lists, has_single_numbers, infer_notations, with_plain_numbers
 from unrolled.tables.step_times import MAX_COMPARED_TIMES, next_times
 from unrolled.tables.table_files import Table
 
@@ -69,7 +69,8 @@ def long_format(table: Table, source: str, options: SeriesOptions) -> LongFormat
                 is_file = isinstance(value, str) and value.lower().endswith((".npy", ".wav", ".wave"))
                 is_series = is_file or isinstance(value, list | np.ndarray)
                 if isinstance(value, str) and to_number(value, table.allows_decimal_commas) is None:
-                    is_series = is_series or len(value.replace(",", " ").replace(";", " ").split()) > 1
+                    has_parts = len(value.replace(",", " ").replace(";", " ").split()) > 1
+                    is_series = is_series or (has_parts and not has_single_numbers(table, names[0]))
                 return None if is_series else LongFormat()
     raise DataError(f"{table.name} has no row in which '{source}' has a value.")
 
@@ -184,6 +185,9 @@ def _spec_of_lists(
                 "list of all numbers for each step, such as [[1, 2], [3, 4]]."
             )
     name, target_name = table.find_column(source[0]), table.find_column(target[0])
+    for each in dict.fromkeys((name, target_name)):
+        if example := decimal_comma_in_lists(table, each):
+            logger.info(f"'{each}': the comma is read as the decimal point, as in {example}")
     target_kind = target[1] or _listed_kind(table, target_name)
     if target_kind is None:
         spec, _ = infer_spec(table, f"{name}:numbers", target_name, normalization=config["normalize"])
@@ -222,6 +226,7 @@ def _fit(table: Table, name: str, kind: str, options: SeriesOptions, config: dic
         horizon = options.horizon or 0
         loss = options.loss if options.loss != "auto" else "gaussian" if horizon else "mse"
         config = {**config, "center": options.center, "scale": options.scale, "horizon": horizon, "loss": loss}
+        config["decimal_comma"] = bool(decimal_comma_in_lists(table, name))
         config |= {"quantiles": options.levels, "difference": int(options.difference == "on")}
     return COLUMN_TYPES[kind].fit(name, cells, config)
 

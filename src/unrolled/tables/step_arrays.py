@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from unrolled.tables.cell_values import (
     MISSING_IN_NUMBERS,
     Array,
     Cell,
+    has_decimal_comma,
     is_missing,
     load_array,
     parse_list,
@@ -141,7 +143,7 @@ def parse_steps(cell: Cell) -> tuple[Array, int | None]:
         values, rate = read_wav(resolve_path(cell), cell.location)
     else:
         if isinstance(value, str):
-            value = load_array(cell) if value.lower().endswith(".npy") else value.replace(",", " ").replace(";", " ").split()
+            value = load_array(cell) if value.lower().endswith(".npy") else _parts(cell)
         values = _to_floats(value, cell)
     values = np.asarray(values, dtype=np.float64)
     values = values[:, None] if values.ndim == 1 else values
@@ -153,6 +155,15 @@ def parse_steps(cell: Cell) -> tuple[Array, int | None]:
             f"{step_location(cell, step)}: the number is infinite or above 3.4e38; a gap is written as an empty value."
         )
     return values, rate
+
+
+def _parts(cell: Cell) -> list[str]:
+    """Return the numbers of a text, between blanks, commas or semicolons; raises `DataError` for `1,5 2,5`, with both."""
+    parts = cell.value.split()
+    if len(parts) > 1 and all(map(has_decimal_comma, parts)):
+        problem = f"numbers are expected, and of {parts[0]!r:.40} the comma may be the decimal point"
+        raise DataError(f"{cell.location}: {problem}: write points, or only commas between the numbers.")
+    return [part for part in re.split(r"[,;\s]+", cell.value) if part]
 
 
 def _to_floats(value: Any, cell: Cell) -> Array:

@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from unrolled.tables.cell_values import MISSING_IN_NUMBERS, is_missing, to_number
+from unrolled.tables.cell_values import MISSING_IN_NUMBERS, has_decimal_comma, is_missing, to_number
 from unrolled.tables.column_notes import LABELS_OF_STEPS, measure_note, number_note
 from unrolled.tables.column_profile import MAX_NUMERIC_LABELS, MAX_PROFILED_ROWS, ColumnProfile
 from unrolled.tables.numeric_columns import Notation
 from unrolled.tables.table_files import Table
 from unrolled.tables.table_format import NumberedRows
 from unrolled.tables.type_inference import SAMPLING_STRIDE
+
+_SEVERAL = re.compile(r"\d{3}(?:[ ,]\d{3}){2,}")
+"""Three or more numbers of three digits: hardly one in groups."""
+
+
+def has_single_numbers(table: Table, name: str) -> bool:
+    """Return whether nearly all cells of a column are one number, perhaps in groups (`1,250`, `1 250`) or with a unit."""
+    profile = _profiles(table, (name,))[0]
+    grouped = profile.counts_of("").digit_groups
+    return profile.has_numbers(declared=True) and not any(_SEVERAL.fullmatch(groups.example) for groups in grouped)
+
+
+def decimal_comma_in_lists(table: Table, name: str) -> str:
+    """Return a number with a decimal comma from a list of them between blanks, such as `1,5 2,5`; if there is none, nothing."""
+    values = (cell.value for _, (cell,) in table.iter_cells((name,))) if table.allows_decimal_commas else ()
+    lists = (value.split() for value in values if isinstance(value, str) and "," in value)
+    parts = itertools.chain.from_iterable(each for each in lists if len(each) > 1)
+    return next(filter(has_decimal_comma, parts), "")
 
 
 def infer_notations(table: Table, names: Sequence[str], declared: bool) -> tuple[dict[str, Notation], list[str]]:
@@ -23,13 +43,7 @@ def infer_notations(table: Table, names: Sequence[str], declared: bool) -> tuple
         names: Columns that may be of numbers.
         declared: Whether they were said to be.
     """
-    profiles = [ColumnProfile(name, table.allows_decimal_commas) for name in names]
-    for number, (_, cells) in enumerate(table.iter_cells(tuple(names))):
-        if number >= MAX_PROFILED_ROWS and number % SAMPLING_STRIDE:
-            continue
-        for profile, cell in zip(profiles, cells, strict=True):
-            if not is_missing(cell.value, MISSING_IN_NUMBERS):
-                profile.add(cell)
+    profiles = _profiles(table, names)
     notations, notes = dict[str, Notation](), list[str]()
     for profile in profiles:
         numbers, is_number = profile.numbers(declared), profile.has_numbers(declared)
@@ -42,6 +56,17 @@ def infer_notations(table: Table, names: Sequence[str], declared: bool) -> tuple
         if is_number and (notation != Notation() or table.allows_decimal_commas):
             notations[profile.name] = notation
     return notations, [*filter(None, notes)]
+
+
+def _profiles(table: Table, names: Sequence[str]) -> list[ColumnProfile]:
+    profiles = [ColumnProfile(name, table.allows_decimal_commas) for name in names]
+    for number, (_, cells) in enumerate(table.iter_cells(tuple(names))):
+        if number >= MAX_PROFILED_ROWS and number % SAMPLING_STRIDE:
+            continue
+        for profile, cell in zip(profiles, cells, strict=True):
+            if not is_missing(cell.value, MISSING_IN_NUMBERS):
+                profile.add(cell)
+    return profiles
 
 
 def with_plain_numbers(table: Table, notations: Mapping[str, Notation]) -> Table:
