@@ -332,6 +332,9 @@ def test_points_of_euros_group_digits_and_the_others_are_told(caplog: pytest.Log
     assert read(on_request, "t").kind == "text"
     assert "40 of 60 values are numbers, others are not, such as on request: they are read as text" in caplog.text
     assert read(on_request, "t:number").mean[0] == 230_000
+    assert read([f"1.{100 + i} €" for i in range(60)], "t").mean[0] == pytest.approx(1.1295)
+    assert "the point is read as the decimal point, as in 1.100; if it groups digits, remove it" in caplog.text
+    assert read([f"–{i}.5 kg" for i in range(60)], "t").mean[0] == -30
     assert read([f"${2 + i}.125" for i in range(60)], "t").mean[0] == 31.625
 
 

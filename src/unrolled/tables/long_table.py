@@ -138,6 +138,9 @@ def group_steps(table: Table, format: LongFormat, names: Sequence[str], horizon:
             row |= {name: _cell_value(table, group, flat, part, kinds, odd) for name, part in parts.items()}
             rows.append((group.lines[0], row))
         num_steps = sum(len(group.lines[: group.num_known]) for group in series.values())
+        num_empty = sum(all(_is_empty(row[name]) for name in parts) for _, row in rows)
+        if num_empty:
+            notes.append(f"{num_empty:,} of {len(rows):,} series {agree(num_empty, 'have')} no number")
         told = {
             name: f"{plural(len(found), 'value')} read as a gap; the first: {found[0]}" for name, found in odd.items() if found
         }
@@ -304,6 +307,10 @@ def _cell_value(
     ]
     steps = np.stack(numbers, axis=1)
     return StepArray.make(steps, group.lines, group.times, group.seconds, group.name, covariates=group.covariates)
+
+
+def _is_empty(value: Any) -> bool:
+    return isinstance(value, StepArray) and bool(np.isnan(value).all())
 
 
 def _numbers(table: Table, group: _Series, values: list[Any], odd: list[str]) -> list[float]:

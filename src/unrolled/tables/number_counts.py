@@ -21,6 +21,9 @@ MAX_CODE_SHARE = 0.25
 _DECIMALS = re.compile(r"\d+\.\d*[1-9]0*")
 MAX_SPELLINGS = 1_000
 
+MIN_PRICE = 10
+"""A price in euros, at least, that is no price with three digits after its point, as one of a litre may be: `212.000 €`."""
+
 MIN_CODE_DIGITS = 9
 """Digits, at least, of whole numbers of equal length for a message that they may be codes."""
 
@@ -152,7 +155,7 @@ class NumberCounts:
         if groups.sign == " ":
             return groups.groups(may_be_decimal=not declared)
         if groups.sign == ".":
-            return groups.groups(may_be_decimal=not (self.allows_commas and is_priced_with_commas(self.unit)))
+            return groups.groups(may_be_decimal=self.high < MIN_PRICE or not is_priced_with_commas(self.unit))
         return groups.groups(may_be_decimal=self.allows_commas and self.unit not in COMMA_GROUPS)
 
     def has_decimal_commas(self) -> bool:
@@ -166,7 +169,8 @@ class NumberCounts:
         if not grouped and self.has_decimal_commas():
             grouped = [f"'{name}': the comma is read as the decimal point, as in {self.comma_example}"]
         points = self.digit_groups[1]
-        if not grouped and self.allows_commas and points.num_grouped and not points.num_otherwise:
+        may_be_thousands = self.allows_commas or is_priced_with_commas(self.unit)
+        if not grouped and may_be_thousands and points.num_grouped and not points.num_otherwise:
             grouped = [
                 f"'{name}': the point is read as the decimal point, as in {points.example}; if it groups digits, remove it"
             ]

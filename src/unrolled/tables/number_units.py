@@ -35,7 +35,7 @@ _SCALE = re.compile(r"(?:/|out of) ?\d{1,4}(?: [^\W\d]{1,15})?")
 """Of what a number is: `4.5/5`, `4.5 out of 5 stars`."""
 
 _WITH_UNIT = re.compile(
-    rf"(?P<sign>[+\u2212-]?){_BLANK}(?P<before>[^\d\s.,+()-][^\d\s,+()-]{{0,3}})?{_BLANK}(?P<minus>[+\u2212-]?)"
+    rf"(?P<sign>[+\u2212\u2013-]?){_BLANK}(?P<before>[^\d\s.,+()-][^\d\s,+()-]{{0,3}})?{_BLANK}(?P<minus>[+\u2212\u2013-]?)"
     rf"(?P<number>{_NUMBER}){_BLANK}(?P<after>[^\d\s.,+()-][^\d,()]{{0,15}}|{_SCALE.pattern})?"
 )
 _IN_PARENTHESES = re.compile(r"([^\d()]{0,4})\(\s*([^()+-]*\d[^()]*?)\s*\)([^\d()]{0,16})")
