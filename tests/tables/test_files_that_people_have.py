@@ -208,7 +208,7 @@ def test_what_may_not_be_meant_is_reported(sources: list[str], kind: str, note: 
 def test_times_and_dates_to_predict_are_reported(values: list[str], caplog: pytest.LogCaptureFixture) -> None:
     _, kind, notes = kinds_and_notes([(f"a film {i % 9}", value) for i, value in enumerate(values)], caplog)
     assert kind == "text"
-    assert notes.startswith(f"'t': values such as {values[0]} are written as text, character by character; to predict a number")
+    assert notes.startswith(f"'t': values such as {values[0]} are read as text; to have numbers, write one")
     caplog.clear()
     assert not kinds_and_notes([(value, "ab"[i % 2]) for i, value in enumerate(values)], caplog)[2]
 

@@ -14,9 +14,9 @@ from support.cli import Cli
 from unrolled.errors import DataError, UsageError
 from unrolled.evaluation.calibration import best_threshold
 from unrolled.tables import series
-from unrolled.tables.delimited_files import looks_like_header
 from unrolled.tables.entities import are_entity_tags, entity_metrics, find_entities
 from unrolled.tables.frames import frame_rows, is_frame, table_of_frame
+from unrolled.tables.header_rows import looks_like_header
 from unrolled.tables.metrics import StepLabelCounts, classification_report, step_label_report
 from unrolled.tables.pair_batching import balanced_weights, read_pairs
 from unrolled.tables.series import refuse_series

@@ -368,8 +368,10 @@ def test_long_tables_are_sorted_and_grouped(cli: Cli) -> None:
     with pytest.raises(DataError, match=r"line 3: 't' is '31/01/2024', and the times of a table are all numbers, all ISO"):
         group_steps(open_table("t.csv"), LongFormat(None, "t"), ["x"])
     write_long("t.csv", {"x": [*range(20), "abc"]})
-    with pytest.raises(DataError, match=r"'x': t\.csv, line 22: a number is expected, and this is 'abc'"):
-        group_steps(open_table("t.csv"), LongFormat(), ["x"])
+    table = group_steps(open_table("t.csv"), LongFormat(), ["x"])
+    [(_, row)] = table.rows()
+    assert np.isnan(row["x"][:, 0]).tolist() == [False] * 20 + [True]
+    assert "'x': 1 value read as a gap; the first: t.csv, line 22: a number is expected, and this is 'abc'" in table.notes[-1]
 
 
 def test_scaling_is_of_the_training_steps_and_clips_spikes() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import string
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unrolled.errors import DataError, did_you_mean_file, first_line
-from unrolled.tables.digit_groups import with_ascii_digits, without_blanks
+from unrolled.tables.digit_groups import with_ascii_digits, with_plain_signs, without_blanks
 from unrolled.tables.printed_lists import printed_list
 
 Array = npt.NDArray[Any]
@@ -34,7 +35,7 @@ BLANKS = "".join(char for char in map(chr, range(0x3001)) if char.isspace()) + (
 )
 """White space, and characters without width, such as marks of direction: they are no part of a cell or name at its ends."""
 
-_DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+(e[+-]?\d+)?", re.IGNORECASE)
+_DECIMAL_COMMA = re.compile(r"[+-]?(\d*|\d{1,3}(\.\d{3})+),\d+(e[+-]?\d+)?", re.IGNORECASE)
 _GROUPED_BY_POINTS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+")
 
 
@@ -68,8 +69,14 @@ NAMES_OF_MISSING_VALUES = frozenset(
 PUNCTUATION_MARKS = frozenset(("-", "–", "—", "?", "."))
 """Names of missing values that may be labels, too, among others that are punctuation."""
 
-MISSING_ONLY_IN_NUMBERS = frozenset((".", "..", "...", "…", ":"))
-"""Names of missing values that are words or tags elsewhere: SAS and Stata write `.`, the World Bank `..`, Eurostat `:`."""
+MISSING_ONLY_IN_NUMBERS = frozenset(
+    (
+        ".", "..", "...", "…", ":", "--", "---", "n.a.", "N.A.", "n.d.", "(null)", "(blank)", "1.#IND", "-1.#IND", "1.#QNAN",
+        "-1.#QNAN", "-nan", "-NaN", "NAN", "#N/A N/A", *(f".{letter}" for letter in string.ascii_lowercase),
+    )
+)  # fmt: skip
+"""Names of missing values that are words or tags elsewhere: SAS and Stata write `.` and `.a` to `.z`, the World Bank `..`,
+Eurostat `:`, weather services `--`, programs in C `1.#IND`."""
 
 MISSING_IN_NUMBERS = NAMES_OF_MISSING_VALUES | PUNCTUATION_MARKS | MISSING_ONLY_IN_NUMBERS
 """Names of missing values in columns of numbers: also `?`, as UCI and Weka write it."""
@@ -175,12 +182,9 @@ def to_number(text: str, decimal_comma: bool = False) -> float | None:
 
 
 def plain_digits(text: str) -> str:
-    """Return a text without blanks around it; if it is a number, without those that group digits, with a normal minus and with
+    """Return a text without blanks around it; if it is a number, without those that group digits, with normal signs and with
     the digits 0 to 9."""
-    text = with_ascii_digits(text.strip(BLANKS))
-    if text[:1] == "\u2212":
-        text = "-" + text[1:]
-    return without_blanks(text)
+    return without_blanks(with_plain_signs(with_ascii_digits(text.strip(BLANKS))))
 
 
 def has_decimal_comma(text: str) -> bool:

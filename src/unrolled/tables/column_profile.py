@@ -27,9 +27,8 @@ from unrolled.tables.cell_values import (
 )
 from unrolled.tables.digit_groups import is_surely_grouped
 from unrolled.tables.number_counts import NumberCounts
-from unrolled.tables.number_units import is_symbol, split_unit
-from unrolled.tables.text_oddities import TextOddities, is_measure, joined_labels
-from unrolled.tables.wav_files import SUFFIXES as SOUND_SUFFIXES
+from unrolled.tables.number_units import split_unit
+from unrolled.tables.text_oddities import TextOddities, is_measure
 from unrolled.text.normalization import normalize
 
 MAX_PROFILED_ROWS = 20_000
@@ -49,9 +48,6 @@ MAX_NUMERIC_LABELS = 20
 
 MAX_UNITS = 1_000
 """Units of numbers that are counted, at most; that of a column is among the first."""
-
-MAX_TOLD_UNITS = 5
-"""Different units, at most, for a sentence that they differ; more are words of texts."""
 
 MIN_CODE_LENGTH = 6
 """Digits, at least, of codes of which some end with a letter; shorter ones may be a number and its unit."""
@@ -116,9 +112,9 @@ class ColumnProfile:
         if text.lower().endswith(IMAGE_SUFFIXES) and len(text.splitlines()) == 1:
             self.num_images += 1
         self.oddities.add(text)
-        if is_measure(text):
+        if is_measure(text) or text.strip().isdecimal():
             self.num_measures += 1
-            self.measure = self.measure or text.strip()
+            self.measure = self.measure or (text.strip() if to_number(text) is None else "")
         number = self._add_number(text)
         if len(self.value_counts) < MAX_DISTINCT or number in self.value_counts:
             self.value_counts[number] += 1
@@ -138,7 +134,7 @@ class ColumnProfile:
             self.shape_counts[array.shape] += 1
             self.num_integer_arrays += bool((array == np.rint(array)).all())
         if isinstance(cell.value, str) and (part := next(filter(has_decimal_comma, cell.value.split()), None)) is not None:
-            self._counts_of("").add_comma(part)
+            self.counts_of("").add_comma(part)
         return True
 
     def _add_number(self, text: str) -> str:
@@ -146,9 +142,10 @@ class ColumnProfile:
         number = split_unit(text)
         if number.unit not in self.number_counts and len(self.number_counts) == MAX_UNITS:
             return text.strip()
-        return self._counts_of(number.unit).add(number, text)
+        return self.counts_of(number.unit).add(number, text)
 
-    def _counts_of(self, unit: str) -> NumberCounts:
+    def counts_of(self, unit: str) -> NumberCounts:
+        """Return the counts over the numbers with a unit."""
         if (counts := self.number_counts.get(unit)) is None:
             counts = self.number_counts[unit] = NumberCounts(unit, self.allows_commas)
         return counts
@@ -171,19 +168,19 @@ class ColumnProfile:
 
     def infer_kind(self) -> str:
         """Return the kind, from this column alone: what nearly all cells are; else a label or a text, which all may be."""
-        if self._is_nearly_all(self.num_images):
+        if self.is_nearly_all(self.num_images):
             return "image"
         if self.has_digit_sequences():
             return "text"
-        if self._is_nearly_all(self.num_arrays):
+        if self.is_nearly_all(self.num_arrays):
             return self._array_kind()
-        if 2 * self.num_lists > self.num_rows and not self._is_nearly_all(self.num_single):
+        if 2 * self.num_lists > self.num_rows and not self.is_nearly_all(self.num_single):
             return "labels"
         rows_per_value = self.num_rows / max(1, len(self.value_counts))
         numbers = self.numbers()
-        if self._is_nearly_all(numbers.num_numbers()) and not self._has_strings_of_digits(numbers):
+        if self.is_nearly_all(numbers.num_numbers()) and not self._has_strings_of_digits(numbers):
             is_label = (
-                self._is_nearly_all(numbers.num_integers)
+                self.is_nearly_all(numbers.num_integers)
                 and len(self.value_counts) <= MAX_NUMERIC_LABELS
                 and rows_per_value >= MIN_ROWS_PER_NUMBER
             )
@@ -195,7 +192,8 @@ class ColumnProfile:
         )
         return "label" if is_label else "text"
 
-    def _is_nearly_all(self, count: int) -> bool:
+    def is_nearly_all(self, count: int) -> bool:
+        """Return whether so many of the cells are nearly all."""
         return count > 0 and count >= MIN_KIND_SHARE * self.num_rows
 
     def has_digit_sequences(self) -> bool:
@@ -203,7 +201,7 @@ class ColumnProfile:
         num_multiple = self.num_digit_sequences - self.sequence_lengths[1]
         most_common = max(self.sequence_lengths.values(), default=0)
         return (
-            self._is_nearly_all(self.num_digit_sequences)
+            self.is_nearly_all(self.num_digit_sequences)
             and not self.has_spaced_numbers()
             and 2 * num_multiple > self.num_rows
             and most_common < MIN_KIND_SHARE * self.num_digit_sequences
@@ -225,89 +223,26 @@ class ColumnProfile:
     def numbers(self, declared: bool = False) -> NumberCounts:
         """Return the counts over the numbers of the unit that nearly all cells have, if there is one; else of those with none.
 
-        With `declared`, the column is said to be of numbers (see `NumberCounts`).
+        With `declared`, the column is said to be of numbers (see `NumberCounts`), and most cells are enough.
         """
-        units = (counts for unit, counts in self.number_counts.items() if unit)
-        found = next((counts for counts in units if self._is_nearly_all(counts.num_numbers(declared))), None)
-        return found or self._counts_of("")
+        units = [(counts.num_numbers(declared), counts) for unit, counts in self.number_counts.items() if unit]
+        num_numbers, found = max(units, key=lambda pair: pair[0], default=(0, None))
+        is_unit = self.is_nearly_all(num_numbers) or (declared and 2 * num_numbers > self.num_rows)
+        return found if found is not None and is_unit else self.counts_of("")
 
     def has_spaced_numbers(self) -> bool:
         """Return whether nearly all cells are one number, some with blanks in it: `12,50 €`, `1 250,50`, `1 050`, `5 kg`."""
         counts = list(self.number_counts.values())
         has_blanks = any(found.unit or found.num_spaced > 0 or found.group_sign() == " " for found in counts)
-        return has_blanks and self._is_nearly_all(sum(found.num_numbers() for found in counts))
-
-    def notes(self, kind: str, declared: bool, is_target: bool) -> list[str]:
-        """Return messages about unusual cells; `kind` is that of the column, which was `declared` by the user or inferred."""
-        notes = [self.number_note(kind, declared), *self.oddities.notes(self.name, self.num_rows)]
-        if kind in ("label", "text") and not declared and self.num_words <= 6 * min(self.num_rows, MAX_PROFILED_ROWS):
-            notes.append(joined_labels(self.name, self.value_counts))
-        if kind == "text" and is_target and not declared and self._is_nearly_all(self.num_measures) and not notes[0]:
-            how = "are written as text, character by character"
-            notes.append(f"'{self.name}': values such as {self.measure} {how}; to predict a number, write one in each cell")
-        return [*filter(None, notes)]
-
-    def number_note(self, kind: str, declared: bool) -> str:
-        """Return what to tell about numbers with units, in groups, with commas and in parentheses, or an empty text."""
-        numbers = self.numbers(declared)
-        if kind == "number" and (num_numbers := numbers.num_numbers(declared)):
-            unit_note = "" if self._is_nearly_all(num_numbers) else self._unit_note(kind)
-            return "; ".join(filter(None, (*numbers.notes(self.name, self.num_rows, declared), unit_note)))
-        if kind in ("number", "vector", "frames") and numbers.has_decimal_commas():
-            return f"'{self.name}': the comma is read as the decimal point, as in {numbers.comma_example}"
-        return "; ".join(filter(None, (self._unit_note(kind), "" if declared else self._missed_note(kind))))
-
-    def _sound_note(self, kind: str) -> str:
-        """Return a sentence about names of sound files that are read as texts, or an empty one."""
-        names = [text for text in self.value_counts if text.lower().endswith(SOUND_SUFFIXES)]
-        if kind not in ("text", "label") or not self._is_nearly_all(sum(self.value_counts[name] for name in names)):
-            return ""
-        files = f"names of files, such as {names[0]:.40}, are read as {kind}"
-        return f"'{self.name}': {files}; to have the sound in them, say {self.name}:numbers"
-
-    def _missed_note(self, kind: str) -> str:
-        """Return a sentence about cells that may be numbers and are not read so, or an empty one."""
-        if sounds := self._sound_note(kind):
-            return sounds
-        plain, how = self._counts_of(""), f"are read as {kind}"
-        blanks = next(groups for groups in plain.digit_groups if groups.sign == " ")
-        most = max(self.number_counts.values(), key=lambda counts: counts.num_in_parentheses)
-        if plain.num_commas and 2 * plain.num_commas >= self.num_rows and not self.allows_commas:
-            how = "are read as a separator of numbers" if kind in ("vector", "frames") else how
-            to_do = "write a point, or separate the columns of a CSV file by semicolons"
-            return f"'{self.name}': values with a comma, such as {plain.comma_example}, {how}; to have numbers, {to_do}"
-        if kind == "text" and blanks.num_grouped and self._is_nearly_all(plain.num_numeric + blanks.num_grouped):
-            why = f"such as {blanks.example}, {how}, since blanks may separate numbers"
-            return f"'{self.name}': values with blanks, {why}; to have one number in each, say {self.name}:number"
-        if kind == "text" and 2 * plain.num_numeric > self.num_rows and plain.other_example:
-            numbers = f"{plain.num_numeric:,} of {self.num_rows:,} values are numbers"
-            others = f"others are not, such as {plain.other_example:.40}"
-            return f"'{self.name}': {numbers}, {others}: they {how}; to leave out the others, say {self.name}:number"
-        if most.num_in_parentheses and self._is_nearly_all(most.num_numeric + most.num_in_parentheses):
-            example = most.example_in_parentheses
-            return f"'{self.name}': values such as {example} {how}; to have negative numbers, say {self.name}:number"
-        return ""
-
-    def _unit_note(self, kind: str) -> str:
-        """Return a sentence about numbers whose units differ, or an empty one."""
-        counts = sorted(self.number_counts.values(), key=lambda counts: (-counts.num_numbers(), counts.unit))
-        examples = [found.example for found in counts if found.num_numbers()]
-        units = [found for found in counts if found.unit and found.num_numbers()]
-        num_with_unit = sum(found.num_numbers() for found in units)
-        is_told = kind in ("number", "text") or any(is_symbol(found.unit) for found in units)
-        if not units or len(units) > MAX_TOLD_UNITS or 2 * num_with_unit < self.num_rows or not is_told:
-            return ""
-        how = "numbers of one unit are not read with others" if kind == "number" else f"they are read as {kind}"
-        to_do = "to have numbers, write all with the same unit or with none"
-        return f"'{self.name}': not all values have the same unit, as in {' and '.join(examples[:2])}: {how}; {to_do}"
+        return has_blanks and self.is_nearly_all(sum(found.num_numbers() for found in counts))
 
     def has_punctuation(self) -> bool:
         """Return whether there are values without letter and digit, such as `+` and `!`, and not by mistake."""
         return any(count > 1 and not any(map(str.isalnum, value)) for value, count in self.value_counts.items())
 
-    def has_numbers(self) -> bool:
-        """Return whether nearly all cells are numbers."""
-        return self._is_nearly_all(self.numbers().num_numbers())
+    def has_numbers(self, declared: bool = False) -> bool:
+        """Return whether nearly all cells are numbers; see `numbers`."""
+        return self.is_nearly_all(self.numbers(declared).num_numbers(declared))
 
     def is_category(self) -> bool:
         """Return whether the column has few distinct values, of at most two words each on average."""

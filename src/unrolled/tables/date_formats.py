@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Sequence
 from typing import Any
 
 MONTH_NAMES = (
@@ -11,74 +12,157 @@ MONTH_NAMES = (
 )  # fmt: skip
 """English names, whatever the locale of the program is."""
 
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
 CENTURY_PIVOT = 69
 """Years of two digits are of this century below it, and of the last one from it on, as in POSIX."""
 
-_CLOCK = r"(?:[T ]+(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,](?P<fraction>\d{1,6})\d*)?)?)?"
-_HALF = r"(?: *(?P<half>[AaPp])\.?[Mm]\.?)?"
-_DAY, _MONTH, _YEAR = r"(?P<day>\d{1,2})", r"(?P<month>\d{1,2})", r"(?P<year>\d{4}|\d\d)"
-_NAME = r"(?P<name>[A-Za-z]{3,9})\.?"
-ISO = re.compile(rf"(?P<year>\d{{4}})-{_MONTH}(?:-{_DAY}{_CLOCK})?")
-PATTERNS = tuple(
-    re.compile(pattern + (_CLOCK + _HALF if "day" in pattern else ""))
-    for pattern in (
-        rf"{_DAY}(?P<separator>[./-]){_MONTH}(?P=separator){_YEAR}",
-        rf"{_MONTH}(?P<separator>[/-]){_DAY}(?P=separator){_YEAR}",
-        rf"{_YEAR}(?P<separator>[./-]){_MONTH}(?P=separator){_DAY}",
-        rf"{_DAY}[ .-]*{_NAME}[ ,-]*{_YEAR}",
-        rf"{_NAME} *{_DAY}[ ,]+(?P<year>\d{{4}})",
-        rf"{_NAME}[ -]*(?P<year>\d{{4}})",
-        r"(?P<year>\d{4})[ -]?[Qq](?P<quarter>[1-4])",
-        r"[Qq](?P<quarter>[1-4])[ -]?(?P<year>\d{4})",
-    )
+_BLANK = "[ \u00a0\u202f]"
+_CLOCK = rf"(?:,?(?:T|{_BLANK}+)(?P<hour>\d{{1,2}}):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,](?P<fraction>\d{{1,6}})\d*)?)?)?"
+_HALF = rf"(?:{_BLANK}*(?P<half>[AaPp])\.?[Mm]\.?)?"
+_DAY, _MONTH, _YEAR, _FULL_YEAR = r"(?P<day>\d{1,2})", r"(?P<month>\d{1,2})", r"(?P<year>\d{4}|\d\d)", r"(?P<year>\d{4})"
+_NAME, _QUARTER, _WEEK = r"(?P<name>[A-Za-z]{3,9})\.?", r"[Qq](?P<quarter>[1-4])", r"[Ww](?:eek)? ?(?P<week>\d{1,2})"
+_WEEKDAY = rf"(?:(?P<weekday>{'|'.join(f'{name[:3]}(?:{name[3:]})?' for name in WEEKDAYS)})\.?,? +)?"
+_PATTERNS = (
+    rf"{_DAY}(?P<separator>[./-]){_MONTH}(?P=separator){_YEAR}",
+    rf"{_MONTH}(?P<separator>[/-]){_DAY}(?P=separator){_YEAR}",
+    rf"{_YEAR}(?P<separator>[./-]){_MONTH}(?P=separator){_DAY}",
+    rf"{_FULL_YEAR}(?P<separator>:|\. ?){_MONTH}(?P=separator){_DAY}\.?",
+    rf"{_FULL_YEAR}年{_MONTH}月{_DAY}日",
+    rf"{_DAY}[ .-]*{_NAME}[ ,-]*{_YEAR}",
+    rf"{_NAME} *{_DAY}[ ,]+{_FULL_YEAR}",
+    rf"{_NAME}[ -]*{_FULL_YEAR}",
+    rf"{_FULL_YEAR}[ -]?{_NAME}",
+    rf"{_NAME}(?:-| ?')(?P<year>\d\d)",
+    rf"{_FULL_YEAR}(?:[./]|[ -]?[Mm]|年){_MONTH}月?",
+    rf"{_MONTH}[./-]{_FULL_YEAR}",
+    rf"{_FULL_YEAR}[ -]?{_QUARTER}",
+    rf"{_QUARTER}[ -]?{_FULL_YEAR}",
+    rf"{_FULL_YEAR}[ -]?{_WEEK}",
+    rf"{_WEEK}[ /-]+{_FULL_YEAR}",
+    rf"{_FULL_YEAR}-(?P<day_of_year>\d{{3}})",
 )
-"""Formats other than ISO: 31.12.2024, 12/31/24 6:00 PM, 2024/12/31, 31-Dec-2024, Dec 31, 2024, December 2024, 2024Q4."""
-
-COMPACT_DATE = re.compile(
-    r"(?P<year>(?:19|20)\d\d)(?P<month>0[1-9]|1[0-2])"
-    r"(?:(?P<day>0[1-9]|[12]\d|3[01])(?:(?P<hour>[01]\d|2[0-3])(?:(?P<minute>[0-5]\d)(?P<second>[0-5]\d)?)?)?)?"
-)
-"""Dates of digits alone, such as 20241231 or 202412312359."""
-
+_ISO = re.compile(rf"{_FULL_YEAR}-{_MONTH}(?:-{_DAY}{_CLOCK})?")
+_WITH_CLOCK = re.compile(r"\d{4}-?(?:\d\d-?\d\d|W\d\d-?\d)[Tt _]+\d.*")
 _CLOCK_WITH_SECONDS = re.compile(r"[T ]\d{1,2}:\d\d:\d\d")
 _SPACE_BEFORE_ZONE = re.compile(r" (?=[+-]\d\d:?\d\d$|UTC$|Z$)")
+_DIGITS = {
+    "Y": r"(?P<year>(?:1[89]|20)\d\d)", "y": r"(?P<year>\d\d)", "m": r"(?P<month>\d\d)", "d": r"(?P<day>\d\d)",
+    "H": r"(?P<hour>\d\d)", "M": r"(?P<minute>\d\d)", "S": r"(?P<second>\d\d)", "V": r"(?P<week>\d\d)",
+    "j": r"(?P<day_of_year>\d{3})", ".": r"\.",
+}  # fmt: skip
+_MONTHS_WITHOUT_ZEROS = re.compile(r"\d{4}\.(?:0[1-9]|1[0-2]?)")
 
 
-def expand(times: list[Any]) -> list[Any]:
-    """Return times as ISO dates if all are dates written as digits alone: the day after 20240131 is not 20240132.
+class DateFormat:
+    """Dates that match a pattern, whose groups are their parts: the first day where there is a month, a quarter or a week."""
+
+    num_digits: int | None = None
+    """Digits of seconds since 1970, or of parts of them, if the format is of those."""
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = re.compile(pattern)
+
+    @property
+    def pattern(self) -> str:
+        """The regular expression that a date matches as a whole."""
+        return self._pattern.pattern
+
+    def read(self, time: Any) -> datetime.datetime | None:
+        """Return the date, or None if it is not in this format."""
+        found = self._pattern.fullmatch(time.strip()) if isinstance(time, str) else None
+        return found and _datetime(found)
+
+    def write(self, date: datetime.datetime, like: str) -> Any:
+        """Return a date as another one is written, which is in this format; digits alone as a whole number."""
+        found = self._pattern.fullmatch(like)
+        if found is None:
+            raise ValueError(f"{like!r} is not in this format.")
+        text = like
+        for name in sorted((name for name, part in found.groupdict().items() if part is not None), key=found.end, reverse=True):
+            hour = date.replace(hour=date.hour % 12 or 12) if name == "hour" and found.groupdict().get("half") else date
+            part = _part(name, found[name], hour, "week" in found.groupdict())
+            text = text[: found.start(name)] + part + text[found.end(name) :]
+        return int(text) if text.isdigit() and text[0] != "0" else text
+
+
+class _IsoFormat(DateFormat):
+    """ISO dates, also of a month, or with hours of one digit; with their offset from UTC, if they have one."""
+
+    def __init__(self) -> None:
+        super().__init__(_ISO.pattern)
+
+    def read(self, time: Any) -> datetime.datetime | None:
+        text = time.isoformat() if isinstance(time, datetime.date) else time.strip() if isinstance(time, str) else ""
+        if found := _ISO.fullmatch(text):
+            return _datetime(found)
+        try:
+            date = _with_zone(text) if len(text) <= 10 or _WITH_CLOCK.fullmatch(text) else None
+            if date is not None and date.tzinfo:
+                date.timestamp()  # near the years 1 and 9999 there is none
+            return date
+        except (ValueError, OverflowError):
+            return None
+
+    def write(self, date: datetime.datetime, like: str) -> Any:
+        if ":" in like:
+            date = date.astimezone(_with_zone(like).tzinfo) if date.tzinfo else date
+            has_seconds = date.second or date.microsecond or _CLOCK_WITH_SECONDS.search(like)
+            return date.isoformat(sep=" " if " " in like else "T", timespec="auto" if has_seconds else "minutes")
+        if "W" in like:
+            return f"{date:%G-W%V-%u}"[: len(like)]
+        return f"{date:%Y-%m-%d}"[: 7 if len(like) < 8 else 10]
+
+
+class _EpochFormat(DateFormat):
+    """Seconds, or parts of them, since 1970 in UTC, from 2001 to 2033."""
+
+    def __init__(self, num_digits: int) -> None:
+        super().__init__(rf"1\d{{{num_digits - 1}}}")
+        self.num_digits = num_digits
+        self._parts = 10 ** (num_digits - 10)
+
+    def read(self, time: Any) -> datetime.datetime | None:
+        if self._pattern.fullmatch(str(time)) is None:
+            return None
+        seconds, parts = divmod(int(time), self._parts)
+        return datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=seconds, microseconds=parts * 10**6 / self._parts)
+
+    def write(self, date: datetime.datetime, like: str) -> Any:
+        microseconds = (date - datetime.datetime(1970, 1, 1)) // datetime.timedelta(microseconds=1)
+        return microseconds * self._parts // 10**6
+
+
+def _of_digits(fields: str) -> DateFormat:
+    """Return the format of dates that are numbers, too, with its fields named as `strftime` does."""
+    return DateFormat("".join(_DIGITS[field] for field in fields))
+
+
+DATE_FORMATS = (_IsoFormat(), *map(DateFormat, (_WEEKDAY + p + _CLOCK + _HALF if "<day>" in p else p for p in _PATTERNS)))
+"""ISO and other formats: 31.12.2024, 12/31/24 6:00 PM, 2024/12/31, 2024. 12. 31., 31-Dec-2024, Tue, Dec 31, 2024, Dec 2024,
+2024 Dec, Dec-24, 12/2024, 2024Q4, 2024 W52, 2024-366."""
+
+SURE_DIGITS = (
+    *map(_of_digits, ("YmdHMS", "YmdHM", "YmdH", "Ymd", "Ym", "Y.m", "m.Y", "Yj")), *map(_EpochFormat, (10, 13, 16, 19))
+)  # fmt: skip
+"""Formats of numbers that are hardly anything else: 20241231, 202412, 2024.12, 12.2024, 2024366, 1735603200."""
+
+LIKELY_DIGITS = tuple(map(_of_digits, ("YV", "dmY", "mdY", "ymd", "dmy", "mdy")))
+"""Formats of numbers that may be counted, too: 202452, 31122024, 241231."""
+
+
+def plain_texts(times: Sequence[Any]) -> list[Any]:
+    """Return times that are numbers as texts, without what programs add to them or take off: 20241231.0, and 2024.1 of October.
 
     Example:
-        >>> expand(["20240131", 20240201]), expand(["202412"]), expand([20240131, 1])
-        (['2024-01-31', '2024-02-01'], ['2024-12'], [20240131, 1])
-        >>> expand([2024013123, 2024020100])
-        ['2024-01-31T23:00:00', '2024-02-01T00:00:00']
+        >>> plain_texts([20241231.0, "20250101"]), plain_texts([2024.09, 2024.1, 2024.11])
+        (['20241231', '20250101'], ['2024.09', '2024.10', '2024.11'])
     """
-    found = [COMPACT_DATE.fullmatch(str(time).strip()) for time in times]
-    matches = [match for match in found if match is not None]
-    if len(matches) < len(times) or len({len(match[0]) for match in matches}) > 1:
-        return times
-    dates = ["-".join(filter(None, match.group("year", "month", "day"))) for match in matches]
-    clocks = [":".join(match.groups("00")[3:]) for match in matches]
-    return [f"{date}T{clock}" if match["hour"] else date for match, date, clock in zip(matches, dates, clocks, strict=True)]
-
-
-def read_iso(time: Any) -> datetime.datetime | None:
-    """Return an ISO date, also of a month, or with hours of one digit; with its offset from UTC, if it has one."""
-    text = time.isoformat() if isinstance(time, datetime.date) else time.strip() if isinstance(time, str) else ""
-    if found := ISO.fullmatch(text):
-        return _datetime(found)
-    try:
-        date = _with_zone(text)
-        date.timestamp() if date.tzinfo else None  # near the years 1 and 9999 there is none
-        return date
-    except (ValueError, OverflowError):
-        return None
-
-
-def read_date(pattern: re.Pattern[str], time: Any) -> datetime.datetime | None:
-    """Return a date in one of the `PATTERNS`; the first day of a month or of a quarter that has none."""
-    found = pattern.fullmatch(time.strip()) if isinstance(time, str) else None
-    return found and _datetime(found)
+    texts = [str(time).strip() if isinstance(time, str | int | float) else time for time in times]
+    texts = [text[:-2] if isinstance(text, str) and text.endswith(".0") and len(text) > 7 else text for text in texts]
+    if all(isinstance(text, str) and _MONTHS_WITHOUT_ZEROS.fullmatch(text) for text in texts):
+        return [text.ljust(7, "0") for text in texts]
+    return texts
 
 
 def _with_zone(text: str) -> datetime.datetime:
@@ -95,54 +179,53 @@ def _month_of(name: str) -> int:
 
 
 def _datetime(found: re.Match[str]) -> datetime.datetime | None:
-    """Return the date of a match, or None if there is no such date."""
+    """Return the date of a match, or None if there is no such date. Hour 24 is midnight of the next day."""
     groups = {name: text for name, text in found.groupdict().items() if text is not None}
     year, hour = int(groups["year"]), int(groups.get("hour", 0))
     if len(groups["year"]) == 2:
         year += 1900 if year >= CENTURY_PIVOT else 2000
+    if (half := groups.get("half")) is not None:
+        hour = hour % 12 + (12 if half in "Pp" else 0)
+    minute, second = (int(groups.get(name, 0)) for name in ("minute", "second"))
+    fraction = int(groups.get("fraction", "").ljust(6, "0"))
+    is_midnight = (hour, minute, second, fraction) == (24, 0, 0, 0)
+    try:
+        clock = datetime.time(0 if is_midnight else hour, minute, second, fraction)
+        return datetime.datetime.combine(_day(groups, year), clock) + datetime.timedelta(days=int(is_midnight))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _day(groups: dict[str, str], year: int) -> datetime.date:
+    """Return the day of the parts of a date, or the first one; raises `ValueError` if there is none."""
+    if "week" in groups:
+        return datetime.date.fromisocalendar(year, int(groups["week"]), 1)
+    if "day_of_year" in groups:
+        date = datetime.date(year, 1, 1) + datetime.timedelta(days=int(groups["day_of_year"]) - 1)
+        return date.replace(year=year if date.year == year else 0)
     if "name" in groups:
         month = _month_of(groups["name"])
     else:
         month = 3 * int(groups["quarter"]) - 2 if "quarter" in groups else int(groups["month"])
-    if (half := groups.get("half")) is not None:
-        hour = hour % 12 + (12 if half in "Pp" else 0)
-    clock = (int(groups.get("minute", 0)), int(groups.get("second", 0)), int(groups.get("fraction", "").ljust(6, "0")))
-    try:
-        return datetime.datetime(year, month, int(groups.get("day", 1)), hour, *clock)
-    except ValueError:
-        return None
+    return datetime.date(year, month, int(groups.get("day", 1)))
 
 
-def written_like(time: Any, date: datetime.datetime, pattern: re.Pattern[str] | None) -> str | int:
-    """Return a date as another time is written, which is in one of the `PATTERNS`, or ISO or without signs (None)."""
-    text = str(time).strip()
-    if pattern is not None and (found := pattern.fullmatch(text)):
-        for name in sorted((name for name, part in found.groupdict().items() if part is not None), key=found.end, reverse=True):
-            hour = date.replace(hour=date.hour % 12 or 12) if name == "hour" and found.groupdict().get("half") else date
-            text = text[: found.start(name)] + _part(name, found[name], hour) + text[found.end(name) :]
-        return text
-    if text.isdigit():
-        return int(f"{date:%Y%m%d%H%M%S}"[: len(text)])
-    if ":" in text:
-        date = date.astimezone(_with_zone(text).tzinfo) if date.tzinfo else date
-        has_seconds = date.second or date.microsecond or _CLOCK_WITH_SECONDS.search(text)
-        return date.isoformat(sep=" " if " " in text else "T", timespec="auto" if has_seconds else "minutes")
-    if "W" in text:
-        return f"{date:%G-W%V-%u}"[: len(text)]
-    return f"{date:%Y-%m-%d}"[: 7 if len(text) < 8 else 10]
-
-
-def _part(name: str, written: str, date: datetime.datetime) -> str:
+def _part(name: str, written: str, date: datetime.datetime, is_of_week: bool) -> str:
     """Return a part of a date as long, and in such letters, as `written`."""
-    if name == "name":
-        full = MONTH_NAMES[date.month - 1]
+    if name in ("name", "weekday"):
+        full = MONTH_NAMES[date.month - 1] if name == "name" else WEEKDAYS[date.weekday()]
         is_full = len(written) > 4 or written.lower() in MONTH_NAMES[5:7]  # of May, which is both, the next one is Jun
         text = full if is_full else full[:3]
-        return text.upper() if written.isupper() else text if written.islower() else text.title()
+        return text.upper() if written.isupper() else text.lower() if written.islower() else text.title()
     if name == "half":
         half = "P" if date.hour >= 12 else "A"
         return half if written.isupper() else half.lower()
     if name in ("separator", "fraction"):
         return written if name == "separator" else f"{date.microsecond:06}"[: len(written)]
-    number = (date.month + 2) // 3 if name == "quarter" else getattr(date, name)
+    week = date.isocalendar()
+    numbers = {
+        "quarter": (date.month + 2) // 3, "week": week.week, "day_of_year": int(f"{date:%j}"),
+        "year": week.year if is_of_week else date.year,
+    }  # fmt: skip
+    number = numbers[name] if name in numbers else getattr(date, name)
     return f"{number % 100 if name == 'year' and len(written) == 2 else number:0{len(written)}}"

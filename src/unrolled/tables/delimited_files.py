@@ -20,10 +20,10 @@ from typing import Any
 
 from unrolled.display import plural
 from unrolled.errors import DataError, UsageError, did_you_mean
-from unrolled.tables.cell_values import BLANKS, MISSING_IN_NUMBERS, is_missing
-from unrolled.tables.delimited_layout import Layout, find_layout, is_blank, without_comments, without_end
+from unrolled.tables.cell_values import BLANKS
+from unrolled.tables.delimited_layout import Layout, count_above, find_layout, is_blank, without_comments, without_end
 from unrolled.tables.delimiters import RARE_DELIMITERS, SEPARATOR_LINE, delimiter_of_rows, detect_delimiter, first_lines
-from unrolled.tables.header_rows import MAX_EXAMINED_ROWS, HeaderRows, find_header_rows, is_number
+from unrolled.tables.header_rows import MAX_EXAMINED_ROWS, HeaderRows, find_header_rows
 from unrolled.tables.printed_tables import PrintedTable
 from unrolled.tables.table_format import FIRST_ROW, MAX_CHARS, NO_HEADER, NumberedRows, ReadErrors, Source, header_names
 from unrolled.text.compressed_files import read_bytes
@@ -31,17 +31,6 @@ from unrolled.text.compressed_files import read_bytes
 logger = logging.getLogger(__name__)
 
 MAX_LISTED_COLUMNS = 100
-COMMON_NAMES = frozenset(
-    word
-    for line in (
-        "answer category class context date en en_us description de es fr id index input intent label labels lang language",
-        "name number output pos prompt question response review score sentence sentiment source src tag tags target text tgt",
-        "title token tokens topic value word words x y zh",
-    )
-    for word in line.split()
-)
-"""Usual names of columns."""
-
 END_OF_COPY = "\\."
 """The last line of what PostgreSQL's COPY writes into a dump."""
 
@@ -284,8 +273,9 @@ def is_plain_text(source: Source, is_tsv: bool, column: str, header: str) -> boo
     """
     csv.field_size_limit(MAX_CHARS)
     head = source.head()
-    first_line = next(iter(without_comments(first_lines(head))), "")
     dialect = Dialect("\t", "none") if is_tsv else Dialect(detect_delimiter(head), "doubled")
+    lines = without_comments(first_lines(head))
+    first_line = lines[count_above(lines, dialect.delimiter)] if lines else ""
     if header != FIRST_ROW:
         return not _has_equal_rows(source, dialect)
     try:
@@ -325,25 +315,3 @@ def name_columns(header: list[str]) -> list[str]:
     names = [name if name.strip() else f"Unnamed: {position}" for position, name in enumerate(header)]
     counts = Counter(names)
     return [f"{name} (column {number})" if counts[name] > 1 else name for number, name in enumerate(names, 1)]
-
-
-def looks_like_header(first: list[str], rows: list[list[str]]) -> bool:
-    """Return whether the first row has the names of columns, to judge by the rows that follow.
-
-    It has not if a name is missing, a number or there twice. It has if all are `COMMON_NAMES`; if another column of numbers
-    has a name that is none; or if a column of few values, which repeat, has a name that is none of them.
-    """
-    names = [name.strip() for name in first]
-    if len(set(names)) < len(names) or any(is_missing(name) or is_number(name) for name in names):
-        return False
-    columns = list(zip(*(row for row in rows if len(row) == len(first)), strict=True)) if rows else []
-    if all(name.lower() in COMMON_NAMES for name in names):
-        return True
-    for name, column in zip(names, columns, strict=False):
-        values = [value.strip() for value in column]
-        present = [value for value in values if not is_missing(value, MISSING_IN_NUMBERS)]
-        if present and all(map(is_number, present)):
-            return True
-        if len(values) >= 8 and len(set(values)) * 4 <= len(values) and name not in values and len(name.split()) == 1:
-            return True
-    return False

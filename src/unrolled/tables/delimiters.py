@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 
-from unrolled.tables.delimited_layout import without_comments
+from unrolled.tables.delimited_layout import count_above, without_comments
 from unrolled.tables.header_rows import is_number
 
 SEPARATOR_LINE = re.compile(r"sep=(\\t|.?)", re.IGNORECASE)
@@ -61,6 +61,8 @@ def delimiter_of_rows(head: str) -> str | None:
     for delimiters in (USUAL_DELIMITERS, RARE_DELIMITERS):
         if found := [delimiter for delimiter in delimiters if has_equal_rows(delimiter)]:
             return max(found, key=first.count)
+    if above := {delimiter: count_above(lines, delimiter) for delimiter in USUAL_DELIMITERS if count_above(lines, delimiter)}:
+        return max(above, key=lambda delimiter: lines[above[delimiter]].count(delimiter))
     if QUOTED_NAMES.fullmatch(first) or _has_numbers_between_blanks(lines):
         return " "
     return None

@@ -39,6 +39,7 @@ MAX_CODE_SHARE = 0.9
 they may be telephone numbers."""
 
 
+_RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻"
 _SIGNS = {
     "\u066b": ".",
     "\u066c": "'",
@@ -64,6 +65,33 @@ def with_ascii_digits(text: str) -> str:
     return "".join(
         str(unicodedata.decimal(character)) if character.isdecimal() else _SIGNS.get(character, character) for character in text
     )
+
+
+_MINUS_SIGNS = "\u2212\u2013\u2010\u2011\ufe63"
+_PRINTED = re.compile(r"(?:(?:np|numpy)\.\w+|Decimal|tensor|array)\((['\"]?)([^'\"(),\s]+)\1(?:, dtype=[\w.]+)?\)")
+_POWER = re.compile(
+    rf"([+-]?\d+(?:[.,]\d+)?)(?:D(?=[+-]\d)| ?[x×·*] ?10(?:\^|\*\*|(?=[{_RAISED}])))([+{_MINUS_SIGNS}-]?\d+|[{_RAISED}]+)"
+)
+
+
+def with_plain_signs(text: str) -> str:
+    """Return a number with a normal minus and `e` before its exponent, and without what Python prints around it; any other text
+    as it is.
+
+    Example:
+        >>> with_plain_signs("−1.5"), with_plain_signs("6.2x10^-3"), with_plain_signs("4·10⁵"), with_plain_signs("1.5D+03")
+        ('-1.5', '6.2e-3', '4e5', '1.5e+03')
+        >>> with_plain_signs("np.float64(0.5)"), with_plain_signs("Decimal('4.31')"), with_plain_signs("3x10")
+        ('0.5', '4.31', '3x10')
+    """
+    if text[-1:] == ")" and (printed := _PRINTED.fullmatch(text)):
+        text = printed[2]
+    if text[:1] in _MINUS_SIGNS and text[1:2].isdecimal():
+        text = "-" + text[1:]
+    if power := _POWER.fullmatch(text) if "10" in text or "D" in text else None:
+        exponent = power[2].translate(str.maketrans(_RAISED + _MINUS_SIGNS, "0123456789+-" + "-" * len(_MINUS_SIGNS)))
+        return f"{power[1]}e{exponent}"
+    return text
 
 
 def without_blanks(text: str) -> str:

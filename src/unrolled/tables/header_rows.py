@@ -28,6 +28,17 @@ _TYPES = frozenset(
 )
 """Names of types, as tools write them below the names of columns; also what SurveyMonkey writes there."""
 
+COMMON_NAMES = frozenset(
+    word
+    for line in (
+        "answer category class context date en en_us description de es fr id index input intent label labels lang language",
+        "name number output pos prompt question response review score sentence sentiment source src tag tags target text tgt",
+        "title token tokens topic value word words x y zh",
+    )
+    for word in line.split()
+)
+"""Usual names of columns."""
+
 _RESPONSES = ("Response", "Open-Ended Response")
 
 _SIGNS_OF_VALUE = re.compile(r"[<>~\u2264\u2265\u00b1+-]?\s*\d|(?i:unknown|missing|none|nil|n\.a\.|tbd|true|false|yes|no)$")
@@ -172,3 +183,25 @@ def _all_different(names: Sequence[str]) -> bool:
 def is_number(text: str) -> bool:
     """Return whether a text is a number, perhaps with a decimal comma."""
     return to_number(text) is not None or has_decimal_comma(text)
+
+
+def looks_like_header(first: list[str], rows: list[list[str]]) -> bool:
+    """Return whether the first row has the names of columns, to judge by the rows that follow.
+
+    It has not if a name is missing, a number or there twice. It has if all are `COMMON_NAMES`; if another column of numbers
+    has a name that is none; or if a column of few values, which repeat, has a name that is none of them.
+    """
+    names = [name.strip() for name in first]
+    if len(set(names)) < len(names) or any(is_missing(name) or is_number(name) for name in names):
+        return False
+    columns = list(zip(*(row for row in rows if len(row) == len(first)), strict=True)) if rows else []
+    if all(name.lower() in COMMON_NAMES for name in names):
+        return True
+    for name, column in zip(names, columns, strict=False):
+        values = [value.strip() for value in column]
+        present = [value for value in values if not is_missing(value, MISSING_IN_NUMBERS)]
+        if present and all(map(is_number, present)):
+            return True
+        if len(values) >= 8 and len(set(values)) * 4 <= len(values) and name not in values and len(name.split()) == 1:
+            return True
+    return False

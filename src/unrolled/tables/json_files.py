@@ -25,6 +25,9 @@ _COMMENT = re.compile(r"^[ \t]*(?://|#).*\n?", re.MULTILINE)
 _ASSIGNMENT = re.compile(r"\s*(?:(?:var|let|const)\s+)?[A-Za-z_$][\w.$]*\s*=\s*(?=[\[{])")
 """How a JavaScript file begins that is JSON but for this, as in an archive of Twitter."""
 
+MIN_PAIRS = 10
+"""Texts of an object, at least, for them to be rows of their own, as in a list of translations or of answers by question."""
+
 MAX_JSON_ARRAY_BYTES = 1 << 28
 """A JSON array is read at once, so it must not be larger than this."""
 
@@ -73,7 +76,8 @@ def has_json_columns(source: Source) -> bool:
     """Return whether a file is one object that has many rows: columns with the keys 0, 1, 2, ..., as pandas writes it.
 
     If it is named `.json` or `.geojson`, it may also have rows or columns under their names, lists of values under `data` with
-    the names under `columns`, or one list of objects among its values, as an answer of a server: `{"count": 2, "data": [...]}`.
+    the names under `columns`, one list of objects among its values, as an answer of a server: `{"count": 2, "data": [...]}`; or
+    many texts under their keys.
     """
     head, is_json = without_comments(source.head()).strip(), _is_json(source.path)
     first_line, end, _ = head.partition("\n")
@@ -98,6 +102,8 @@ def rows_note(source: Source) -> str:
         return f"{path}: the rows are in one list of it; left out: {others:.200}" if others else ""
     if columns := _list_columns(value):
         return f"{path}: its {len(value):,} lists are the columns, of {len(columns):,} rows"
+    if pairs := _pairs(value):
+        return f"{path}: its {len(pairs):,} texts are the rows, of two columns, key and value"
     if _keyed_columns(value, numbered=True) or _split_rows(value):
         return ""
     names = next(iter(value.values())) if _keyed_columns(value) else value
@@ -109,7 +115,7 @@ def _rows_of(value: dict[str, Any]) -> list[Row]:
     """Return the rows that an object is (see `has_json_columns`), none if it is one row."""
     if len(lists := _lists_of_rows(value)) == 1:
         return lists[0]
-    if rows := _keyed_columns(value) or _split_rows(value) or _list_columns(value):
+    if rows := _keyed_columns(value) or _split_rows(value) or _list_columns(value) or _pairs(value):
         return rows
     values = list(value.values())
     are_rows = len(values) > 2 and all(isinstance(row, dict) and row and row.keys() == values[0].keys() for row in values)
@@ -137,6 +143,12 @@ def _list_columns(value: dict[str, Any]) -> list[Row]:
     if not any(len(text.split()) > 1 for text in texts) or any(isinstance(cell, dict | list) for cell in columns[0]):
         return []
     return [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
+
+
+def _pairs(value: dict[str, Any]) -> list[Row]:
+    """Return the rows of an object of many texts: `key` and `value`."""
+    are_texts = len(value) >= MIN_PAIRS and all(isinstance(text, str) for text in value.values())
+    return [{"key": key, "value": text} for key, text in value.items()] if are_texts else []
 
 
 def _split_rows(value: dict[str, Any]) -> list[Row]:

@@ -7,7 +7,8 @@ import datetime
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,16 +16,32 @@ import numpy as np
 
 from unrolled.display import agree, plural
 from unrolled.errors import DataError, UsageError
-from unrolled.tables.cell_values import MISSING_IN_NUMBERS, Array, Cell, is_missing, parse_text, to_number
+from unrolled.tables.cell_values import (
+    MISSING_IN_NUMBERS,
+    Array,
+    Cell,
+    has_decimal_comma,
+    is_missing,
+    parse_text,
+    to_number,
+    with_decimal_points,
+)
 from unrolled.tables.known_covariates import Covariate, count_known, unknown_note
+from unrolled.tables.numeric_columns import Notation
 from unrolled.tables.source_columns import split_source
 from unrolled.tables.step_arrays import NO_COVARIATES, NO_TIMES, StepArray, StepTexts, are_numbers, number_or_gap
+from unrolled.tables.step_notation import with_plain_numbers
 from unrolled.tables.step_times import follows_clock, next_times, time_keys, to_seconds
 from unrolled.tables.table_files import Table
 from unrolled.tables.table_format import NumberedRows
 
 MAX_STEP_LABELS = 10
 """Distinct whole numbers, at most, for a column of numbers to be labels of the steps."""
+
+FIRST_SERIAL, LAST_SERIAL = 20_000, 80_000
+"""Days since 1900 of dates from 1954 to 2119, as Excel stores them."""
+
+_DATE_NAME = re.compile("date|datum|day|time|zeit|fecha|jour", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -33,19 +50,22 @@ class LongFormat:
 
     The `covariates` of a forecast are known in advance: the last rows of a series, in which the source is empty, are the
     steps to forecast. The `examples` are two consecutive times of the training table: their distance is that of a series that
-    has only one step.
+    has only one step. The `notations` are those of columns whose numbers are not written plainly.
     """
 
     group_by: str | None = None
     order_by: str | None = None
     covariates: tuple[Covariate, ...] = ()
     examples: tuple[Any, ...] = ()
+    notations: Mapping[str, Notation] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the format as it is stored in a model file."""
         known = {"covariates": [each.to_json() for each in self.covariates]} if self.covariates else {}
         examples = {"examples": list(map(_as_json, self.examples))} if self.examples else {}
-        return {"group_by": self.group_by, "order_by": self.order_by, **known, **examples}
+        notations = {name: notation.to_dict() for name, notation in self.notations.items()}
+        written = {"notations": notations} if notations else {}
+        return {"group_by": self.group_by, "order_by": self.order_by, **known, **examples, **written}
 
     @staticmethod
     def from_json(value: Any) -> LongFormat | None:
@@ -53,7 +73,8 @@ class LongFormat:
         if value is None:
             return None
         covariates = tuple(map(Covariate.from_json, value.get("covariates", ())))
-        return LongFormat(value["group_by"], value["order_by"], covariates, tuple(value.get("examples", ())))
+        notations = {name: Notation.from_dict(written) for name, written in value.get("notations", {}).items()}
+        return LongFormat(value["group_by"], value["order_by"], covariates, tuple(value.get("examples", ())), notations)
 
 
 @dataclass
@@ -95,6 +116,7 @@ def group_steps(table: Table, format: LongFormat, names: Sequence[str], horizon:
     A column of numbers becomes a `StepArray`, one of texts `StepTexts`. Raises `DataError` for a time that cannot be ordered,
     or a text in a column of numbers.
     """
+    table = with_plain_numbers(table, format.notations)
     group_by = None if format.group_by is None else table.find_column(format.group_by)
     order_by = None if format.order_by is None else table.find_column(format.order_by)
     parts = {name: column_list(name, table) for name in names}
@@ -110,12 +132,19 @@ def group_steps(table: Table, format: LongFormat, names: Sequence[str], horizon:
         for group in series.values() if order_by and horizon else ():
             _go_on(group, format.examples, horizon)
         notes += _read_covariates(table, series, format.covariates, len(flat))
-        rows = []
+        rows, odd = [], dict[str, list[str]]()
         for key, group in series.items():
             row: dict[str, Any] = {group_by: key} if group_by else {}
-            row |= {name: _cell_value(table, group, flat, part, kinds) for name, part in parts.items()}
+            row |= {name: _cell_value(table, group, flat, part, kinds, odd) for name, part in parts.items()}
             rows.append((group.lines[0], row))
         num_steps = sum(len(group.lines[: group.num_known]) for group in series.values())
+        num_empty = sum(all(_is_empty(row[name]) for name in parts) for _, row in rows)
+        if num_empty:
+            notes.append(f"{num_empty:,} of {len(rows):,} series {agree(num_empty, 'have')} no number")
+        told = {
+            name: f"{plural(len(found), 'value')} read as a gap; the first: {found[0]}" for name, found in odd.items() if found
+        }
+        notes += [f"'{name}': {sentence}" for name, sentence in told.items()]
         return rows, [f"{table.name}: {plural(num_steps, 'step')} of {len(series):,} series", *notes]
 
     def rows() -> NumberedRows:
@@ -139,7 +168,7 @@ def _read_series(
         key = parse_text(cells[0]).strip() if group_by and not is_missing(values[0]) else last_key
         num_unnamed += bool(group_by) and is_missing(values[0]) and bool(last_key)
         last_key = key
-        time = values[1 if group_by else 0] if order_by else None
+        time = _plain_time(table, cells[1 if group_by else 0]) if order_by else None
         group = series.setdefault(key, _Series(key, [], [], [[] for _ in columns]))
         group.lines.append(line)
         group.times.append(time)
@@ -151,6 +180,12 @@ def _read_series(
     if num_unnamed:
         notes.append(f"{num_unnamed:,} rows without '{group_by}' belong to the series of the row above")
     return series, notes
+
+
+def _plain_time(table: Table, cell: Cell) -> Any:
+    """Return the time in a cell; a number with a decimal comma, where the table has such, with a point."""
+    is_comma = table.allows_decimal_commas and isinstance(cell.value, str) and has_decimal_comma(cell.value)
+    return with_decimal_points(cell).value if is_comma else cell.value
 
 
 def _sort(table: Table, series: Sequence[_Series], order_by: str) -> list[str]:
@@ -165,6 +200,7 @@ def _sort(table: Table, series: Sequence[_Series], order_by: str) -> list[str]:
             "after the 12th, which tells days from months), 31-Mar-2024 or 2024Q1. If the rows are in order, leave --order-by "
             "out."
         )
+    notes = [_serial_note(order_by, series[0].times[0], keys)]
     num_moved = num_repeated = num_clock = 0
     left = iter(keys)
     for group in series:
@@ -180,7 +216,8 @@ def _sort(table: Table, series: Sequence[_Series], order_by: str) -> list[str]:
             num_moved += moved
             group.lines, group.times = [group.lines[i] for i in order], [group.times[i] for i in order]
             group.columns = [[column[i] for i in order] for column in group.columns]
-    notes = [f"{num_moved:,} rows were not in the order of '{order_by}', and were sorted"] if num_moved else []
+    if num_moved:
+        notes.append(f"{num_moved:,} rows were not in the order of '{order_by}', and were sorted")
     if num_clock:
         notes.append(
             f"{num_clock:,} rows have the same '{order_by}' as another row, as where clocks are set back by an hour: they stay "
@@ -191,7 +228,19 @@ def _sort(table: Table, series: Sequence[_Series], order_by: str) -> list[str]:
             f"{num_repeated:,} rows have the same '{order_by}' as another row of their series, and are steps of their own: if "
             "they are of other series, --group-by names these"
         )
-    return notes
+    return [*filter(None, notes)]
+
+
+def _serial_note(order_by: str, time: Any, keys: Sequence[Any]) -> str:
+    """Return a sentence about times that are days since 1900, as Excel stores dates, or an empty one."""
+    is_serial = all(isinstance(key, float) and FIRST_SERIAL <= key < LAST_SERIAL for key in keys)
+    if not is_serial or not _DATE_NAME.search(order_by):
+        return ""
+    date = datetime.datetime(1899, 12, 30) + datetime.timedelta(days=int(keys[0]))
+    return (
+        f"'{order_by}' is a number, such as {time}; if it is {date:%Y-%m-%d}, as Excel stores dates, write these, of which the "
+        "calendar is read"
+    )
 
 
 def _read_covariates(table: Table, series: dict[Any, _Series], covariates: Sequence[Covariate], num_values: int) -> list[str]:
@@ -234,8 +283,10 @@ def _go_on(group: _Series, examples: tuple[Any, ...], count: int) -> None:
         group.seconds = group.seconds if isinstance(keys, int) else to_seconds(keys)
 
 
-def _cell_value(table: Table, group: _Series, flat: list[str], part: list[str], kinds: list[bool]) -> Any:
-    """Return the values of one or several columns of a series as one cell."""
+def _cell_value(
+    table: Table, group: _Series, flat: list[str], part: list[str], kinds: list[bool], odd: dict[str, list[str]]
+) -> Any:
+    """Return the values of one or several columns of a series as one cell; add what is no number to `odd`, by column."""
     places = [flat.index(column) for column in part]
     if not all(kinds[place] for place in places):
         if len(part) > 1:
@@ -246,23 +297,33 @@ def _cell_value(table: Table, group: _Series, flat: list[str], part: list[str], 
             )
             raise DataError(
                 f"'{','.join(part)}' are read side by side as numbers, and '{flat[place]}' has texts, such as {example!r:.40}: "
-                "write numbers without units and without groups of digits, or leave it out."
+                "write numbers, all with the same unit or with none, or leave it out."
             )
         texts = StepTexts("" if is_missing(v) else parse_text(Cell(v, table.name)) for v in group.columns[places[0]])
         texts.lines, texts.times = group.lines, group.times
         return texts
-    numbers = [_numbers(table, group, flat[place], group.columns[place][: group.num_known]) for place in places]
+    numbers = [
+        _numbers(table, group, group.columns[place][: group.num_known], odd.setdefault(flat[place], [])) for place in places
+    ]
     steps = np.stack(numbers, axis=1)
     return StepArray.make(steps, group.lines, group.times, group.seconds, group.name, covariates=group.covariates)
 
 
-def _numbers(table: Table, group: _Series, name: str, values: list[Any]) -> list[float]:
-    lines = StepArray.make(np.zeros(0), group.lines)
-    cell, comma = Cell(lines, table.name), table.allows_decimal_commas
-    try:
-        return [number_or_gap(value, cell, step, comma) for step, value in enumerate(values)]
-    except DataError as error:
-        raise DataError(f"'{name}': {error}") from error
+def _is_empty(value: Any) -> bool:
+    return isinstance(value, StepArray) and bool(np.isnan(value).all())
+
+
+def _numbers(table: Table, group: _Series, values: list[Any], odd: list[str]) -> list[float]:
+    """Return values as numbers, NaN for a gap, and for what is no number; what is wrong with that is added to `odd`."""
+    cell, comma = Cell(StepArray.make(np.zeros(0), group.lines), table.name), table.allows_decimal_commas
+    numbers = []
+    for step, value in enumerate(values):
+        try:
+            numbers.append(number_or_gap(value, cell, step, comma))
+        except DataError as error:
+            numbers.append(float("nan"))
+            odd.append(str(error))
+    return numbers
 
 
 def step_kind(cells: Sequence[Any]) -> str:

@@ -50,7 +50,7 @@ def hash_ngrams(text: str, version: int = VERSION) -> Hashes:
         >>> set(hash_ngrams("Who")) == set(hash_ngrams("who")), len(hash_ngrams("who"))
         (True, 16)
         >>> hash_ngrams("a") % 2
-        array([1, 1, 1, 0, 0], dtype=uint32)
+        array([1, 1, 0, 1, 1, 0, 1], dtype=uint32)
     """
     words = WORD_PATTERN.findall(text.lower())
     word_hashes = np.array([zlib.crc32(word.encode("utf-8", "replace")) for word in words], dtype=np.uint64)

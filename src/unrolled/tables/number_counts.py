@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from unrolled.display import plural
 from unrolled.tables.cell_values import has_decimal_comma, plain_digits, to_number
 from unrolled.tables.digit_groups import DigitGroups
-from unrolled.tables.number_units import COMMA_GROUPS, NumberText
+from unrolled.tables.number_units import COMMA_GROUPS, NumberText, is_priced_with_commas
 
 MAX_EXACT_DIGITS = 15
 """Digits of a whole number that a float has exactly; with more it is an identifier."""
@@ -20,6 +20,9 @@ MAX_CODE_SHARE = 0.25
 
 _DECIMALS = re.compile(r"\d+\.\d*[1-9]0*")
 MAX_SPELLINGS = 1_000
+
+MIN_PRICE = 10
+"""A price in euros, at least, that is no price with three digits after its point, as one of a litre may be: `212.000 €`."""
 
 MIN_CODE_DIGITS = 9
 """Digits, at least, of whole numbers of equal length for a message that they may be codes."""
@@ -151,7 +154,9 @@ class NumberCounts:
     def _groups_digits(self, groups: DigitGroups, declared: bool) -> bool:
         if groups.sign == " ":
             return groups.groups(may_be_decimal=not declared)
-        return groups.groups(groups.sign == "." or (self.allows_commas and self.unit not in COMMA_GROUPS))
+        if groups.sign == ".":
+            return groups.groups(may_be_decimal=self.high < MIN_PRICE or not is_priced_with_commas(self.unit))
+        return groups.groups(may_be_decimal=self.allows_commas and self.unit not in COMMA_GROUPS)
 
     def has_decimal_commas(self) -> bool:
         """Return whether the comma is the decimal point: where it may be, and if it is more often than the point is."""
@@ -163,6 +168,12 @@ class NumberCounts:
         grouped = [groups.note(name) for groups in self.digit_groups if self._groups_digits(groups, declared)][:1]
         if not grouped and self.has_decimal_commas():
             grouped = [f"'{name}': the comma is read as the decimal point, as in {self.comma_example}"]
+        points = self.digit_groups[1]
+        may_be_thousands = self.allows_commas or is_priced_with_commas(self.unit)
+        if not grouped and may_be_thousands and points.num_grouped and not points.num_otherwise:
+            grouped = [
+                f"'{name}': the point is read as the decimal point, as in {points.example}; if it groups digits, remove it"
+            ]
         if self.unit:
             numbers = f"{self.num_numbers(declared):,} of {plural(num_rows, 'number')}"
             grouped.append(f"'{name}': the unit {self.unit} is left out of {numbers}, as in {self.example}")

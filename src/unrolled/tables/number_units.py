@@ -35,7 +35,7 @@ _SCALE = re.compile(r"(?:/|out of) ?\d{1,4}(?: [^\W\d]{1,15})?")
 """Of what a number is: `4.5/5`, `4.5 out of 5 stars`."""
 
 _WITH_UNIT = re.compile(
-    rf"(?P<sign>[+\u2212-]?){_BLANK}(?P<before>[^\d\s.,+()-][^\d\s,+()-]{{0,3}})?{_BLANK}(?P<minus>[+\u2212-]?)"
+    rf"(?P<sign>[+\u2212\u2013-]?){_BLANK}(?P<before>[^\d\s.,+()-][^\d\s,+()-]{{0,3}})?{_BLANK}(?P<minus>[+\u2212\u2013-]?)"
     rf"(?P<number>{_NUMBER}){_BLANK}(?P<after>[^\d\s.,+()-][^\d,()]{{0,15}}|{_SCALE.pattern})?"
 )
 _IN_PARENTHESES = re.compile(r"([^\d()]{0,4})\(\s*([^()+-]*\d[^()]*?)\s*\)([^\d()]{0,16})")
@@ -83,6 +83,11 @@ def split_unit(text: str) -> NumberText:
 def is_symbol(unit: str) -> bool:
     """Return whether a unit is that of a currency or of per cent, and no word that may be part of a text."""
     return unit in CODES or any(unicodedata.category(character) == "Sc" or character in "%‰" for character in unit)
+
+
+def is_priced_with_commas(unit: str) -> bool:
+    """Return whether a unit is a currency whose users write commas as the decimal point: `212.000 €` are no 212."""
+    return is_symbol(unit) and unit not in COMMA_GROUPS and unit not in ("%", "‰")
 
 
 def _follows_sign(unit: str) -> bool:

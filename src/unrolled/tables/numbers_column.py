@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from unrolled.display import plural
 from unrolled.errors import DataError
-from unrolled.tables.cell_values import Array, Cell, readable
+from unrolled.tables.cell_values import Array, Cell, readable, with_decimal_points
 from unrolled.tables.column import Column, EvalRows
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.ragged import RaggedArray
@@ -64,11 +64,13 @@ class NumbersColumn(Column):
         difference: int = 0,
         cycles: Sequence[str] = (),
         covariates: Sequence[str] = (),
+        decimal_comma: bool = False,
     ) -> None:
         super().__init__(name)
         self.columns, self.scaling, self.rate = tuple(columns), scaling, rate
         self.center, self.scale, self.loss, self.quantiles, self.horizon = center, scale, loss, tuple(quantiles), horizon
         self.difference, self.cycles, self.covariates = difference, tuple(cycles), tuple(covariates)
+        self.decimal_comma = decimal_comma
         self.change = Scaling.fit(np.zeros((1, len(self.columns))))
         """Scaling of the changes, if they are predicted."""
 
@@ -94,6 +96,7 @@ class NumbersColumn(Column):
     @classmethod
     def fit(cls, name: str, cells: Iterable[Cell], config: dict[str, Any]) -> NumbersColumn:
         shapes, rates, parts = Counter[int](), Counter[int](), []
+        cells = map(with_decimal_points, cells) if config.get("decimal_comma") else cells
         for values, rate in readable(cells, parse_steps):
             shapes[values.shape[1]] += 1
             parts.append(values)
@@ -103,7 +106,7 @@ class NumbersColumn(Column):
         columns = [name] if width == 1 else [part.strip() for part in next(csv.reader([name], skipinitialspace=True))]
         columns = columns if len(columns) == width else [f"{name}_{number}" for number in range(1, width + 1)]
         scaling = Scaling.fit(np.concatenate([part for part in parts if part.shape[1] == width]))
-        names = ("center", "scale", "loss", "quantiles", "horizon", "difference", "covariates")
+        names = ("center", "scale", "loss", "quantiles", "horizon", "difference", "covariates", "decimal_comma")
         options = {key: config[key] for key in names if key in config}
         return cls(name, columns, scaling, rate, **options)
 
@@ -119,7 +122,7 @@ class NumbersColumn(Column):
             self.change = dataclasses.replace(Scaling.fit(changes), has_gaps=False)
 
     def encode(self, cell: Cell) -> Array:
-        values, rate = parse_steps(cell)
+        values, rate = parse_steps(with_decimal_points(cell) if self.decimal_comma else cell)
         seconds = seconds_of(cell.value)
         if self.cycles and len(seconds) < len(values):
             raise DataError(
@@ -265,6 +268,7 @@ class NumbersColumn(Column):
             **({"change": self.change.to_json(), "difference": self.difference} if self.difference else {}),
             **({"cycles": list(self.cycles)} if self.cycles else {}),
             **({"covariates": list(self.covariates)} if self.covariates else {}),
+            **({"decimal_comma": True} if self.decimal_comma else {}),
         }  # fmt: skip
 
     @classmethod
@@ -278,6 +282,7 @@ class NumbersColumn(Column):
         if options["loss"] not in ("mse", "mae", "quantiles", "gaussian"):
             raise ValueError(f"there is no loss {options['loss']!r}")
         options |= {"quantiles": levels, "horizon": horizon, "cycles": value.get("cycles", ())}
+        options["decimal_comma"] = bool(value.get("decimal_comma", False))
         options |= {"covariates": [str(each) for each in value.get("covariates", ())]}
         if not set(options["cycles"]) <= CYCLES.keys():
             raise ValueError(f"there is no cycle {options['cycles']!r}")

@@ -24,6 +24,7 @@ from unrolled.tables.source_columns import split_source
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.spec_inference import infer_spec, parse_column, split_kind
 from unrolled.tables.step_arrays import StepArray, parse_steps, step_location
+from unrolled.tables.step_notation import decimal_comma_in_lists, has_single_numbers, infer_notations, with_plain_numbers
 from unrolled.tables.step_times import MAX_COMPARED_TIMES, next_times
 from unrolled.tables.table_files import Table
 
@@ -68,7 +69,8 @@ def long_format(table: Table, source: str, options: SeriesOptions) -> LongFormat
                 is_file = isinstance(value, str) and value.lower().endswith((".npy", ".wav", ".wave"))
                 is_series = is_file or isinstance(value, list | np.ndarray)
                 if isinstance(value, str) and to_number(value, table.allows_decimal_commas) is None:
-                    is_series = is_series or len(value.replace(",", " ").replace(";", " ").split()) > 1
+                    has_parts = len(value.replace(",", " ").replace(";", " ").split()) > 1
+                    is_series = is_series or (has_parts and not has_single_numbers(table, names[0]))
                 return None if is_series else LongFormat()
     raise DataError(f"{table.name} has no row in which '{source}' has a value.")
 
@@ -106,12 +108,15 @@ def series_spec(
     if long is None:
         return table, _spec_of_lists(table, (name, kind), (target_name, target_kind), options, config)
     _require_two_columns(name, target_name, options)
+    long = _with_notations(table, long, ((name, kind), (target_name, target_kind)))
     grouped = group_steps(table, long, tuple(dict.fromkeys((name, target_name))))
     rows = [row for _, row in grouped.rows()]
     if options.horizon is not None and not isinstance(rows[0][name], StepArray):
         example = next((str(text) for text in rows[0][name] if to_number(str(text)) is None), "")
         texts = f"'{name}' of {table.name} has texts, such as {example!r:.40}"
-        raise UsageError(f"--horizon forecasts numbers, and {texts}: name a column of numbers, without units.")
+        raise UsageError(
+            f"--horizon forecasts numbers, and {texts}: name a column of numbers, all with the same unit or with none."
+        )
     target_kind = target_kind or step_kind([row[target_name] for row in rows])
     grouped = as_target(grouped, target_name, target_kind)
     kind = kind or ("numbers" if isinstance(rows[0][name], StepArray) else "labels")
@@ -119,6 +124,18 @@ def series_spec(
     spec = TableSpec(_fit(grouped, name, kind, options, read), _fit(grouped, target_name, target_kind, options, config))
     examples = _next_to_each_other([row[name] for row in rows]) if options.horizon and options.order_by else ()
     return grouped, dataclasses.replace(spec, long=dataclasses.replace(long, examples=examples))
+
+
+def _with_notations(table: Table, long: LongFormat, columns: Sequence[tuple[str, str | None]]) -> LongFormat:
+    """Return how a table is read, with how its numbers are written; what is noticed about that is told."""
+    notations = dict(long.notations)
+    for names, kind in dict(columns).items():
+        if kind in (None, "number", "numbers"):
+            found, notes = infer_notations(table, column_list(names, table), declared=kind is not None)
+            notations |= found
+            for note in notes:
+                logger.info(note)
+    return dataclasses.replace(long, notations=notations)
 
 
 def _next_to_each_other(series: Sequence[StepArray]) -> tuple[Any, ...]:
@@ -143,7 +160,8 @@ def _with_covariates(table: Table, long: LongFormat | None, source: str, options
             raise UsageError(f"--known-covariates {part}: say {given}:number or {given}:label, or leave the kind out.")
         if name in uses:
             raise UsageError(f"--known-covariates: '{name}' {uses[name]}: leave it out.")
-        values = [cell.value for _, (cell,) in table.iter_cells((name,))]
+        long = _with_notations(table, long, ((name, kind),))
+        values = [cell.value for _, (cell,) in with_plain_numbers(table, long.notations).iter_cells((name,))]
         covariates.append(Covariate.fit(name, kind, values, table.allows_decimal_commas))
         if len({str(value).strip() for value in values}) == 1:
             logger.warning(f"--known-covariates: '{name}' is the same in all rows, so a forecast learns nothing from it")
@@ -167,6 +185,9 @@ def _spec_of_lists(
                 "list of all numbers for each step, such as [[1, 2], [3, 4]]."
             )
     name, target_name = table.find_column(source[0]), table.find_column(target[0])
+    for each in dict.fromkeys((name, target_name)):
+        if example := decimal_comma_in_lists(table, each):
+            logger.info(f"'{each}': the comma is read as the decimal point, as in {example}")
     target_kind = target[1] or _listed_kind(table, target_name)
     if target_kind is None:
         spec, _ = infer_spec(table, f"{name}:numbers", target_name, normalization=config["normalize"])
@@ -205,6 +226,7 @@ def _fit(table: Table, name: str, kind: str, options: SeriesOptions, config: dic
         horizon = options.horizon or 0
         loss = options.loss if options.loss != "auto" else "gaussian" if horizon else "mse"
         config = {**config, "center": options.center, "scale": options.scale, "horizon": horizon, "loss": loss}
+        config["decimal_comma"] = bool(decimal_comma_in_lists(table, name))
         config |= {"quantiles": options.levels, "difference": int(options.difference == "on")}
     return COLUMN_TYPES[kind].fit(name, cells, config)
 

@@ -17,6 +17,7 @@ from unrolled.tables.cell_values import (
     is_missing,
 )
 from unrolled.tables.column import Column
+from unrolled.tables.column_notes import column_notes
 from unrolled.tables.column_profile import ColumnProfile
 from unrolled.tables.columns import COLUMN_TYPES
 from unrolled.tables.numeric_columns import NumberColumn
@@ -56,7 +57,7 @@ def infer_spec(
     for position, (column, column_type, kind) in enumerate(zip(profiled, inferred, kinds, strict=True)):
         if kind is None:
             missing[position] = _missing_names(column_type.kind, column)
-        for note in column.notes(column_type.kind, kind is not None, position == len(profiles)):
+        for note in column_notes(column, column_type.kind, kind is not None, position == len(profiles)):
             logger.info(note)
     is_optional = [len(profiles) > 1 and column_type.kind in OPTIONAL_KINDS for column_type in inferred[:-1]] + [False]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from unrolled.tables.cell_values import (
     MISSING_IN_NUMBERS,
     Array,
     Cell,
+    has_decimal_comma,
     is_missing,
     load_array,
     parse_list,
@@ -160,7 +162,16 @@ def parse_steps(cell: Cell) -> tuple[Array, int | None]:
 
 
 def _numbers_or_array(text: str, cell: Cell) -> Any:
-    return load_array(cell) if text.lower().endswith(".npy") else text.replace(",", " ").replace(";", " ").split()
+    return load_array(cell) if text.lower().endswith(".npy") else _parts(cell)
+
+
+def _parts(cell: Cell) -> list[str]:
+    """Return the numbers of a text, between blanks, commas or semicolons; raises `DataError` for `1,5 2,5`, with both."""
+    parts = cell.value.split()
+    if len(parts) > 1 and all(map(has_decimal_comma, parts)):
+        problem = f"numbers are expected, and of {parts[0]!r:.40} the comma may be the decimal point"
+        raise DataError(f"{cell.location}: {problem}: write points, or only commas between the numbers.")
+    return [part for part in re.split(r"[,;\s]+", cell.value) if part]
 
 
 def _to_floats(value: Any, cell: Cell) -> Array:

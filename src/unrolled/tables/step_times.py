@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import calendar
 import datetime
-import functools
 import itertools
 import re
 from collections import Counter
@@ -14,12 +13,11 @@ from typing import Any
 import numpy as np
 
 from unrolled.tables.cell_values import Array, to_number
-from unrolled.tables.date_formats import PATTERNS, expand, read_date, read_iso, written_like
+from unrolled.tables.date_formats import DATE_FORMATS, LIKELY_DIGITS, SURE_DIGITS, DateFormat, plain_texts
 
 Key = float | datetime.datetime
-Reader = Callable[[Any], Key | None]
-Reading = tuple[re.Pattern[str] | None, list[Key]]
-"""The pattern of times that are no numbers and not ISO, and what they are in it."""
+Reading = tuple[DateFormat | None, list[Key]]
+"""The format of times, None if they are numbers, and what they are in it."""
 
 MIN_ORDERED_TIMES = 8
 """Times, at least, whose order shows in which format they are."""
@@ -41,17 +39,11 @@ def _number(time: Any) -> float | None:
     return None
 
 
-FORMATS: tuple[tuple[Reader, re.Pattern[str] | None], ...] = (
-    (_number, None), (read_iso, None), *((functools.partial(read_date, pattern), pattern) for pattern in PATTERNS)
-)  # fmt: skip
-"""How times are read, and the pattern of those that are no numbers and not ISO."""
-
-
 def time_keys(times: Sequence[Any]) -> list[Key] | int:
     """Return what times are sorted by; or, if they cannot be ordered, the index of the first that does not fit the others.
 
-    They are all numbers, all ISO dates, or all dates of one of the `PATTERNS`. What is the day and what the month, or the year
-    of two digits, is shown by a day after the 12th, or by many times that are in order in one way only.
+    They are all numbers, or all dates of one of the `DATE_FORMATS`, `SURE_DIGITS` or `LIKELY_DIGITS`. What is the day and what
+    the month, or the year of two digits, is shown by a day after the 12th, or by many times that are in order in one way only.
 
     Example:
         >>> time_keys(["2024-01-01 9:00", "2024-01-01 10:00"])[0] < time_keys(["2024-01-01 10:00"])[0]
@@ -62,23 +54,64 @@ def time_keys(times: Sequence[Any]) -> list[Key] | int:
     return _read_times(times)[1]
 
 
-def _read_times(times: Sequence[Any]) -> tuple[re.Pattern[str] | None, list[Key] | int]:
-    """Return the pattern of times and what they are in it, or the index of the first that does not fit."""
-    fitting: list[Reading] = []
-    num_fitting, times = 0, expand(list(times))
-    for read, pattern in FORMATS:
-        keys: list[Key] = []
-        for key in map(read, times):
-            if key is None or _has_zone(key) != _has_zone((keys or [key])[0]):
-                break
-            keys.append(key)
+def _read_times(times: Sequence[Any]) -> tuple[DateFormat | None, list[Key] | int]:
+    """Return the format of times, None of numbers, and what they are in it, or the index of the first that does not fit."""
+    fitting, num_fitting = list[Reading](), 0
+    digits = plain_texts(times)
+    for sure in SURE_DIGITS if times else ():
+        if len(keys := _read_all(sure.read, digits)) == len(times):
+            return sure, keys
+    readers: list[tuple[DateFormat | None, Callable[[Any], Key | None], Sequence[Any]]] = [(None, _number, times)]
+    readers += [(format, format.read, digits) for format in LIKELY_DIGITS]
+    readers += [(format, format.read, times) for format in DATE_FORMATS]
+    for format, read, values in readers:
+        keys = _read_all(read, values)
         num_fitting = max(num_fitting, len(keys))
-        if len(keys) == len(times):
-            fitting.append((pattern, keys))
-    fitting = [found for number, found in enumerate(fitting) if found[1] not in [keys for _, keys in fitting[:number]]]
+        if len(keys) == len(times) and keys not in [others for _, others in fitting]:
+            fitting.append((format, keys))
+    if len(fitting) > 1 and fitting[0][0] is None:
+        fitting = _more_even(fitting)
     if len(fitting) > 1:
         fitting = _likely(times, fitting)
     return fitting[0] if len(fitting) == 1 else (None, 0 if fitting else num_fitting)
+
+
+def _read_all(read: Callable[[Any], Key | None], times: Sequence[Any]) -> list[Key]:
+    """Return what times are, up to the first that cannot be read or, unlike the others, has an offset from UTC or none."""
+    keys: list[Key] = []
+    for key in map(read, times):
+        if key is None or _has_zone(key) != _has_zone((keys or [key])[0]):
+            break
+        keys.append(key)
+    return keys
+
+
+def _more_even(fitting: list[Reading]) -> list[Reading]:
+    """Return the dates that times may be, if their distances are more equal than those of the numbers, the first reading.
+
+    Where both are as equal, many times are dates if they are a month apart at most.
+    """
+    number, *dates = fitting
+    num_times, least = len(set(number[1])), _even_share(number[1])
+    shares = [_even_share(keys) for _, keys in dates]
+    for place, (_, keys) in enumerate(dates):
+        is_near = _span(keys) <= num_times * datetime.timedelta(days=31) and num_times >= MIN_ORDERED_TIMES
+        if shares[place] < least or (shares[place] == least and not is_near):
+            shares[place] = 0.0
+    best = max(shares)
+    return [found for found, share in zip(dates, shares, strict=True) if share == best] if best else [number]
+
+
+def _even_share(keys: Sequence[Any]) -> float:
+    """Return the share of distinct times at the most common distance from the one before, in months if all are of one day."""
+    ordered = sorted(set(keys))
+    if isinstance(ordered[0], datetime.datetime) and len({(key.day, key.time()) for key in ordered}) == 1:
+        ordered = [12.0 * key.year + key.month for key in ordered]
+    steps = Counter(
+        f"{later - earlier:.6g}" if isinstance(later, float) else later - earlier
+        for earlier, later in itertools.pairwise(ordered)
+    )
+    return max(steps.values(), default=0) / max(1, len(ordered) - 1)
 
 
 def _likely(times: Sequence[Any], fitting: list[Reading]) -> list[Reading]:
@@ -169,7 +202,7 @@ def next_times(times: Sequence[Any], count: int, examples: Sequence[Any] = ()) -
         >>> next_times([7], 2, [3, 5])
         [9, 11]
     """
-    pattern, keys = _read_times(times)
+    format, keys = _read_times(times)
     if not times or isinstance(keys, int):
         return []
     recent = keys[-MAX_COMPARED_TIMES:]
@@ -180,7 +213,7 @@ def next_times(times: Sequence[Any], count: int, examples: Sequence[Any] = ()) -
             return []
         if isinstance(recent[-1], datetime.datetime):
             dates = [key for key in recent if isinstance(key, datetime.datetime)]
-            return [written_like(times[-1], date, pattern) for date in next_dates(dates, count)]
+            return [_written(date, times, format) for date in next_dates(dates, count)]
     except (OverflowError, ValueError, TypeError):  # after the year 9999, or times of another kind
         return []
     steps = np.diff(np.array(recent, dtype=np.float64))
@@ -188,6 +221,14 @@ def next_times(times: Sequence[Any], count: int, examples: Sequence[Any] = ()) -
         return []
     last, step = float(recent[-1]), float(np.median(steps))
     return [_plain(last + step * number) for number in range(1, count + 1)]
+
+
+def _written(date: datetime.datetime, times: Sequence[Any], format: DateFormat | None) -> Any:
+    """Return a date as the last of `times` is written; as an ISO date where another one would be read from that."""
+    last = plain_texts(times)[-1]
+    like = last if isinstance(last, str) else times[-1].isoformat()
+    written = format.write(date, like.strip()) if format is not None else date.isoformat()
+    return written if format is not None and format.read(str(written)) == date else date.isoformat()
 
 
 def _before(key: Key, examples: Any) -> Any:

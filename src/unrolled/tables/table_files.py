@@ -26,9 +26,10 @@ from unrolled.datasets.stdlib import PREFIX
 from unrolled.datasets.tables import TABLES, BuiltinTable, Row
 from unrolled.errors import DataError, UsageError, did_you_mean
 from unrolled.tables.cell_values import BLANKS, Cell
-from unrolled.tables.delimited_files import MAX_LISTED_COLUMNS, is_plain_text, line_rows, looks_like_header
+from unrolled.tables.delimited_files import MAX_LISTED_COLUMNS, is_plain_text, line_rows
 from unrolled.tables.file_kinds import guess_kind
 from unrolled.tables.file_rows import JSON_KINDS, open_rows
+from unrolled.tables.header_rows import looks_like_header
 from unrolled.tables.json_files import inner_rows_hint, nested_keys, nested_value, only_row_note
 from unrolled.tables.kept_data import shown_name
 from unrolled.tables.labelled_files import open_archive, open_folder
@@ -151,7 +152,8 @@ class Table:
 
     def first_row_is_data(self, columns: tuple[str | None, ...]) -> bool:
         """Return whether the first row is data: `columns` are numbers, and it does not look like names."""
-        numbers = [column for column in columns if column and COLUMN_NUMBER.fullmatch(column) and column not in self.columns]
+        names = set(map(_without_blanks, self.columns))
+        numbers = [column for column in columns if column and COLUMN_NUMBER.fullmatch(column) and column not in names]
         if self.header != FIRST_ROW or not numbers:
             return False
         with contextlib.closing(self.rows()) as rows:

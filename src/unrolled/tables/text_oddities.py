@@ -64,6 +64,10 @@ _ODDITIES: tuple[tuple[Callable[[str], str], str], ...] = (
         "characters that cannot be seen, as {}: a word with one is another word; if they mean nothing, remove them",
     ),
     (
+        _first(re.compile(r"b['\"](?=.*['\"]\s*\Z)", re.DOTALL), "b", at_start=True),
+        "bytes as Python prints them, which begin with {}: decode them, as in data.decode() of Python",
+    ),
+    (
         _first(re.compile("\x1b"), "\x1b"),
         "colors of a terminal, which begin with {}: remove them (sed 's/\\x1b\\[[0-9;]*m//g')",
     ),
@@ -79,8 +83,9 @@ _ODDITIES: tuple[tuple[Callable[[str], str], str], ...] = (
 MAX_MEASURE_LENGTH = 32
 """Characters of a date, a duration or another measure."""
 
-_FORMULA = re.compile(r"[=*^]|\A(?:[^\W\d_]+|[^\W\d_]{1,2}-)\d")
-"""Signs of arithmetic, or letters at the start with a digit directly after them, as in C2H6O, postcodes and B-12."""
+_FORMULA = re.compile(r"[=*^]|\A(?!P(?:T\d|\d+[DWMY]))(?:[^\W\d_]+|[^\W\d_]{1,2}-)\d")
+"""Signs of arithmetic, or letters at the start with a digit directly after them, as in C2H6O, postcodes and B-12, but
+not in durations such as PT1H20M."""
 
 _SEPARATORS = ("|", ";", ",", "/", "+", "&")
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unrolled.tables import date_formats, step_times
+from unrolled.tables.date_formats import DateFormat
 from unrolled.tables.scaling import Scaling
 from unrolled.views.html_page import render_page
 from unrolled.views.report import to_json_value
@@ -32,10 +33,13 @@ def scaling_data(scaling: Scaling) -> dict[str, Any]:
 
 def date_rules() -> dict[str, Any]:
     """Return how dates are read and continued, for `static/series_predictor/times.js`: patterns as JavaScript has them."""
+    iso, *others = map(_in_javascript, date_formats.DATE_FORMATS)
     return {
-        "iso": _in_javascript(date_formats.ISO.pattern),
-        "patterns": [_in_javascript(pattern.pattern) for pattern in date_formats.PATTERNS],
-        "compact": _in_javascript(date_formats.COMPACT_DATE.pattern),
+        "iso": iso,
+        "patterns": others,
+        "sure": [{"pattern": _in_javascript(format), "epochDigits": format.num_digits} for format in date_formats.SURE_DIGITS],
+        "likely": list(map(_in_javascript, date_formats.LIKELY_DIGITS)),
+        "weekdays": list(date_formats.WEEKDAYS),
         "monthNames": list(date_formats.MONTH_NAMES),
         "centuryPivot": date_formats.CENTURY_PIVOT,
         "minOrderedTimes": step_times.MIN_ORDERED_TIMES,
@@ -45,5 +49,5 @@ def date_rules() -> dict[str, Any]:
     }
 
 
-def _in_javascript(pattern: str) -> str:
-    return pattern.replace("(?P<", "(?<").replace("(?P=separator)", r"\k<separator>")
+def _in_javascript(format: DateFormat) -> str:
+    return format.pattern.replace("(?P<", "(?<").replace("(?P=separator)", r"\k<separator>")

@@ -91,7 +91,7 @@ def step_rows(spec: TableSpec, rows: Iterator[tuple[Row, Prediction]], predicted
         if spec.horizon and source is not None:
             known, times = times[: len(source)], times[len(source) :]
             times = times or next_times(known, len(values))
-            if has_times and known and not times:
+            if has_times and long.order_by and known and not times:
                 has_times = False
                 logger.info(
                     f"the column '{long.order_by}' of the forecast is empty, since the times in the table have no usual "

@@ -39,7 +39,7 @@ import { createTimes } from "./times.js";
  * @property {number} historySteps
  * @property {number} numPaths
  * @property {number} horizon
- * @property {import("./times.js").DateRules} dates
+ * @property {import("./times.js").TimeRules} dates
  */
 
 /** @typedef {import("../portable/layers.js").Layers & Columns & { size: number, start: Float32Array[][] | null, inputWeight: Matrix | null, inputBias: Float32Array | null,

@@ -10,7 +10,7 @@ import { createTimes, orderOf } from "./times.js";
  * The columns of a table: those that are read; `truth` are others that are predicted; `groupBy` names the series, `orderBy` has their
  * times, of which `examples` are two that follow each other; `missing` are texts that are gaps.
  * @typedef {{ columns: string[], truth: string[], groupBy: string | null, orderBy: string | null, examples: string[], missing: string[],
- *   needsDates: boolean, dates: import("./times.js").DateRules }} TableColumns
+ *   needsDates: boolean, dates: import("./times.js").TimeRules }} TableColumns
  */
 
 /**

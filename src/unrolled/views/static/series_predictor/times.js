@@ -1,58 +1,25 @@
 // @ts-check
-// Times of steps as `tables/step_times.py` and `tables/date_formats.py` read and continue them; what they know is in the page's data.
+// Times of steps as `tables/step_times.py` reads and continues them; what it knows is in the page's data.
 
+import { createFormats, DAY, dateOf, daysOf, plainTexts, writtenLike } from "./date_formats.js";
+
+/** @typedef {import("./date_formats.js").Moment} Moment */
+/** @typedef {import("./date_formats.js").DateFormat} DateFormat */
 /**
- * The formats of dates, as patterns with named groups: `iso`, others, and dates of digits alone; and the limits of the rules.
- * @typedef {{ iso: string, patterns: string[], compact: string, monthNames: string[], centuryPivot: number, minOrderedTimes: number,
- *   minSpanRatio: number, maxComparedTimes: number, minUsualShare: number }} DateRules
+ * The formats of dates, and the limits of the rules.
+ * @typedef {import("./date_formats.js").DateRules & { minOrderedTimes: number, minSpanRatio: number, maxComparedTimes: number,
+ *   minUsualShare: number }} TimeRules
  */
 
-/** A date in seconds since 1970 on its own clock, and the offset of that from UTC, if it is known. @typedef {{ clock: number, offset: number | null }} Moment */
 /** @typedef {number | Moment} Key */
-/** Times that were read: in the `pattern` of dates that are not ISO. @typedef {{ keys: Key[], pattern: RegExp | null }} Reading */
+/** Times that were read, in a `format`: none of numbers. @typedef {{ keys: Key[], format: DateFormat | null }} Reading */
 
-const ZONE = /(?<rest>.*\d)(?: ?(?<utc>Z|UTC)| ?(?<sign>[+-])(?<hours>\d\d):?(?<minutes>\d\d))$/;
-const WEEK = /^(?<year>\d{4})-?W(?<week>\d\d)(?:-?(?<day>[1-7]))?$/;
-const DAY = 86400;
-const WITH_SECONDS = /[T ]\d{1,2}:\d\d:\d\d/;
 const NUMBER = /^[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?$/i;
 
 /** @param {Key} key @returns {key is Moment} */
 const isDate = (key) => typeof key !== "number";
 /** Return where a time is among others. @param {Key} key */
 export const orderOf = (key) => (isDate(key) ? key.clock - (key.offset ?? 0) : key);
-/** @param {number} clock */
-const dateOf = (clock) => new Date(Math.floor(clock) * 1000);
-/** @param {number} value @param {number} [width] */
-const padded = (value, width = 2) => String(value).padStart(width, "0");
-
-/** @param {number} month counted from the year 0, January is 1 */
-const daysOf = (month) => new Date(Date.UTC(2000 + (Math.floor((month - 1) / 12) % 400), ((month - 1) % 12) + 1, 0)).getUTCDate();
-
-/** Return the Thursday of a date's week, whose year is that of the week. @param {number} clock */
-const thursdayOf = (clock) => dateOf(clock + DAY * (3 - (dateOf(clock).getUTCDay() + 6) % 7));
-
-/**
- * Return the week of a date as ISO 8601 writes it, with the day.
- * @param {number} clock
- */
-function weekOf(clock) {
-  const thursday = thursdayOf(clock);
-  const week = Math.floor((thursday.getTime() - Date.UTC(thursday.getUTCFullYear(), 0, 1)) / 1000 / DAY / 7) + 1;
-  return `${padded(thursday.getUTCFullYear(), 4)}-W${padded(week)}-${(dateOf(clock).getUTCDay() + 6) % 7 + 1}`;
-}
-
-/**
- * Return the day of a week in seconds since 1970, or null if there is no such week.
- * @param {string} time
- */
-function weekClock(time) {
-  const { year, week, day = "1" } = WEEK.exec(time)?.groups ?? {};
-  if (!year) return null;
-  const monday = thursdayOf(Date.UTC(Number(year), 0, 4) / 1000).getTime() / 1000 - 3 * DAY;
-  const clock = monday + DAY * (7 * (Number(week) - 1) + Number(day) - 1);
-  return weekOf(clock) === `${year}-W${week}-${day}` ? clock : null;
-}
 
 /** Return the differences of numbers that follow each other. @param {number[]} values */
 const steps = (values) => values.slice(1).map((value, index) => value - values[index]);
@@ -63,69 +30,29 @@ function median(values) {
   return (sorted[Math.floor((sorted.length - 1) / 2)] + sorted[Math.floor(sorted.length / 2)]) / 2;
 }
 
+/** @param {number} clock */
+const monthNumber = (clock) => 12 * dateOf(clock).getUTCFullYear() + dateOf(clock).getUTCMonth() + 1;
+
+/** Return the share of distinct times at the most common distance from the one before, in months if all are of one day. @param {Key[]} keys */
+function evenShare(keys) {
+  const ordered = [...new Set(keys.map(orderOf))].sort((a, b) => a - b);
+  const days = new Set(ordered.map((clock) => `${dateOf(clock).getUTCDate()} ${clock - Math.floor(clock / DAY) * DAY}`));
+  const isDates = isDate(keys[0]);
+  /** @type {Map<string, number>} */
+  const counts = new Map();
+  for (const step of steps(isDates && days.size === 1 ? ordered.map(monthNumber) : ordered)) {
+    const name = isDates ? String(step) : step.toPrecision(6);
+    counts.set(name, (counts.get(name) ?? 0) + 1);
+  }
+  return Math.max(0, ...counts.values()) / Math.max(1, ordered.length - 1);
+}
+
 /**
  * Read and continue times by the rules of the data.
- * @param {DateRules} rules
+ * @param {TimeRules} rules
  */
 export function createTimes(rules) {
-  const whole = (/** @type {string} */ source) => new RegExp(`^(?:${source})$`, "d");
-  const [iso, compact] = [whole(rules.iso), whole(rules.compact)];
-  const patterns = rules.patterns.map(whole);
-
-  /** @param {string} name of a month */
-  function monthOf(name) {
-    const lower = name.toLowerCase();
-    return rules.monthNames.findIndex((month) => lower === month || lower === month.slice(0, 3) || (lower === "sept" && month.startsWith(lower))) + 1;
-  }
-
-  /**
-   * Return the date of a match in seconds since 1970, or null if there is no such date.
-   * @param {RegExpExecArray} found
-   */
-  function clockOf({ groups = {} }) {
-    const { year, month, name, quarter, half, fraction = "" } = groups;
-    const [day, minute, second] = [groups.day ?? 1, groups.minute ?? 0, groups.second ?? 0].map(Number);
-    const full = Number(year) + (year.length > 2 ? 0 : Number(year) >= rules.centuryPivot ? 1900 : 2000);
-    const number = name ? monthOf(name) : quarter ? 3 * Number(quarter) - 2 : Number(month);
-    let hour = Number(groups.hour ?? 0);
-    if (half) hour = hour % 12 + (/p/i.test(half) ? 12 : 0);
-    const exists = full > 0 && number >= 1 && number <= 12 && day >= 1 && day <= daysOf(12 * full + number) && hour < 24 && minute < 60 && second < 60;
-    if (!exists) return null;
-    const date = new Date(0);
-    date.setUTCFullYear(full, number - 1, day);
-    return date.getTime() / 1000 + 3600 * hour + 60 * minute + second + Number(`0.${fraction || 0}`);
-  }
-
-  /** @param {string} time @returns {Key | null} */
-  function readIso(time) {
-    const zone = time.includes(":") ? ZONE.exec(time)?.groups : undefined;
-    const found = iso.exec(zone ? zone.rest : time);
-    const clock = found ? clockOf(found) : weekClock(time);
-    if (clock === null) return null;
-    const offset = zone?.sign ? Number(`${zone.sign}1`) * (3600 * Number(zone.hours) + 60 * Number(zone.minutes)) : zone ? 0 : null;
-    return { clock, offset };
-  }
-
-  /** @type {{ pattern: RegExp | null, read: (time: string) => Key | null }[]} */
-  const formats = [
-    { pattern: null, read: (time) => (NUMBER.test(time) ? Number(time) : null) },
-    { pattern: null, read: readIso },
-    ...patterns.map((pattern) => ({ pattern, read: (/** @type {string} */ time) => {
-      const found = pattern.exec(time);
-      const clock = found && clockOf(found);
-      return clock === null ? null : { clock, offset: null };
-    } })),
-  ];
-
-  /** Return dates of digits alone as ISO dates, if all are such. @param {string[]} times */
-  function expand(times) {
-    const found = times.map((time) => compact.exec(time));
-    if (found.some((match) => match === null || match[0].length !== found[0]?.[0].length)) return times;
-    return found.map((match) => {
-      const { year, month, day, hour, minute = "00", second = "00" } = match?.groups ?? {};
-      return [year, month, day].filter(Boolean).join("-") + (hour ? `T${hour}:${minute}:${second}` : "");
-    });
-  }
+  const formats = createFormats(rules);
 
   /** @param {Key[]} keys */
   const isOrdered = (keys) => [1, -1].some((sign) => steps(keys.map(orderOf)).every((step) => sign * step >= 0));
@@ -148,28 +75,61 @@ export function createTimes(rules) {
   }
 
   /**
+   * Return the dates that times may be, if their distances are more equal than those of the numbers, the first reading. Where both are
+   * as equal, many times are dates if they are a month apart at most.
+   * @param {Reading[]} fitting
+   */
+  function moreEven([number, ...dates]) {
+    const [numTimes, least] = [new Set(number.keys).size, evenShare(number.keys)];
+    const shares = dates.map(({ keys }) => {
+      const [share, isNear] = [evenShare(keys), spanOf(keys) <= numTimes * 31 * DAY && numTimes >= rules.minOrderedTimes];
+      return share < least || (share === least && !isNear) ? 0 : share;
+    });
+    const best = Math.max(...shares);
+    return best ? dates.filter((_, place) => shares[place] === best) : [number];
+  }
+
+  /**
+   * Return what times are, up to the first that cannot be read or, unlike the others, has an offset from UTC or none.
+   * @param {(time: string) => Key | null} readOne
+   * @param {string[]} times
+   */
+  function readAll(readOne, times) {
+    /** @type {Key[]} */
+    const keys = [];
+    for (const time of times) {
+      const key = readOne(time);
+      if (key === null || (isDate(key) && keys.length && isDate(keys[0]) && (key.offset === null) !== (keys[0].offset === null))) break;
+      keys.push(key);
+    }
+    return keys;
+  }
+
+  /**
    * Return what times are, or the index of the first that does not fit the others.
    * @param {string[]} texts
    * @returns {Reading | number}
    */
   function read(texts) {
-    const times = expand(texts.map((text) => text.trim()));
+    const [times, digits] = [texts.map((text) => text.trim()), plainTexts(texts)];
+    for (const format of times.length ? formats.sure : []) {
+      const keys = readAll(format.read, digits);
+      if (keys.length === times.length) return { keys, format };
+    }
+    /** @type {[DateFormat | null, (time: string) => Key | null, string[]][]} */
+    const readers = [[null, (time) => (NUMBER.test(time) ? Number(time) : null), times]];
+    for (const format of formats.likely) readers.push([format, format.read, digits]);
+    for (const format of formats.dates) readers.push([format, format.read, times]);
     /** @type {Reading[]} */
     let fitting = [];
     let mostFitting = 0;
-    for (const { pattern, read: readOne } of formats) {
-      /** @type {Key[]} */
-      const keys = [];
-      for (const time of times) {
-        const key = readOne(time);
-        if (key === null || (isDate(key) && keys.length && isDate(keys[0]) && (key.offset === null) !== (keys[0].offset === null))) break;
-        keys.push(key);
-      }
+    for (const [format, readOne, values] of readers) {
+      const keys = readAll(readOne, values);
       mostFitting = Math.max(mostFitting, keys.length);
-      if (keys.length < times.length) continue;
-      const isNew = fitting.every((other) => other.keys.some((key, index) => orderOf(key) !== orderOf(keys[index])));
-      if (isNew) fitting.push({ keys, pattern });
+      const differs = (/** @type {Reading} */ other) => other.keys.some((key, index) => isDate(key) !== isDate(keys[index]) || orderOf(key) !== orderOf(keys[index]));
+      if (keys.length === times.length && fitting.every(differs)) fitting.push({ keys, format });
     }
+    if (fitting.length > 1 && fitting[0].format === null) fitting = moreEven(fitting);
     if (fitting.length > 1) fitting = likely(times, fitting);
     return fitting.length === 1 ? fitting[0] : fitting.length ? 0 : mostFitting;
   }
@@ -184,9 +144,6 @@ export function createTimes(rules) {
     const [most, count] = [...counts].reduce((best, entry) => (entry[1] > best[1] ? entry : best), ["", 0]);
     return count && count >= rules.minUsualShare * distances.length ? distances.find((distance) => distance.toPrecision(6) === most) ?? null : null;
   }
-
-  /** @param {number} clock */
-  const monthNumber = (clock) => 12 * dateOf(clock).getUTCFullYear() + dateOf(clock).getUTCMonth() + 1;
 
   /**
    * @param {number} clock
@@ -259,68 +216,6 @@ export function createTimes(rules) {
     return Array.from({ length: count }, (_, index) => last + median(distances) * (index + 1));
   }
 
-  /**
-   * Return times as another one is written.
-   * @param {string} time
-   * @param {Reading} reading of it
-   * @param {Key} key
-   */
-  function writtenLike(time, { pattern }, key) {
-    if (!isDate(key)) return String(Number(key.toPrecision(12)));
-    const [text, date] = [time.trim(), dateOf(key.clock)];
-    const day = `${padded(date.getUTCFullYear(), 4)}-${padded(date.getUTCMonth() + 1)}-${padded(date.getUTCDate())}`;
-    const found = pattern?.exec(text);
-    if (found) return replacedParts(text, found, key.clock);
-    const clock = [date.getUTCHours(), date.getUTCMinutes(), date.getUTCSeconds()].map((part) => padded(part));
-    if (/^\d+$/.test(text)) return (day.replaceAll("-", "") + clock.join("")).slice(0, text.length);
-    if (text.includes("W")) return weekOf(key.clock).slice(0, text.length);
-    if (!text.includes(":")) return day.slice(0, text.length < 8 ? 7 : 10);
-    const millionths = Math.round((key.clock - Math.floor(key.clock)) * 1e6);
-    const hasSeconds = clock[2] !== "00" || millionths || WITH_SECONDS.test(text);
-    const zone = key.offset === null ? "" : `${key.offset < 0 ? "-" : "+"}${padded(Math.floor(Math.abs(key.offset) / 3600))}:${padded(Math.abs(key.offset) / 60 % 60)}`;
-    const part = clock.slice(0, hasSeconds ? 3 : 2).join(":") + (millionths ? `.${padded(millionths, 6)}` : "");
-    return day + (text.includes(" ") ? " " : "T") + part + zone;
-  }
-
-  /**
-   * Return a text with the parts of another date, each as long and in such letters as it was.
-   * @param {string} text
-   * @param {RegExpExecArray} found
-   * @param {number} clock
-   */
-  function replacedParts(text, found, clock) {
-    const places = Object.entries(found.indices?.groups ?? {}).filter(([, place]) => place).sort((a, b) => b[1][1] - a[1][1]);
-    for (const [name, [start, end]] of places) {
-      text = text.slice(0, start) + partLike(name, text.slice(start, end), clock, Boolean(found.groups?.half)) + text.slice(end);
-    }
-    return text;
-  }
-
-  /**
-   * @param {string} name of a part of a date
-   * @param {string} written
-   * @param {number} clock
-   * @param {boolean} isHalf whether hours are those of half a day
-   */
-  function partLike(name, written, clock, isHalf) {
-    const date = dateOf(clock);
-    const [month, hour] = [date.getUTCMonth(), date.getUTCHours()];
-    if (name === "name") {
-      const isFull = written.length > 4 || rules.monthNames.slice(5, 7).includes(written.toLowerCase());
-      const text = isFull ? rules.monthNames[month] : rules.monthNames[month].slice(0, 3);
-      return written === written.toUpperCase() ? text.toUpperCase() : written === written.toLowerCase() ? text : text[0].toUpperCase() + text.slice(1);
-    }
-    if (name === "half") return written === written.toUpperCase() ? (hour >= 12 ? "P" : "A") : hour >= 12 ? "p" : "a";
-    if (name === "separator") return written;
-    if (name === "fraction") return padded(Math.round((clock - Math.floor(clock)) * 1e6), 6).slice(0, written.length);
-    /** @type {Record<string, number>} */
-    const numbers = {
-      year: written.length === 2 ? date.getUTCFullYear() % 100 : date.getUTCFullYear(), month: month + 1, day: date.getUTCDate(),
-      hour: isHalf ? hour % 12 || 12 : hour, minute: date.getUTCMinutes(), second: date.getUTCSeconds(), quarter: Math.floor(month / 3) + 1,
-    };
-    return padded(numbers[name], written.length);
-  }
-
   return {
     read,
 
@@ -353,8 +248,9 @@ export function createTimes(rules) {
     nextTimes(times, count, examples) {
       const reading = times.length ? read(times) : 0;
       if (typeof reading === "number") return [];
-      const last = times[times.length - 1];
-      return nextKeys(reading.keys, count, examples).map((key) => writtenLike(last, reading, key));
+      const last = plainTexts(times)[times.length - 1];
+      const keys = nextKeys(reading.keys, count, examples);
+      return keys.map((key) => (isDate(key) ? writtenLike(key, last, reading.format) : String(Number(key.toPrecision(12)))));
     },
 
     /**
