@@ -22,7 +22,7 @@ from unrolled.tables.series_rows import HISTORY_STEPS
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.step_times import next_times
 from unrolled.tables.time_features import CYCLES, FIRST_WEEKDAY
-from unrolled.views.portable_data import linear_layer, packed, recurrent_layers
+from unrolled.views.portable_data import linear_layer, packed, packed_products, recurrent_layers
 from unrolled.views.series_predictor_page import date_rules, scaling_data
 from unrolled.views.series_table import STEP_COLUMN, number_columns, step_columns
 
@@ -115,6 +115,7 @@ def model_data(series: SeriesModel) -> dict[str, Any]:
         "normBias": packed(array_of(encoder.norm.bias)) if is_residual else None,
         "start": None if start is None else [[packed(array_of(part)) for part in parts] for parts in start],
         **columns_data(series),
+        "products": packed_products(),
     }
 
 
