@@ -10,7 +10,6 @@ import numpy as np
 
 from unrolled.analysis.series_charts import MAX_COLUMNS, MAX_DRAWN_HISTORY, MAX_DRAWN_STEPS
 from unrolled.command_options import PredictOptions
-from unrolled.display import plural
 from unrolled.evaluation.number_predictions import MAX_SCALED, NUM_PATHS
 from unrolled.exchange.export_job import array_of
 from unrolled.exchange.series_model import SeriesModel
@@ -66,7 +65,8 @@ def page_data(spec: TableSpec, series: SeriesModel, title: str) -> dict[str, Any
 
 def _hint(table: dict[str, Any], series: SeriesModel) -> str:
     """Return what rows the page reads, in words."""
-    parts = [f"the {plural(len(series.source.columns), 'column')} {', '.join(series.source.columns)}"]
+    names = series.source.columns
+    parts = [f"the {'columns' if len(names) > 1 else 'column'} {', '.join(names)}"]
     parts += [f"{table['orderBy']} (the time of the step)"] if table["orderBy"] else []
     parts += [f"{table['groupBy']} (the name of the series)"] if table["groupBy"] else []
     truth = ", ".join(table["truth"])
