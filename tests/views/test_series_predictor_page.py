@@ -72,7 +72,7 @@ def test_the_page_predicts_what_the_command_line_predicts(cli: Cli, browser: Bro
         assert "This browser computes what the model computes" in page.inner_text("#verified")
         run(page, table)
         assert page.locator("#charts figure").count() == 4
-        assert page.inner_text("#status").startswith("2 series")
+        assert page.inner_text("#status").startswith("2 series of 120 steps.")
         found = downloaded(page)
     expected = rows_of(cli("predict", "m.safetensors", table, "--precision", "float32").out)
     assert list(found[0]) == list(expected[0])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unrolled.runtime.portable_arithmetic import portable_tanh
+from unrolled.runtime.portable_arithmetic import FloatMatrix, portable_tanh
 from unrolled.views.wasm_products import leb128, products_module
 
 SCRIPT = """
@@ -42,6 +42,20 @@ console.log(JSON.stringify([...values]));
 """
 
 
+FLOATS_SCRIPT = """
+const chunks = [];
+for await (const chunk of process.stdin) chunks.push(chunk);
+const { module, weight, vector, rows } = JSON.parse(Buffer.concat(chunks).toString());
+const memory = new WebAssembly.Memory({ initial: 3 });
+const { instance } = await WebAssembly.instantiate(Uint8Array.from(module), { env: { memory } });
+new Uint32Array(memory.buffer).set(weight);
+new Uint32Array(memory.buffer, 65536).set(vector);
+new Uint32Array(memory.buffer, 131072).fill(7);
+instance.exports.multiply_floats(0, 4 * vector.length, rows, 65536, 131072);
+console.log(JSON.stringify([...new Uint32Array(memory.buffer, 131072, rows + 1)]));
+"""
+
+
 def run_node(script: str, data: dict[str, Any]) -> Any:
     node = shutil.which("node")
     if node is None:
@@ -67,6 +81,16 @@ def test_products_are_exact(rows: int, columns: int) -> None:
     data = {"module": list(products_module()), "rows": rows, "columns": columns}
     data |= {"weight": weight.reshape(-1).tolist(), "vector": vector.tolist()}
     assert run_node(SCRIPT, data) == [*(weight @ vector).tolist(), 7]
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 16), (7, 48), (13, 512)])
+def test_products_of_floats_are_ordered_sums(rows: int, columns: int) -> None:
+    generator = np.random.default_rng(rows)
+    weight = (generator.normal(size=(rows, columns)) * 10.0 ** generator.integers(-6, 7, (rows, columns))).astype(np.float32)
+    vector = generator.normal(size=columns).astype(np.float32)
+    data = {"module": list(products_module()), "rows": rows, "vector": vector.view(np.uint32).tolist()}
+    found = run_node(FLOATS_SCRIPT, data | {"weight": weight.view(np.uint32).reshape(-1).tolist()})
+    assert found == [*FloatMatrix(weight).product(vector[None])[0].view(np.uint32).tolist(), 7]
 
 
 def test_leb128() -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 SCRIPT = "text_classifier/classifier.js"
 REPLAY = """
 const { unpackClassifier, findDifference } = __modules["text_classifier/classifier.js"];
-fail(findDifference(await unpackClassifier(data.model), data.vectors));
+for (const hasVectors of [true, false]) fail(findDifference(await unpackClassifier(data.model, hasVectors), data.vectors));
 """
 ODD_TEXTS = (
     "\u00c9t\u00e9 2024-31, it\u2019s ALL-IN!",

@@ -14,7 +14,7 @@ from unrolled.tables import ngrams
 from unrolled.tables.text_column import TextColumn
 from unrolled.tables.word_tokenizer import WordTokenizer
 from unrolled.text.tokenizer import CharTokenizer
-from unrolled.views.portable_data import linear_layer, packed, recurrent_layers
+from unrolled.views.portable_data import linear_layer, packed, packed_products, recurrent_layers
 from unrolled.views.text_classifier_page import reader_data
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def model_data(model_file: TableModelFile) -> dict[str, Any]:
         **linear_layer("head", array_of(head.weight)[known], array_of(head.bias)[known]),
         "temperature": float(model.temperature),
         "ngrams": _ngram_data(model_file, known),
+        "products": packed_products(),
         "maxParts": MAX_PARTS,
         "maxLogOdds": MAX_LOG_ODDS,
     }

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SCRIPT = "series_predictor/predictor.js"
 REPLAY = """
 const { unpackSeriesModel, findDifference } = __modules["series_predictor/predictor.js"];
-fail(findDifference(await unpackSeriesModel(data.model), data.vectors));
+for (const hasVectors of [true, false]) fail(findDifference(await unpackSeriesModel(data.model, hasVectors), data.vectors));
 """
 TESTED_PATHS, TESTED_HORIZON, KNOWN_STEPS = 8, 24, (3, 40)
 """Paths and steps of forecasts that are compared, at most, and the steps before them."""

@@ -10,7 +10,6 @@ import numpy as np
 
 from unrolled.analysis.series_charts import MAX_COLUMNS, MAX_DRAWN_HISTORY, MAX_DRAWN_STEPS
 from unrolled.command_options import PredictOptions
-from unrolled.display import plural
 from unrolled.evaluation.number_predictions import MAX_SCALED, NUM_PATHS
 from unrolled.exchange.export_job import array_of
 from unrolled.exchange.series_model import SeriesModel
@@ -22,7 +21,7 @@ from unrolled.tables.series_rows import HISTORY_STEPS
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.step_times import next_times
 from unrolled.tables.time_features import CYCLES, FIRST_WEEKDAY
-from unrolled.views.portable_data import linear_layer, packed, recurrent_layers
+from unrolled.views.portable_data import linear_layer, packed, packed_products, recurrent_layers
 from unrolled.views.series_predictor_page import date_rules, scaling_data
 from unrolled.views.series_table import STEP_COLUMN, number_columns, step_columns
 
@@ -66,7 +65,8 @@ def page_data(spec: TableSpec, series: SeriesModel, title: str) -> dict[str, Any
 
 def _hint(table: dict[str, Any], series: SeriesModel) -> str:
     """Return what rows the page reads, in words."""
-    parts = [f"the {plural(len(series.source.columns), 'column')} {', '.join(series.source.columns)}"]
+    names = series.source.columns
+    parts = [f"the {'columns' if len(names) > 1 else 'column'} {', '.join(names)}"]
     parts += [f"{table['orderBy']} (the time of the step)"] if table["orderBy"] else []
     parts += [f"{table['groupBy']} (the name of the series)"] if table["groupBy"] else []
     truth = ", ".join(table["truth"])
@@ -115,6 +115,7 @@ def model_data(series: SeriesModel) -> dict[str, Any]:
         "normBias": packed(array_of(encoder.norm.bias)) if is_residual else None,
         "start": None if start is None else [[packed(array_of(part)) for part in parts] for parts in start],
         **columns_data(series),
+        "products": packed_products(),
     }
 
 

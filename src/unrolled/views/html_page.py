@@ -27,6 +27,9 @@ SECURITY_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
     "base-uri 'none'; form-action 'none'"
 )
+WASM_POLICY = SECURITY_POLICY.replace("script-src", "script-src 'wasm-unsafe-eval'")
+"""Permits WebAssembly, not the evaluation of strings as scripts."""
+
 PAGE_TEMPLATE = """<!doctype html>
 <html lang="en">
 <head>

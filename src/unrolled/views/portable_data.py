@@ -10,6 +10,7 @@ from unrolled.runtime.portable import PortableLayer
 from unrolled.runtime.portable_arithmetic import FloatMatrix, Floats, Int8Matrix, Matrix
 from unrolled.runtime.text_network import STATE_NAMES
 from unrolled.views.html_page import pack_array
+from unrolled.views.wasm_products import products_module
 
 
 def layer_data(layer: PortableLayer, is_one_hot: bool = False) -> dict[str, Any]:
@@ -41,6 +42,11 @@ def recurrent_layers(cell: str, hidden_size: int, layers: list[PortableLayer]) -
 def linear_layer(name: str, weight: Floats | None, bias: Floats | None = None) -> dict[str, Any]:
     """Return `NAMEWeight` and `NAMEBias` as JSON values."""
     return {f"{name}Weight": None if weight is None else matrix_data(FloatMatrix(weight)), f"{name}Bias": packed(bias)}
+
+
+def packed_products() -> str:
+    """Return the WebAssembly module of products and tanh, packed."""
+    return pack_array(np.frombuffer(products_module(), np.uint8))
 
 
 def packed(array: Floats | None) -> str | None:

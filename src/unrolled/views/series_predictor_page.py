@@ -11,7 +11,7 @@ from typing import Any
 from unrolled.tables import date_formats, step_times
 from unrolled.tables.date_formats import DateFormat
 from unrolled.tables.scaling import Scaling
-from unrolled.views.html_page import render_page
+from unrolled.views.html_page import WASM_POLICY, render_page
 from unrolled.views.report import to_json_value
 
 STYLES = ("shared/page.css", "report/drawings.css", "report/report.css", "shared/form_page.css")
@@ -22,7 +22,7 @@ BODY = "series_predictor/series_predictor.html"
 def series_predictor_page(data: Mapping[str, Any]) -> str:
     """Return the page. `data` has `title`, `subtitle`, the `model`, the columns of the `table`, and what its scripts
     (`static/series_predictor/main.js`) need else."""
-    return render_page(str(data["title"]), STYLES, SCRIPT, to_json_value(data), BODY)
+    return render_page(str(data["title"]), STYLES, SCRIPT, to_json_value(data), BODY, WASM_POLICY)
 
 
 def scaling_data(scaling: Scaling) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from unrolled.generation.prompt_replacements import prompt_replacements
 from unrolled.tables.text_column import TextColumn
 from unrolled.tables.word_tokenizer import WordTokenizer
 from unrolled.text.rule_tokenizer import WORD_PATTERN
-from unrolled.views.html_page import render_page
+from unrolled.views.html_page import WASM_POLICY, render_page
 from unrolled.views.report import to_json_value
 
 STYLES = (
@@ -37,7 +37,7 @@ _CLASSES = {
 
 def text_classifier_page(data: Mapping[str, Any]) -> str:
     """Return the page. `data` has `title`, `subtitle`, the `model`, and the names of its columns `source` and `target`."""
-    return render_page(str(data["title"]), STYLES, SCRIPT, to_json_value(data), BODY)
+    return render_page(str(data["title"]), STYLES, SCRIPT, to_json_value(data), BODY, WASM_POLICY)
 
 
 def reader_data(column: TextColumn, max_steps: int) -> dict[str, Any]:

@@ -1,12 +1,15 @@
-"""A WebAssembly module with the integer products and the tanh of the portable step, assembled instruction by instruction.
+"""A WebAssembly module with the products and the tanh of the portable step, assembled instruction by instruction.
 
-It imports its memory as `env.memory`, and has two functions; `weight`, `vector`, `out`, `values` and `end` are addresses.
+It imports its memory as `env.memory`, and has three functions; `weight`, `vector`, `out`, `values` and `end` are addresses.
 
 * `multiply(weight, stride, rows, vector, count, out)` writes, for each of `rows` rows (a multiple of 4) of int8 weights that
   are `stride` bytes apart, the exact sum of the products of `count` weights (a multiple of 8) and the int16 numbers of the
   vector, as int32.
 * `tanh(values, end)` replaces the float32 numbers from `values` to `end`, four at a time, by their tanh, with the operations of
   `runtime/portable_arithmetic.py` in the same order.
+* `multiply_floats(weight, stride, rows, vector, out)` writes, for each of `rows` rows of float32 weights that are `stride`
+  bytes apart (a multiple of 64), the ordered sum of their products with as many numbers of the vector: 16 partial sums, then a
+  tree.
 
 The encoding is that of the WebAssembly specification, 2.0, with its 128-bit vectors.
 """
@@ -22,6 +25,9 @@ WEIGHT, STRIDE, ROWS, VECTOR, COUNT, OUT = range(6)
 
 K, ROW_1, ROW_2, ROW_3 = range(6, 10)
 SUM_0, SUM_1, SUM_2, SUM_3, NUMBERS = range(10, 15)
+FLOAT_VECTOR, FLOAT_OUT, OFFSET, *LANE_SUMS = range(3, 10)
+"""The last parameters and the locals of `multiply_floats`; the first ones are those of `multiply`."""
+
 VALUES, VALUES_END, NUMBER, SQUARE = range(4)
 """The parameters and the locals of `tanh`."""
 
@@ -127,6 +133,30 @@ def _tanh_body() -> bytes:
     return leb128(1) + leb128(2) + V128 + LOOP + number + square + store + advance + END + END
 
 
+def _multiply_floats_body() -> bytes:
+    def at(address: int, lanes: int) -> bytes:
+        return _get(address) + _get(OFFSET) + ADD + _vector(0x00, b"\x00" + leb128(16 * lanes))
+
+    clear = b"".join(ZEROS + _set(total) for total in LANE_SUMS) + _const(0) + _set(OFFSET)
+    products = b"".join(
+        _get(total) + at(WEIGHT, lanes) + at(FLOAT_VECTOR, lanes) + MULTIPLY_FLOAT + ADD_FLOAT + _set(total)
+        for lanes, total in enumerate(LANE_SUMS)
+    )
+    step = _get(OFFSET) + b"\x41\xc0\x00" + ADD + b"\x22" + leb128(OFFSET)  # 64: two bytes in signed LEB128
+    columns = LOOP + products + step + _get(STRIDE) + LESS_SIGNED + _branch_if(0) + END
+    first, second, third, fourth = LANE_SUMS
+    halves = [_get(a) + _get(b) + ADD_FLOAT for a, b in ((first, third), (second, fourth))]
+    quarters = halves[0] + halves[1] + ADD_FLOAT + _set(first)
+    for lanes in ((2, 3, 2, 3), (1, 1, 1, 1)):
+        quarters += _get(first) + _get(first) + _get(first) + _shuffle(*lanes) + ADD_FLOAT + _set(first)
+    store = _get(FLOAT_OUT) + _get(first) + _vector(0x1F, b"\x00") + b"\x38" + NO_OFFSET
+    advance = _get(WEIGHT) + _get(STRIDE) + ADD + _set(WEIGHT) + _get(FLOAT_OUT) + _const(4) + ADD + _set(FLOAT_OUT)
+    count_down = _get(ROWS) + _const(1) + SUB + _set(ROWS) + _branch(0)
+    rows = _get(ROWS) + IS_ZERO + _branch_if(1) + clear + columns + quarters + store + advance + count_down
+    local_types = leb128(2) + leb128(1) + I32 + leb128(4) + V128
+    return local_types + BLOCK + LOOP + rows + END + END + END
+
+
 def _multiply_body() -> bytes:
     next_rows = b"".join(
         _get(above) + _get(STRIDE) + ADD + _set(row) for above, row in zip(ROW_POINTERS, ROW_POINTERS[1:], strict=False)
@@ -164,10 +194,10 @@ def products_module() -> bytes:
         b'\\x00asm\\x01\\x00\\x00\\x00'
     """
     sections = {
-        1: leb128(2) + _function_type(6) + _function_type(2),
+        1: leb128(3) + _function_type(6) + _function_type(2) + _function_type(5),
         2: leb128(1) + _name("env") + _name("memory") + b"\x02\x00" + leb128(1),  # imports: a memory of at least one page
-        3: leb128(2) + leb128(0) + leb128(1),  # functions, by their types
-        7: leb128(2) + _exported("multiply", 0) + _exported("tanh", 1),
-        10: leb128(2) + _sized(_multiply_body()) + _sized(_tanh_body()),  # code
+        3: leb128(3) + leb128(0) + leb128(1) + leb128(2),  # functions, by their types
+        7: leb128(3) + _exported("multiply", 0) + _exported("tanh", 1) + _exported("multiply_floats", 2),
+        10: leb128(3) + _sized(_multiply_body()) + _sized(_tanh_body()) + _sized(_multiply_floats_body()),  # code
     }
     return b"\x00asm\x01\x00\x00\x00" + b"".join(bytes([number]) + _sized(content) for number, content in sections.items())

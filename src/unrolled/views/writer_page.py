@@ -8,20 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from unrolled.generation.prompt_replacements import prompt_replacements
 from unrolled.runtime.portable import PortableNetwork
 from unrolled.text.tokenizer import Tokenizer
-from unrolled.views.html_page import SECURITY_POLICY, pack_array, render_page
-from unrolled.views.portable_data import layer_data, matrix_data
-from unrolled.views.wasm_products import products_module
+from unrolled.views.html_page import WASM_POLICY, pack_array, render_page
+from unrolled.views.portable_data import layer_data, matrix_data, packed_products
 
 STYLES = ("shared/page.css", "writer/writer.css")
 SCRIPT = "writer/main.js"
 BODY = "writer/writer.html"
-POLICY = SECURITY_POLICY.replace("script-src", "script-src 'wasm-unsafe-eval'")
-"""Permits WebAssembly, not the evaluation of strings as scripts."""
 
 
 def writer_page(portable: PortableNetwork, tokenizer: Tokenizer, title: str, subtitle: str, vectors: Mapping[str, Any]) -> str:
@@ -36,7 +31,7 @@ def writer_page(portable: PortableNetwork, tokenizer: Tokenizer, title: str, sub
     """
     data = {"title": title, "subtitle": subtitle, "vectors": dict(vectors)}
     data |= {"network": network_data(portable), "tokens": token_data(tokenizer)}
-    return render_page(title, STYLES, SCRIPT, data, BODY, POLICY)
+    return render_page(title, STYLES, SCRIPT, data, BODY, WASM_POLICY)
 
 
 def token_data(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -67,5 +62,5 @@ def network_data(portable: PortableNetwork) -> dict[str, Any]:
         "layers": [layer_data(layer, portable.is_one_hot and index == 0) for index, layer in enumerate(portable.layers)],
         "head": matrix_data(portable.head),
         "headBias": pack_array(portable.head_bias),
-        "products": pack_array(np.frombuffer(products_module(), np.uint8)),
+        "products": packed_products(),
     }

@@ -2,6 +2,7 @@
 // Networks as the data of a page have them: arrays packed, matrices of int8 or of float32 weights.
 
 import { unpack } from "../shared/packed_arrays.js";
+import { placeFloatMatrices } from "./products.js";
 
 /** @typedef {import("./products.js").Matrix} Matrix */
 /** @typedef {{ rows: number, columns: number, weight: string, scale: string | null }} PackedMatrix */
@@ -50,4 +51,19 @@ export async function unpackLayers(layers) {
     });
   }
   return /** @type {import("./layers.js").Layer[]} */ (unpacked);
+}
+
+/**
+ * Have products and tanh of layers of float32 weights computed by vector instructions, where there are any.
+ * @param {string} packed the module of `views/wasm_products.py`
+ * @param {import("./layers.js").Layers[]} networks
+ * @param {(Matrix | null)[]} others matrices that are no part of layers
+ */
+export async function placeFloatLayers(packed, networks, others) {
+  const layers = networks.flatMap((network) => network.layers);
+  const matrices = layers.flatMap(({ input, recurrent, recurrentN, rounds }) => [input, recurrent, recurrentN, ...rounds]);
+  const used = /** @type {import("./products.js").FloatMatrix[]} */ ([...matrices, ...others].filter((matrix) => matrix !== null));
+  const size = networks.reduce((largest, { hiddenSize }) => Math.max(largest, hiddenSize), 0);
+  const nativeTanh = await placeFloatMatrices(await unpack(packed, Uint8Array), used, 4 * size);
+  for (const network of networks) network.nativeTanh = nativeTanh;
 }

@@ -17,9 +17,10 @@ import { ROUND, f } from "./arithmetic.js";
 
 /**
  * A matrix of int8 weights with a scale for each row; or of float32 weights, whose rows are filled with zeros to a multiple of 16
- * columns. `result` is the product of `product`, which is written anew at each.
+ * columns. `result` is the product of `product`, which is written anew at each; of float32 weights, `native` computes it from
+ * `vector` by vector instructions.
  * @typedef {{ rows: number, columns: number, weight: Int8Array, scale: Float32Array, native?: Native, result?: Float32Array }} Int8Matrix
- * @typedef {{ rows: number, columns: number, weight: Float32Array, scale: null, vector?: Float32Array, result?: Float32Array }} FloatMatrix
+ * @typedef {{ rows: number, columns: number, weight: Float32Array, scale: null, native?: () => void, vector?: Float32Array, result?: Float32Array }} FloatMatrix
  * @typedef {Int8Matrix | FloatMatrix} Matrix
  */
 
@@ -95,6 +96,10 @@ function orderedProduct(matrix, x) {
   const vector = (matrix.vector ??= new Float32Array(stride));
   const out = (matrix.result ??= new Float32Array(rows));
   vector.set(x);
+  if (matrix.native) {
+    matrix.native();
+    return out;
+  }
   for (let row = 0; row < rows; row++) {
     const start = row * stride;
     for (let lane = 0; lane < LANES; lane += 4) {
@@ -146,9 +151,46 @@ export function product(matrix, x) {
   return out;
 }
 
+/** @typedef {Record<string, (...numbers: number[]) => void>} Functions */
+
 /**
- * Give each matrix a function that multiplies it by whole numbers; return the numbers whose tanh a function computes, or null if
- * this browser has no vector instructions.
+ * Return a memory of so many bytes and the functions of the module in it; null if this browser has no vector instructions.
+ * @param {Uint8Array<ArrayBuffer>} bytes the module
+ * @param {number} numBytes
+ * @returns {Promise<{ memory: WebAssembly.Memory, functions: Functions } | null>}
+ */
+async function instantiate(bytes, numBytes) {
+  const memory = new WebAssembly.Memory({ initial: Math.ceil(numBytes / PAGE_BYTES) });
+  try {
+    const { instance } = await WebAssembly.instantiate(bytes, { env: { memory } });
+    return { memory, functions: /** @type {Functions} */ (instance.exports) };
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * Return numbers in a memory, whose tanh a function computes.
+ * @param {{ memory: WebAssembly.Memory, functions: Functions }} native
+ * @param {number} address
+ * @param {number} count
+ * @returns {NativeTanh}
+ */
+function placeTanh({ memory, functions }, address, count) {
+  const values = new Float32Array(memory.buffer, address, count);
+  return {
+    values,
+    tanh(used) {
+      const kept = values.slice(used, Math.ceil(used / 4) * 4); // the module takes four at a time
+      functions.tanh(address, address + 4 * used);
+      values.set(kept, used);
+    },
+  };
+}
+
+/**
+ * Give each matrix of int8 weights a function that multiplies it by whole numbers; return the numbers whose tanh a function
+ * computes, or null if this browser has no vector instructions.
  * @param {Uint8Array<ArrayBuffer>} bytes the module
  * @param {Int8Matrix[]} matrices
  * @param {number} numValues
@@ -160,15 +202,9 @@ export async function placeMatrices(bytes, matrices, numValues) {
   const vectorAddress = sizes.reduce((total, size) => total + size, 0);
   const outAddress = vectorAddress + 2 * Math.max(...strides);
   const valuesAddress = outAddress + 4 * Math.max(...matrices.map(({ rows }) => roundUp(rows)));
-  const numBytes = valuesAddress + roundUp(4 * numValues);
-  const memory = new WebAssembly.Memory({ initial: Math.ceil(numBytes / PAGE_BYTES) });
-  let exports;
-  try {
-    exports = (await WebAssembly.instantiate(bytes, { env: { memory } })).instance.exports;
-  } catch {
-    return null;
-  }
-  const { multiply, tanh } = /** @type {Record<string, (...numbers: number[]) => void>} */ (exports);
+  const native = await instantiate(bytes, valuesAddress + roundUp(4 * numValues));
+  if (!native) return null;
+  const { memory, functions: { multiply } } = native;
   const numbers = new Int16Array(memory.buffer, vectorAddress, Math.max(...strides));
   let address = 0;
   for (const [index, matrix] of matrices.entries()) {
@@ -185,13 +221,35 @@ export async function placeMatrices(bytes, matrices, numValues) {
     };
     address += sizes[index];
   }
-  const values = new Float32Array(memory.buffer, valuesAddress, numValues);
-  return {
-    values,
-    tanh(count) {
-      const kept = values.slice(count, Math.ceil(count / 4) * 4); // the module takes four at a time
-      tanh(valuesAddress, valuesAddress + 4 * count);
-      values.set(kept, count);
-    },
-  };
+  return placeTanh(native, valuesAddress, numValues);
+}
+
+/**
+ * Place matrices of float32 weights where vector instructions multiply them; return the numbers whose tanh a function computes, or
+ * null if this browser has none: then the matrices are multiplied by loops, with the same bits.
+ * @param {Uint8Array<ArrayBuffer>} bytes the module
+ * @param {FloatMatrix[]} matrices
+ * @param {number} numValues
+ * @returns {Promise<NativeTanh | null>}
+ */
+export async function placeFloatMatrices(bytes, matrices, numValues) {
+  const strides = matrices.map(({ rows, weight }) => 4 * weight.length / rows);
+  const valuesAddress = matrices.reduce((total, { weight, rows }, index) => total + 4 * weight.length + strides[index] + roundUp(4 * rows), 0);
+  const native = await instantiate(bytes, valuesAddress + roundUp(4 * numValues));
+  if (!native) return null;
+  const { memory, functions } = native;
+  let address = 0;
+  for (const [index, matrix] of matrices.entries()) {
+    const { rows, weight } = matrix;
+    const [start, stride] = [address, strides[index]];
+    const vectorAddress = start + 4 * weight.length;
+    const outAddress = vectorAddress + stride;
+    matrix.weight = new Float32Array(memory.buffer, start, weight.length);
+    matrix.weight.set(weight);
+    matrix.vector = new Float32Array(memory.buffer, vectorAddress, stride / 4);
+    matrix.result = new Float32Array(memory.buffer, outAddress, rows);
+    matrix.native = () => functions.multiply_floats(start, stride, rows, vectorAddress, outAddress);
+    address = outAddress + roundUp(4 * rows);
+  }
+  return placeTanh(native, valuesAddress, numValues);
 }

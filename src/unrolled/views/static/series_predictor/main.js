@@ -5,9 +5,8 @@ import { paragraph } from "../report/format.js";
 import { rowsTable } from "../report/rows_table.js";
 import { seriesSection } from "../report/series.js";
 import { byId } from "../shared/dom.js";
-import { textOfTable } from "../shared/encoded_text.js";
+import { say, sayError, setRunning, setUpFile, startAndVerify } from "../shared/model_page.js";
 import { inSlices, nextTask } from "../shared/next_task.js";
-import { UnsupportedBrowserError } from "../shared/packed_arrays.js";
 import { pageData } from "../shared/page_data.js";
 import { setUpHeader } from "../shared/page_header.js";
 import { plural } from "../shared/visible_text.js";
@@ -27,15 +26,6 @@ const isForecast = data.model.horizon > 0;
 let task = 0;
 let fileName = "rows.csv";
 
-/**
- * @param {string} text
- * @param {boolean} [isError]
- */
-function say(text, isError = false) {
-  byId("status").textContent = text;
-  byId("status").classList.toggle("failed", isError);
-}
-
 /** @param {ReturnType<typeof createPredictor>} predictor */
 function setUp(predictor) {
   /**
@@ -54,7 +44,7 @@ function setUp(predictor) {
   async function predict() {
     const own = ++task;
     byId("results").hidden = true;
-    byId("stop", HTMLButtonElement).disabled = false;
+    setRunning(true);
     try {
       const { series, notes } = readSeries(rows.value, data.table);
       const [table, charts] = [/** @type {string[][]} */ ([]), /** @type {object[]} */ ([])];
@@ -65,15 +55,19 @@ function setUp(predictor) {
         table.push(...rowsOf(data, each, answers));
         if (charts.length < MAX_CHARTS) charts.push(...chartsOf(data, each, answers));
       }
-      show(table, charts, [...notes, ...noteOf(series.length, charts.length)]);
+      show(table, charts, [...notesOf(series, charts.length), ...notes]);
     } catch (error) {
-      say(error instanceof Error ? error.message : String(error), true);
+      sayError(error);
     }
-    byId("stop", HTMLButtonElement).disabled = true;
+    setRunning(false);
   }
 
-  /** @param {number} numSeries @param {number} numCharts */
-  const noteOf = (numSeries, numCharts) => [`${plural(numSeries, "series").replace("seriess", "series")}.`, ...(numCharts >= MAX_CHARTS ? [`The first ${MAX_CHARTS} charts are drawn; the table has all.`] : [])];
+  /** @param {Series[]} series @param {number} numCharts */
+  function notesOf(series, numCharts) {
+    const numSteps = series.reduce((total, { numbers }) => total + numbers.length, 0);
+    const counts = `${series.length > 1 ? `${series.length} series of ` : ""}${plural(numSteps, "step")}.`;
+    return [counts, ...(numCharts >= MAX_CHARTS ? [`The first ${MAX_CHARTS} charts are drawn; the table has all.`] : [])];
+  }
 
   /**
    * @param {string[][]} table
@@ -95,23 +89,15 @@ function setUp(predictor) {
   byId("stop").addEventListener("click", () => {
     task++;
     say("Stopped.");
-    byId("stop", HTMLButtonElement).disabled = true;
+    setRunning(false);
   });
   byId("example").addEventListener("click", () => {
     [rows.value, fileName] = [data.example, "made-up-rows.csv"];
     void predict();
   });
-  const file = byId("file", HTMLInputElement);
-  file.addEventListener("change", async () => {
-    const chosen = file.files?.[0];
-    if (!chosen) return;
-    try {
-      [rows.value, fileName] = [await textOfTable(chosen), chosen.name];
-      void predict();
-    } catch (error) {
-      say(error instanceof Error ? error.message : String(error), true);
-    }
-    file.value = "";
+  setUpFile((content, name) => {
+    [rows.value, fileName] = [content, name];
+    void predict();
   });
 }
 
@@ -124,16 +110,7 @@ async function start() {
   const model = await unpackSeriesModel(data.model);
   setUp(createPredictor(model));
   await nextTask();
-  const difference = findDifference(model, data.vectors);
-  byId("verified").textContent = difference
-    ? `This browser computes something else than the model (${difference}): do not use its answers.`
-    : "This browser computes what the model computes: it has replayed the test vectors of the page.";
-  byId("verified").classList.toggle("failed", difference !== "");
-  byId("verified").dataset.ready = "true";
+  return findDifference(model, data.vectors);
 }
 
-start().catch((error) => {
-  const isOld = error instanceof UnsupportedBrowserError;
-  byId("verified").textContent = isOld ? "This browser is too old to read the model: it has no DecompressionStream." : String(error);
-  byId("verified").classList.add("failed");
-});
+void startAndVerify(start);

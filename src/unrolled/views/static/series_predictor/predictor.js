@@ -4,7 +4,7 @@
 
 import { add, layerNorm } from "../portable/arithmetic.js";
 import { createLayers } from "../portable/layers.js";
-import { unpackFloats, unpackLayers, unpackMatrix } from "../portable/packed_network.js";
+import { placeFloatLayers, unpackFloats, unpackLayers, unpackMatrix } from "../portable/packed_network.js";
 import { product } from "../portable/products.js";
 import { createNormals } from "./normals.js";
 import { createTimes } from "./times.js";
@@ -58,15 +58,18 @@ const f = Math.fround;
 /**
  * Return the model in the data of a page.
  * @param {any} data
+ * @param {boolean} [hasVectors] whether products are computed by vector instructions, where there are any
  * @returns {Promise<SeriesModel>}
  */
-export async function unpackSeriesModel(data) {
+export async function unpackSeriesModel(data, hasVectors = true) {
   const matrices = await Promise.all([data.inputWeight, data.headWeight, data.skipWeight].map(unpackMatrix));
   const [inputBias, normWeight, normBias, headBias] = await Promise.all([data.inputBias, data.normWeight, data.normBias, data.headBias].map(unpackFloats));
   const start = data.start && await Promise.all(data.start.map((/** @type {string[]} */ parts) => Promise.all(parts.map(unpackFloats))));
   const [inputWeight, head, skip] = matrices;
   const layers = await unpackLayers(data.layers);
-  return { ...data, layers, nativeTanh: null, start, inputWeight, inputBias, normWeight, normBias, head, headBias, skip };
+  const model = { ...data, layers, nativeTanh: null, start, inputWeight, inputBias, normWeight, normBias, head, headBias, skip };
+  if (hasVectors) await placeFloatLayers(data.products, [model], matrices);
+  return model;
 }
 
 /** @param {Scaling} scaling @param {number} column @param {number} value */

@@ -4,7 +4,7 @@
 
 import { add, f, layerNorm, tanh } from "../portable/arithmetic.js";
 import { createLayers } from "../portable/layers.js";
-import { unpackFloats, unpackLayers, unpackMatrix } from "../portable/packed_network.js";
+import { placeFloatLayers, unpackFloats, unpackLayers, unpackMatrix } from "../portable/packed_network.js";
 import { product } from "../portable/products.js";
 import { hashNgrams, isBlank, splitBlanks } from "./ngrams.js";
 import { createReader } from "./tokens.js";
@@ -47,9 +47,10 @@ import { createReader } from "./tokens.js";
 /**
  * Return the model in the data of a page.
  * @param {any} data
+ * @param {boolean} [hasVectors] whether products are computed by vector instructions, where there are any
  * @returns {Promise<Classifier>}
  */
-export async function unpackClassifier(data) {
+export async function unpackClassifier(data, hasVectors = true) {
   const layersOf = async (/** @type {any} */ packed) => packed && { ...packed, layers: await unpackLayers(packed.layers), nativeTanh: null };
   const bothWays = [];
   for (const { normWeight, normBias, forward, backward } of data.bothWays) {
@@ -58,7 +59,10 @@ export async function unpackClassifier(data) {
   const [embedding, poolHidden, poolScore, head] = await Promise.all([data.embeddingWeight, data.poolHiddenWeight, data.poolScoreWeight, data.headWeight].map(unpackMatrix));
   const [normWeight, normBias, poolHiddenBias, headBias] = await Promise.all([data.normWeight, data.normBias, data.poolHiddenBias, data.headBias].map(unpackFloats));
   const ngrams = data.ngrams && { ...data.ngrams, table: await unpackFloats(data.ngrams.table), weights: await unpackFloats(data.ngrams.weights) };
-  return /** @type {Classifier} */ ({ ...data, bothWays, stack: await layersOf(data.stack), embedding, poolHidden, poolScore, head, normWeight, normBias, poolHiddenBias, headBias, ngrams });
+  const stack = await layersOf(data.stack);
+  const networks = [...bothWays.flatMap(({ forward, backward }) => [forward, backward]), ...(stack ? [stack] : [])];
+  if (hasVectors) await placeFloatLayers(data.products, networks, [poolHidden, poolScore, head]);
+  return /** @type {Classifier} */ ({ ...data, bothWays, stack, embedding, poolHidden, poolScore, head, normWeight, normBias, poolHiddenBias, headBias, ngrams });
 }
 
 /**

@@ -5,9 +5,8 @@ import { paintEffect } from "../report/effects.js";
 import { percent, plainText } from "../report/format.js";
 import { rowsTable } from "../report/rows_table.js";
 import { byId, element } from "../shared/dom.js";
-import { textOfTable } from "../shared/encoded_text.js";
+import { say, sayError, setRunning, setUpFile, startAndVerify } from "../shared/model_page.js";
 import { inSlices, nextTask } from "../shared/next_task.js";
-import { UnsupportedBrowserError } from "../shared/packed_arrays.js";
 import { pageData } from "../shared/page_data.js";
 import { setUpHeader } from "../shared/page_header.js";
 import { plural, writeText } from "../shared/visible_text.js";
@@ -26,16 +25,9 @@ const MAX_PART = 200;
 const data = pageData();
 const text = byId("text", HTMLTextAreaElement);
 const rows = byId("rows", HTMLTextAreaElement);
-const file = byId("file", HTMLInputElement);
 /** Counts the texts and the tables; work for one that is not the last stops. */
 const tasks = { text: 0, table: 0 };
 let fileName = "texts.csv";
-
-/** @param {string} message @param {boolean} [isError] */
-function say(message, isError = false) {
-  byId("status").textContent = message;
-  byId("status").classList.toggle("failed", isError);
-}
 
 /** @param {ReturnType<typeof createClassifier>} classifier */
 function setUp(classifier) {
@@ -100,7 +92,7 @@ function setUp(classifier) {
       const texts = readTexts(rows.value, data.source, data.target);
       /** @type {string[][]} */
       const answers = [];
-      byId("stop", HTMLButtonElement).disabled = false;
+      setRunning(true);
       const isDone = await inSlices(() => tasks.table === own, answersTo(texts), (row) => {
         answers.push(row);
         say(`Predicting row ${answers.length} of ${texts.length} ...`);
@@ -109,9 +101,9 @@ function setUp(classifier) {
       byId("answers").append(...rowsTable([data.source, "predicted", "probability"], answers, fileName));
       say(summaryOf(texts, answers));
     } catch (error) {
-      say(error instanceof Error ? error.message : String(error), true);
+      sayError(error);
     }
-    byId("stop", HTMLButtonElement).disabled = true;
+    setRunning(false);
   }
 
   /**
@@ -132,18 +124,11 @@ function setUp(classifier) {
   byId("stop").addEventListener("click", () => {
     tasks.table++;
     say("Stopped.");
-    byId("stop", HTMLButtonElement).disabled = true;
+    setRunning(false);
   });
-  file.addEventListener("change", async () => {
-    const chosen = file.files?.[0];
-    if (!chosen) return;
-    try {
-      [rows.value, fileName] = [await textOfTable(chosen), chosen.name];
-      void predict();
-    } catch (error) {
-      say(error instanceof Error ? error.message : String(error), true);
-    }
-    file.value = "";
+  setUpFile((content, name) => {
+    [rows.value, fileName] = [content, name];
+    void predict();
   });
   if (text.value) void answer(); // what the browser has kept of a reload
 }
@@ -155,16 +140,7 @@ async function start() {
   const model = await unpackClassifier(data.model);
   setUp(createClassifier(model));
   await nextTask();
-  const difference = findDifference(model, data.vectors);
-  byId("verified").textContent = difference
-    ? `This browser computes something else than the model (${difference}): do not use its answers.`
-    : "This browser computes what the model computes: it has replayed the test vectors of the page.";
-  byId("verified").classList.toggle("failed", difference !== "");
-  byId("verified").dataset.ready = "true";
+  return findDifference(model, data.vectors);
 }
 
-start().catch((error) => {
-  const isOld = error instanceof UnsupportedBrowserError;
-  byId("verified").textContent = isOld ? "This browser is too old to read the model: it has no DecompressionStream." : String(error);
-  byId("verified").classList.add("failed");
-});
+void startAndVerify(start);
