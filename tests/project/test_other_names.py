@@ -62,6 +62,12 @@ def test_attributes_of_other_libraries_are_hinted_at(model: unrolled.Model, name
     assert not hasattr(model, name)
 
 
+def test_a_model_of_a_table_is_evaluated_not_scored() -> None:
+    model: Any = object.__new__(unrolled.TableModel)
+    with pytest.raises(AttributeError, match=r"'TableModel' object has no attribute 'score': evaluate\(table\)"):
+        model.score("table.csv")
+
+
 def test_functions_of_other_libraries_are_hinted_at() -> None:
     module: Any = unrolled
     with pytest.raises(AttributeError, match=r"no attribute 'fit': train\(text\)"):

@@ -204,8 +204,8 @@ def test_labels_stand_under_the_steps(browser: Browser) -> None:
         page.fill("#table-fields textarea", "Anna Bell left")
         page.click("#table-button")
         page.wait_for_selector("#answer ruby")
-        assert page.locator("#answer ruby > span").all_inner_texts() == ["Anna Bell", "left"]
-        assert page.locator("#answer rt").all_inner_texts() == ["x", "y"]
+        assert page.locator("#answer ruby > span").all_inner_texts() == ["Anna", "Bell", "left"], "a label for each word"
+        assert page.locator("#answer rt").all_inner_texts() == ["x", "x", "y"]
 
 
 @pytest.mark.slow

@@ -186,10 +186,11 @@ def test_trainings_are_started_paused_resumed_and_stopped(browser: Browser) -> N
 
 def test_a_forecast_reads_what_is_known_in_advance(browser: Browser) -> None:
     """The columns that nothing else uses are offered, once a forecast is wanted."""
-    sent, runs = [], runs_of("running")
+    sent: list[dict[str, Any]] = []
+    runs = runs_of("running")
 
     def train(request: Request) -> dict[str, Any]:
-        sent.append(request.post_data_json)
+        sent.append(request.post_data_json or {})
         return {"run": "run-0"}
 
     table = {"upload": "up", "columns": ["day", "sales", "price, net", "holiday", "shop"]}

@@ -244,6 +244,8 @@ def test_events_follow_a_log_within_a_second(fresh: RunningServer, tmp_path: Pat
 def test_settings_of_a_training_become_its_flags() -> None:
     flags = training_flags({"steps": 5, "residual": False, "hidden": 16, "calibrate": True, "documents": "line", "lr": None})
     assert flags == ["--steps=5", "--no-residual", "--hidden=16", "--calibrate", "--documents=line"]
+    known = training_flags({"source": "a", "horizon": 2, "known_covariates": ["2", "holiday"]})
+    assert known[-2:] == ["--known-covariates=2", "--known-covariates=holiday"]
     for options in (
         {"bogus": 1},
         {"steps": "x"},

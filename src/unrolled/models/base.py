@@ -34,6 +34,7 @@ METHODS_ELSEWHERE = {
     "generate": "sample(prompt, length=...) of a model of texts draws a text",
     "predict_proba": "predictions(values) has probabilities",
     "classes_": "spec.target.labels has the labels",
+    "score": "evaluate(table) has the metrics, such as the accuracy, next to baselines",
     "fit": "unrolled.train and unrolled.train_table return a trained model; their resume= goes on with one",
     "save": "it is saved already, as the file path; export() writes other formats",
     "save_pretrained": "it is saved already, as the file path; export() writes other formats",

@@ -70,7 +70,7 @@ function pictureOf(answer, target) {
 }
 
 /**
- * Return the steps of a row with their labels under them; adjacent steps with the same label are one.
+ * Return the steps of a row with their labels under them; adjacent characters with the same label are one, words are not.
  * @param {[string, string][]} steps
  */
 function labelledText(steps) {
@@ -79,11 +79,11 @@ function labelledText(steps) {
   const runs = [];
   for (const [step, label] of steps.slice(0, MAX_SHOWN_STEPS)) {
     const last = runs.at(-1);
-    if (last && last[1] === label) last[0].push(step);
+    if (!isSpaced && last && last[1] === label) last[0].push(step);
     else runs.push([[step], label]);
   }
   const parts = runs.map(([texts, label]) => element("ruby", {},
-    write(element("span", { className: "code" }), texts.join(isSpaced ? " " : ""), { max: 2000 }), write(element("rt"), label, { max: 40 })));
+    write(element("span", { className: "code" }), texts.join(""), { max: 2000 }), write(element("rt"), label, { max: 40 })));
   return element("p", { className: "labelled" }, ...parts.flatMap((part) => [part, " "]));
 }
 
