@@ -259,6 +259,13 @@ def test_numbers_in_other_spellings(cell: str, number: float, delimiter: str) ->
             "values such as T: 10 % are read as labels; to have numbers",
         ),
         (",", [f"b'film {i}'" for i in range(60)], "text", "60 of 60 values have bytes as Python prints them"),
+        (
+            ",",
+            [f"{2015 + i // 12}.{i % 12 + 1:02}" for i in range(60)],
+            "number",
+            "such as 2015.01 are read as numbers; if they are",
+        ),
+        (",", [f"{2015 + i / 7:.2f}" for i in range(60)], "number", ""),
         (",", [f"3x10{i}" for i in range(60)], "text", "values such as 3x100 are read as text"),
         (",", [f"{i:04}" for i in range(60)], "text", ""),
     ],

@@ -191,7 +191,8 @@ def _datetime(found: re.Match[str]) -> datetime.datetime | None:
     is_midnight = (hour, minute, second, fraction) == (24, 0, 0, 0)
     try:
         clock = datetime.time(0 if is_midnight else hour, minute, second, fraction)
-        return datetime.datetime.combine(_day(groups, year), clock) + datetime.timedelta(days=int(is_midnight))
+        date = datetime.datetime.combine(_day(groups, year), clock)
+        return date + datetime.timedelta(days=1) if is_midnight else date
     except (ValueError, OverflowError):
         return None
 

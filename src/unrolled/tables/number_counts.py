@@ -30,6 +30,10 @@ MIN_CODE_DIGITS = 9
 _TIMES = re.compile(r"1\d{9}|1\d{12}|(?:19|20)\d{10}(?:\d\d)?")
 """Whole numbers that are times: seconds or milliseconds since 1970, or year, month, day and time of day."""
 
+_MONTH = re.compile(r"(?:19|20)\d\d\.(?:0[1-9]|1[0-2])|(?:0[1-9]|1[0-2])\.(?:19|20)\d\d")
+MIN_MONTHS = 12
+"""Numbers that may be months, such as `2024.12`, at least, for a message about them."""
+
 MIN_BINARY_DIGITS = 3
 """Zeros and ones of a string of bits, at least; fewer may be a number."""
 
@@ -52,6 +56,7 @@ class NumberCounts:
     num_coded_digits: int = 0
     digit_lengths: Counter[int] = field(default_factory=Counter)
     num_binary: int = 0
+    num_months: int = 0
     num_minus: int = 0
     num_in_parentheses: int = 0
     comma_example: str = ""
@@ -97,6 +102,7 @@ class NumberCounts:
         is_coded = digits.isdecimal() and ((len(digits) > 1 and digits[0] == "0") or len(digits) > MAX_EXACT_DIGITS)
         self.num_coded_digits += is_coded
         self.digit_lengths[len(digits) if digits.isdecimal() else 0] += 1
+        self.num_months += _MONTH.fullmatch(plain) is not None
         self.num_binary += len(digits) >= MIN_BINARY_DIGITS and not digits.strip("01")
         return self.unit + (plain if is_coded or not is_integer else str(int(number)))
 
@@ -188,6 +194,9 @@ class NumberCounts:
         return [*grouped, *filter(None, [self._code_note(name), "" if declared else self._digits_note(name)])]
 
     def _digits_note(self, name: str) -> str:
+        if self.num_months >= MIN_MONTHS and self.num_months == self.num_numeric:
+            month = f"values such as {self.example} are read as numbers; if they are months, say {name}:text"
+            return f"'{name}': {month}, or write how many months they are from the first"
         length = max(self.digit_lengths, default=0)
         if len(self.digit_lengths) > 1 or length < MIN_CODE_DIGITS or self.unit or self.num_minus:
             return ""
