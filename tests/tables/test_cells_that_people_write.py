@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support.cli import Cli
 
+from support.cli import Cli
 from unrolled.errors import DataError, UsageError
 from unrolled.series_options import SeriesOptions
 from unrolled.tables.columns import column_from_json, column_to_json
