@@ -9,7 +9,7 @@ import pytest
 
 from support.text_networks import CHARACTERS, noisy_model
 from unrolled.evaluation import session_surprisal
-from unrolled.evaluation.log_blocks import LogBlocks, held_out_sessions
+from unrolled.evaluation.log_blocks import LogBlocks, decode_points, held_out_sessions
 from unrolled.evaluation.session_surprisal import SessionScorer
 from unrolled.evaluation.surprisal import SurprisalScorer, score_blocks, token_bits
 from unrolled.generation.torch_model import TorchModel, as_text_network
@@ -18,6 +18,7 @@ from unrolled.runtime.native_model import NativeModel, unsupported_reason
 from unrolled.runtime.numpy_model import NumpyModel
 from unrolled.runtime.portable import PortableNetwork
 from unrolled.text.line_format import LineFormat
+from unrolled.text.rule_tokenizer import WordRuleTokenizer
 from unrolled.text.tokenized_text import from_ids
 from unrolled.text.tokenizer import CharTokenizer
 
@@ -132,3 +133,12 @@ def test_blocks_of_a_log_and_its_held_out_sessions_have_the_same_bits() -> None:
     assert sorted(block.bits[0][~np.isnan(block.bits[0])].round(4)) == sorted(other.bits[0].round(4))
     assert other.keys == [0, 0, 0, 1, 1, 2]
     assert np.isnan(block.bits[0]).sum() == 1  # the empty line
+
+
+def test_code_points_are_decoded_whether_they_stand_for_tokens_or_for_characters() -> None:
+    tokenizer = WordRuleTokenizer(["a", " open", " \U000f0000"], argument="")
+    for text in ("a open \U000f0000 open", "plain \ud800 \u00e9", ""):
+        tokens, characters = tokenizer.code_points(text), np.array(list(map(ord, text)), dtype=np.uint32)
+        assert decode_points(tokenizer, tokens) == text
+        if not text.startswith("a"):
+            assert decode_points(tokenizer, characters) == text

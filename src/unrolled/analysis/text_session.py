@@ -318,7 +318,7 @@ class TextSession(Displayed):
                 normalized = normalize_chunks(read_chunks(path, self.tokenizer.reads_bytes, warnings), form, warnings)
                 if unknown == "refuse" and not self.tokenizer.reads_bytes:
                     normalized = refuse_unknown(normalized, self.tokenizer, self.saved.documents, display_name(path))
-                for chunk in self.tokenizer.translate(normalized, spelled):
+                for chunk in self._translated(normalized, spelled):
                     if len(chunk):
                         num_lines += int(np.isin(chunk, (LINE_FEED, RECORD_SEPARATOR)).sum())
                         yield chunk
@@ -332,6 +332,18 @@ class TextSession(Displayed):
             self.tokenizer.note_spelled(spelled, notes)
         for note, count in notes.items():
             logger.info(f"{count:,} {note}")
+
+    def _translated(self, chunks: Iterator[Any], spelled: Counter[str]) -> Iterator[Any]:
+        """Yield the code points of tokens; of a text that is masked first, those of its characters, which need no search."""
+        from unrolled.evaluation.log_blocks import has_line_format
+        from unrolled.text.rule_tokenizer import PRIVATE_USE
+
+        if not has_line_format(self.tokenizer):
+            yield from self.tokenizer.translate(chunks, spelled)
+            return
+        for chunk in chunks:  # a character that could be taken for a token is not read as it is
+            is_plain = chunk.max(initial=0) < PRIVATE_USE
+            yield from [chunk] if is_plain else self.tokenizer.translate([chunk], spelled)
 
     def _files(self, name: str, format: TableFormat) -> list[Path]:
         """Return the files of a text, or copies of them in the cache as its documents or its encoding need them."""

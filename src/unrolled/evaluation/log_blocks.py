@@ -11,6 +11,7 @@ import numpy as np
 from unrolled.evaluation.surprisal import CodePoints, TextBlock, split_blocks
 from unrolled.text.line_format import KeyFinder, LineFormat, mask_note, split_lines
 from unrolled.text.normalization import normalize
+from unrolled.text.rule_tokenizer import PRIVATE_USE
 from unrolled.text.tokenizer import LINE_FEED, RECORD_SEPARATOR, Tokenizer
 
 BATCH_LINES = 1 << 12
@@ -90,6 +91,8 @@ def decode_points(tokenizer: Tokenizer, code_points: CodePoints) -> str:
     """Return the text of code points or bytes; a byte that is not part of a character is a surrogate."""
     if tokenizer.reads_bytes:
         return code_points.astype(np.uint8).tobytes().decode("utf-8", "surrogateescape")
+    if code_points.max(initial=0) < PRIVATE_USE:  # each stands for itself
+        return code_points.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
     return "".join(tokenizer.texts_of(code_points))
 
 
