@@ -3,8 +3,8 @@
 #   with it and without.
 # What happens: Bidirectional with return_sequences sets outputs of masked steps to zero. Unrolled on TensorFlow, it lays the mask over
 #   the backward half, which is still in the order it was read, the wrong way round: with three padded steps at the end of a row,
-#   the first three steps of the backward half are zeros, though they are there in the loop. Final states are right. On JAX the
-#   unrolled layer sets nothing to zero, and padded steps have other outputs than in its loop. Without a mask all agree.
+#   the first three steps of the backward half are zeros, though they are there in the loop. Final states are right. On JAX a
+#   layer with `unroll=True` sets nothing to zero, and padded steps have other outputs than in its loop. Without a mask all agree.
 # Version: keras 3.15.1 on tensorflow-cpu 2.21.0 and jax 0.10.2, numpy 2.3.5.
 # Why it matters: a tagger that was trained so has half of its features missing for the first words of short sentences, trains and has
 #   a loss; the same .keras file elsewhere, or converted, is another network, and a test without padding agrees.

@@ -10,17 +10,16 @@ import pytest
 
 from support.classifiers import WORDS, classifier
 from support.cli import Cli
-from support.programs import run_module
+from support.programs import change_script, run_module
 from support.series import series_model
 from unrolled.checkpoints.model_file import save_model
-from unrolled.exchange import classifier_html_export, classifier_page_data, html_export
+from unrolled.exchange import classifier_html_export, classifier_page_data
 from unrolled.exchange.classifier_html_export import export_classifier_html, unsupported_classifier
 from unrolled.exchange.export_job import ExportError
 from unrolled.tables import ngrams
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.text_column import TextColumn
 from unrolled.text.tokenizer import ByteTokenizer
-from unrolled.views.js_linker import link
 from unrolled.views.text_classifier_page import reader_data
 
 PAGE = Path("m.html")
@@ -101,14 +100,7 @@ SCRIPT_FAULTS = {
 
 @pytest.mark.parametrize("fault", SCRIPT_FAULTS)
 def test_a_wrong_script_is_caught(fault: str, node: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    old, new = SCRIPT_FAULTS[fault]
-
-    def wrong(*arguments: Any) -> str:
-        script = link(*arguments)
-        assert script.count(old) == 1
-        return script.replace(old, new)
-
-    monkeypatch.setattr(html_export, "link", wrong)
+    change_script(monkeypatch, *SCRIPT_FAULTS[fault])
     with pytest.raises(ExportError, match="computes something else than the model: text"):
         export_classifier_html(classifier(), "m", PAGE)
 

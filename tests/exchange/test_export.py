@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from support.cli import Cli
-from support.programs import need
+from support.programs import change_script, need
 from support.text_networks import CELLS, HARD_CELLS, LAYERS, NEWER_CELLS, job_of, saved_model
 from unrolled.errors import UsageError
 from unrolled.exchange import c_export, c_source, card_export, export_job, html_export, numpy_export, onnx_builder, onnx_graph
@@ -26,7 +26,6 @@ from unrolled.generation.sampling import encode_prompt
 from unrolled.runtime import portable
 from unrolled.runtime.portable import PortableNetwork
 from unrolled.views import writer_page
-from unrolled.views.js_linker import link
 
 WEIGHTS = ("int8", "int4", "float32")
 PAIRS = [*((c, k) for c in CELLS for k in LAYERS), *NEWER_CELLS, *HARD_CELLS]
@@ -293,12 +292,8 @@ SCRIPT_FAULTS = {"the initial state is dropped": "state.h[0].fill(0);", "time is
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", SCRIPT_FAULTS)
 def test_a_wrong_script_of_the_page_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node: str, fault: str) -> None:
-    def wrong(*arguments: Any) -> str:
-        script, begin = link(*arguments), "step(state, token, hold = null) {"
-        assert script.count(begin) == 1
-        return script.replace(begin, begin + SCRIPT_FAULTS[fault])
-
-    monkeypatch.setattr(html_export, "link", wrong)
+    begin = "step(state, token, hold = null) {"
+    change_script(monkeypatch, begin, begin + SCRIPT_FAULTS[fault])
     with pytest.raises(ExportError, match="computes something else"):
         export_model(saved_job(tmp_path, "m.html"), "html")
     assert os.listdir() == []

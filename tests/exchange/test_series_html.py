@@ -9,16 +9,15 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from support.programs import run_module
+from support.programs import change_script, run_module
 from support.series import LAYER_FAULTS, MODELS, model_with_start, right_and_wrong, series_model
-from unrolled.exchange import html_export, series_page_data
+from unrolled.exchange import series_page_data
 from unrolled.exchange.export_job import ExportError
 from unrolled.exchange.series_html_export import export_series_html, unsupported_series_in_page
 from unrolled.exchange.series_model import SeriesModel
 from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.step_times import next_times, time_positions
 from unrolled.tables.time_features import next_seconds
-from unrolled.views.js_linker import link
 from unrolled.views.series_predictor_page import date_rules
 
 PAGE = Path("m.html")
@@ -102,14 +101,7 @@ SCRIPT_FAULTS = {
 
 @pytest.mark.parametrize("fault", some_slow(SCRIPT_FAULTS))
 def test_a_wrong_script_is_caught(fault: str, node: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    old, new = SCRIPT_FAULTS[fault]
-
-    def wrong(*arguments: Any) -> str:
-        script = link(*arguments)
-        assert script.count(old) == 1
-        return script.replace(old, new)
-
-    monkeypatch.setattr(html_export, "link", wrong)
+    change_script(monkeypatch, *SCRIPT_FAULTS[fault])
     with pytest.raises(ExportError, match="computes something else than the model"):
         export_series_html(series_model(horizon=9, difference=7, cycles=("day",), gaps=True), "m", PAGE)
 

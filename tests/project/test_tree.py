@@ -24,6 +24,17 @@ def test_no_run_folder_is_committed(tracked: list[PurePath]) -> None:
     assert [str(path) for path in left if not path.is_relative_to(GOLDEN)] == []
 
 
+FILES_AT_THE_TOP = {
+    "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "constraints.txt", "package-lock.json",
+    "package.json", "pyproject.toml", "tsconfig.json",
+}  # fmt: skip
+
+
+def test_no_other_file_lies_at_the_top(tracked: list[PurePath]) -> None:
+    files = {path.name for path in tracked if len(path.parts) == 1 and not path.name.startswith(".")}
+    assert files - FILES_AT_THE_TOP == set()
+
+
 def test_every_folder_at_the_top_is_in_the_architecture(tracked: list[PurePath]) -> None:
     page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
     folders = {path.parts[0] for path in tracked if len(path.parts) > 1 and not path.parts[0].startswith(".")}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from support.pages import skip_or_fail
-from unrolled.exchange import c_export
+from unrolled.exchange import c_export, html_export
 from unrolled.exchange.html_export import READ_DATA
 from unrolled.views.html_page import STATIC
 from unrolled.views.js_linker import link
@@ -33,6 +33,17 @@ def compiler() -> str:
 def node() -> str:
     """Node."""
     return str(need(shutil.which("node"), "node"))
+
+
+def change_script(monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> None:
+    """Let exported pages have a script in which `old`, which is there once, is `new`."""
+
+    def changed(*arguments: Any) -> str:
+        script = link(*arguments)
+        assert script.count(old) == 1
+        return script.replace(old, new)
+
+    monkeypatch.setattr(html_export, "link", changed)
 
 
 def run_module(node: str, entry: str, expression: str, data: Any) -> Any:

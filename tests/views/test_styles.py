@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,16 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 import unrolled.server
-from unrolled.views import (
-    explorer,
-    report,
-    rows_page,
-    series_page,
-    series_predictor_page,
-    surprisal_page,
-    text_classifier_page,
-    writer_page,
-)  # fmt: skip
 from unrolled.views.html_page import STATIC
 
 if TYPE_CHECKING:
@@ -26,22 +17,14 @@ if TYPE_CHECKING:
 
 SERVER_STATIC = Path(unrolled.server.__file__).parent / "static"
 SERVER_STYLES = re.findall(r'<link rel="stylesheet" href="/static/([^"]+)">', (SERVER_STATIC / "index.html").read_text("utf-8"))
-PAGES = {
-    **{
-        page.__name__: page.STYLES
-        for page in (
-            explorer,
-            report,
-            rows_page,
-            series_page,
-            series_predictor_page,
-            surprisal_page,
-            text_classifier_page,
-            writer_page,
-        )  # fmt: skip
-    },
-    "server": tuple(SERVER_STYLES),
-}
+MODULES_OF_PAGES = tuple(
+    f"unrolled.views.{name}"
+    for name in (
+        "explorer", "report", "rows_page", "series_page", "series_predictor_page", "surprisal_page", "text_classifier_page",
+        "writer_page",
+    )
+)  # fmt: skip
+PAGES = {**{name: importlib.import_module(name).STYLES for name in MODULES_OF_PAGES}, "server": tuple(SERVER_STYLES)}
 
 
 def styles_of(page: str) -> str:

@@ -31,6 +31,7 @@ from unrolled.exchange.keras_config import KerasLayer, KerasNetwork, parse_netwo
 from unrolled.exchange.source_model import LayerWeights, SourceModel
 from unrolled.exchange.vocabulary import VocabularyFile, build_vocabulary
 from unrolled.network_shapes import HARD_SIGMOID_CELLS
+from unrolled.text.compressed_files import ZipArchive
 
 METADATA = "metadata.json"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -48,9 +49,9 @@ def is_keras(path: Path, head: bytes) -> bool:
     if head[:4] != b"PK\x03\x04":
         return False
     try:
-        with zipfile.ZipFile(path) as archive:
+        with ZipArchive(path) as archive:
             return {"config.json", "model.weights.h5"} <= set(archive.namelist())
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except (zipfile.BadZipFile, OSError):
         return False
 
 
@@ -163,7 +164,7 @@ def open_hdf5(source: Any) -> Iterator[Any]:
 
 def _read_archive(path: Path) -> tuple[Any, bytes, str]:
     """Return configuration, weights and version of Keras of a `.keras` file; 3, if it does not name one."""
-    with zipfile.ZipFile(path) as archive:
+    with ZipArchive(path) as archive:
         has_version = METADATA in archive.namelist()
         names = ("config.json", "model.weights.h5", *([METADATA] if has_version else []))
         members = {name: archive.getinfo(name) for name in names}

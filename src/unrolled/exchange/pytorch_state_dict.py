@@ -28,6 +28,7 @@ from unrolled.exchange.torch7 import Storage, Tensor
 from unrolled.exchange.torch_pickle import LEGACY_MAGIC, Instance, read_torch_pickle
 from unrolled.exchange.vocabulary import Token, VocabularyFile, build_vocabulary, find_tokens, parts_within
 from unrolled.printable import shell_argument
+from unrolled.text.compressed_files import ZipArchive
 
 Array: TypeAlias = npt.NDArray[np.float32]
 CELLS_BY_GATES = {1: "rnn", 3: "gru", 4: "lstm"}
@@ -88,9 +89,9 @@ def is_pytorch(path: Path, head: bytes) -> bool:
 
 def _zip_names(path: Path) -> list[str]:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with ZipArchive(path) as archive:
             return archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+    except (zipfile.BadZipFile, OSError):
         return []
 
 

@@ -141,10 +141,8 @@ def group_steps(table: Table, format: LongFormat, names: Sequence[str], horizon:
         num_empty = sum(all(_is_empty(row[name]) for name in parts) for _, row in rows)
         if num_empty:
             notes.append(f"{num_empty:,} of {len(rows):,} series {agree(num_empty, 'have')} no number")
-        told = {
-            name: f"{plural(len(found), 'value')} read as a gap; the first: {found[0]}" for name, found in odd.items() if found
-        }
-        notes += [f"'{name}': {sentence}" for name, sentence in told.items()]
+        for name, found in odd.items():
+            notes += [f"'{name}': {plural(len(found), 'value')} read as a gap; the first: {found[0]}"] if found else []
         return rows, [f"{table.name}: {plural(num_steps, 'step')} of {len(series):,} series", *notes]
 
     def rows() -> NumberedRows:

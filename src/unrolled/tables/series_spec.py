@@ -127,7 +127,7 @@ def series_spec(
 
 
 def _with_notations(table: Table, long: LongFormat, columns: Sequence[tuple[str, str | None]]) -> LongFormat:
-    """Return how a table is read, with how its numbers are written; what is noticed about that is told."""
+    """Return how a table is read, with how its numbers are written; log sentences about numbers that may be meant otherwise."""
     notations = dict(long.notations)
     for names, kind in dict(columns).items():
         if kind in (None, "number", "numbers"):

@@ -14,8 +14,9 @@ MAX_COMPARED = 1 << 21
 """Samples that are compared, from the start: 44 seconds at 48,000 a second."""
 
 LATE, MARGIN = 0.002, 0.001
-"""Seconds of a delay that is told, and those that a cut leaves: filters of an amplifier have a delay of their own, and the
-estimate is not exact. An output that comes before its input by more than the margin is told."""
+"""Seconds of delay from which there is a warning, and those that remain after the cut that it proposes: the filters of an
+amplifier have a delay of their own, and the estimate is not exact. There is also one for an output that is early by more than
+the margin."""
 
 MIN_PEAK = 4.0
 """Height of the impulse response at the delay, at least, as a multiple of its 95th percentile; it is below 3 for noises without

@@ -72,7 +72,7 @@ class ZipArchive(zipfile.ZipFile):
     def __init__(self, file: Path | IO[bytes]) -> None:
         try:
             super().__init__(file)
-        except (UnicodeDecodeError, NotImplementedError) as error:
+        except (ValueError, NotImplementedError) as error:
             raise zipfile.BadZipFile(DAMAGED_NAME if isinstance(error, UnicodeError) else str(error)) from error
 
     def open(self, *arguments: Any, **settings: Any) -> IO[bytes]:
