@@ -109,7 +109,7 @@ def check_training(request: TrainRequest, is_table: bool, has_folder: bool = Fal
         refuse_unused(group, request.explicit, reasons)
 
 
-def check_table_training(request: TrainRequest, dims: Any, is_calibrated: bool, labels_one_text: bool) -> None:
+def check_table_training(request: TrainRequest, dims: Any, is_calibrated: bool, reads_one_text: bool) -> None:
     """Raise `UsageError` for settings that have no effect on the columns of a table, given their `ModelDims`."""
     mode, is_image = dims.mode, dims.source_tensor_kind == "image"
     has_steps = mode.sequence_input or (is_image and request.pair.image_as != "whole")
@@ -126,8 +126,8 @@ def check_table_training(request: TrainRequest, dims: Any, is_calibrated: bool, 
         reasons["label_smoothing"] = "is for a target of labels or text, and this one is of numbers"
     if dims.source_tensor_kind != "ids" and mode.output != "generated":
         reasons["token_dropout"] = "is for texts, and no column is one"
-    if not labels_one_text:
-        reasons["ngrams"] = "is for a source of one text and a target of one label"
+    if not reads_one_text:
+        reasons["ngrams"] = "is for a source of one text and a target of one label or number"
     if not is_calibrated:
         reasons["calibrate"] = "is for a target of labels, whose probabilities are calibrated"
     for group in request.groups():

@@ -164,7 +164,9 @@ class PairOptions:
     balance: bool = option(
         False, "Weight labels in training so that rare ones count as much as others; of two labels, choose the threshold."
     )
-    ngrams: bool = option(True, "One text to one label: add a linear classifier of hashed words, pairs and character n-grams.")
+    ngrams: bool = option(
+        True, "One text to one label or number: add a linear model of hashed words, pairs and character n-grams."
+    )
     label_smoothing: float = option(
         0.0, "Probability taken from the target and spread over all classes, in training.", ge=0, lt=1, by_recipe=True
     )

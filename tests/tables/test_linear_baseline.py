@@ -6,11 +6,12 @@ import logging
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import unrolled
 from support.cli import Cli
-from unrolled.analysis.linear_baseline import NAME, predict_labels
+from unrolled.analysis.linear_baseline import NAME, NUMBER_NAME, predict_labels, predict_numbers
 
 pytest.importorskip("sklearn")
 LABELS = {"who": "person", "where": "place", "when": "time"}
@@ -42,7 +43,21 @@ def test_it_stands_next_to_the_model(cli: Cli, caplog: pytest.LogCaptureFixture)
     assert f"{NAME} is left out of the baselines: No such file" in caplog.text
 
 
+@pytest.mark.slow
+def test_numbers_have_one_too(cli: Cli) -> None:
+    draw = random.Random(1)
+    rows = [" ".join(draw.choices(["warm", "cold", "dry"], k=draw.randint(2, 9))) for _ in range(120)]
+    lines = [f"{row},{row.count('warm') - 0.5 * row.count('cold') + 0.25}" for row in rows]
+    Path("rows.csv").write_text("\n".join(["text,number", *lines]) + "\n")
+    unrolled.train_table("rows.csv", "text", "number", steps=1, hidden=8, layers=1, out="run", threads=1, progress=False)
+    metrics = unrolled.load_table("run").evaluate()
+    assert metrics.baselines[NUMBER_NAME]["rmse"] < 0.2 * metrics.baselines["mean"]["rmse"]
+    assert NUMBER_NAME in cli("eval", "run").out
+
+
 def test_few_rows() -> None:
+    assert predict_numbers(["a", "b"], np.array([1.0, 3.0]), ["q"]).shape == (1,)
+    assert predict_numbers([" ", ""], np.array([1.0, 3.0]), ["q"]).tolist() == [2.0]
     assert predict_labels(["a b", "c d"], ["x", "y"], ["c", "a"]) == ["y", "x"]
     assert predict_labels(["a", "b"], ["x", "x"], ["b", "q"]) == ["x", "x"]
     assert predict_labels([" ", ""], ["x", "y"], ["q"]) == ["x"]

@@ -247,6 +247,17 @@ def test_the_recipe_keeps_explicit_options() -> None:
     request = TrainRequest.build((str(path),), {"source": source, "target": target, "minutes": 3.0}, "test").check()
     chosen, _ = choose_table_options(request, dims, stats, lambda request: 100.0, lambda request: 10_000)
     assert chosen.training.minutes == 3.0
+    assert chosen.model.dropout > 0.1
+
+
+def test_numbers_are_learned_without_dropout() -> None:
+    path, source, _ = table("many-to-one", 200)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([f"{lines[0]},n", *(f"{line},{len(line) / 7:.2f}" for line in lines[1:])]) + "\n")
+    request = TrainRequest.build((str(path),), {"source": source, "target": "n"}, "test").check()
+    dims = TableTask(request, None).spec.dims
+    chosen, _ = choose_table_options(request, dims, TableStats(200, 1000, 200), lambda request: 100.0, lambda request: 5_000)
+    assert (chosen.model.dropout, chosen.model.token_dropout) == (0, 0)
 
 
 @pytest.mark.slow

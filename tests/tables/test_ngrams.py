@@ -1,6 +1,7 @@
 """The classifier of hashed n-grams next to the recurrent layers: where it is, what it learns, explains, keeps and exports."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ import unrolled
 from support.cli import Cli
 from support.tables import many_to_one, write_csv
 from unrolled.checkpoints.model_file import TableModelFile, load_checked, load_model, save_checked, save_model
-from unrolled.evaluation.calibration import _best_share, set_answer_scales
+from unrolled.evaluation.calibration import _best_share, fit_number_share, mean_loss, set_answer_scales
 from unrolled.evaluation.predictor import Predictor
+from unrolled.exchange.export_job import ExportError
+from unrolled.exchange.onnx_table import _TableGraph
+from unrolled.exchange.table_export import TableExportJob, export_table
 from unrolled.interpret.occlusion import occlude
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder_decoder import EncoderDecoder
@@ -22,13 +26,14 @@ from unrolled.options import ModelOptions, PairOptions, PredictOptions
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.label_columns import LabelColumn
 from unrolled.tables.ngrams import MAX_BUCKETS, MAX_CHARACTERS, MIN_BUCKETS, choose_buckets, count_ngrams, hash_ngrams
+from unrolled.tables.numeric_columns import NumberColumn
 from unrolled.tables.pair_batching import PairDataset
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.text_column import TextColumn
 from unrolled.text.tokenizer import CharTokenizer
 from unrolled.training import launch, ngram_fit
 from unrolled.training.callbacks import NullProgress
-from unrolled.training.ngram_fit import PENALTY, fit_ngrams, fit_rows
+from unrolled.training.ngram_fit import NUMBER_PENALTY, PENALTY, fit_ngrams, fit_rows
 
 SETTINGS: dict[str, Any] = {"hidden": 8, "layers": 1, "threads": 1, "progress": False, "batch": 8}
 
@@ -178,7 +183,7 @@ def test_it_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cl
     assert "ngram_buckets" not in json.dumps(model_file.metadata()["spec"]), "the file is one of before"
     write_csv(Path("words.csv"), [{"a": "one", "b": "two three"}, {"a": "two", "b": "three four"}] * 9)
     refused = cli("train", "words.csv", "--source", "a:text", "--target", "b:text", "--no-ngrams", "--steps", "1").err
-    assert "--no-ngrams is for a source of one text and a target of one label" in refused
+    assert "--no-ngrams is for a source of one text and a target of one label or number" in refused
 
 
 @pytest.mark.slow
@@ -213,6 +218,74 @@ def test_the_share_is_chosen_on_held_out_rows(rows: int, quality: float, expecte
     set_answer_scales(model, 1.5, 0.25)
     assert model.ngrams is not None
     assert (float(model.temperature), float(model.ngrams.share)) == (1.5, 0.25)
+
+
+def number_model(share: float) -> TableModelFile:
+    """A model of one number, whose n-grams have random weights."""
+    source = TextColumn("t", CharTokenizer("abcdef "))
+    source.ngram_buckets = 1024
+    spec = TableSpec(source, NumberColumn("y", np.zeros(1), np.ones(1)))
+    torch.manual_seed(0)
+    model = EncoderDecoder(spec.dims, ModelOptions(hidden=8, layers=1), PairOptions()).eval()
+    assert model.ngrams is not None
+    model.ngrams.table.normal_()
+    model.ngrams.weights.fill_(1.0)
+    model.ngrams.share.fill_(share)
+    return TableModelFile(model, spec)
+
+
+def number_rows(spec: TableSpec, count: int) -> PairDataset:
+    """Rows whose number is how many letters of their text are an `a`."""
+    dataset = PairDataset(spec)
+    draw = random.Random(1)
+    for number in range(count):
+        text = "".join(draw.choices("abcdef", k=8))
+        dataset.add(number, Cell(text, "t"), Cell(str(text.count("a")), "y"))
+    dataset.finalize()
+    return dataset
+
+
+def test_numbers_are_fitted_by_ridge_regression() -> None:
+    model_file = number_model(0.5)
+    dataset = number_rows(model_file.spec, 60)
+    fitted = fit_rows(dataset, np.arange(60)).ngrams
+    assert fitted is not None
+    table, bias = (values.clone().double().requires_grad_() for values in (fitted.table, fitted.bias))
+    losses = []
+    for row in range(60):
+        ids = torch.from_numpy(dataset.ngrams[row].astype(np.int64) % 1024)  # type: ignore[index]
+        weights = fitted.weights[ids].double()
+        number = SCALE * (weights / weights.norm()) @ table[ids] + bias
+        losses.append((number - float(dataset.target[row][0, 0])).square().sum() / 2)
+    loss = torch.stack(losses).mean() + NUMBER_PENALTY / 2 / 60 * table.square().sum()
+    gradients = torch.autograd.grad(loss, (table, bias))
+    assert max(float(gradient.norm()) for gradient in gradients) < 0.01
+
+
+@pytest.mark.parametrize(("rows", "answer", "expected"), [(80, "ngrams", 1.0), (80, "layers", 0.0), (49, "ngrams", 0.5)])
+def test_the_share_of_a_number_is_chosen_on_held_out_rows(rows: int, answer: str, expected: float) -> None:
+    model_file = number_model(0.3)
+    model, dataset = model_file.model, number_rows(model_file.spec, rows)
+    machine = DeviceConfig(torch.device("cpu"), torch.float32, 1)
+    assert model.ngrams is not None
+    if answer == "ngrams":
+        model.ngrams = fit_rows(dataset, np.arange(rows)).ngrams
+    else:
+        model.ngrams.table.mul_(100)
+    loss = fit_number_share(model, dataset, np.arange(rows), machine)
+    assert model.ngrams is not None
+    assert float(model.ngrams.share) == pytest.approx(expected)
+    assert mean_loss(model, dataset, np.arange(rows), machine) == pytest.approx(loss, rel=1e-5)
+
+
+def test_onnx_has_the_mean_of_both_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    job = TableExportJob(number_model(0.4), Path("model"), Path("m.onnx"), "m")
+    assert export_table(job).checks
+    monkeypatch.setattr(_TableGraph, "ngram_logits", lambda self, ngrams: self.weight("nothing", np.zeros(1, np.float32)))
+    with pytest.raises(ExportError):
+        export_table(job)
 
 
 def test_explained_parts_count_the_ngrams_that_go() -> None:

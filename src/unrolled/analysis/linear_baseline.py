@@ -1,4 +1,4 @@
-"""A strong baseline for models that label texts: TF-IDF of words and pairs of words, with a linear classifier.
+"""A strong baseline for models of one text: a linear model of its words and runs of characters, for labels and for numbers.
 
 It needs scikit-learn, of the extra `data`, and the training rows of the run.
 """
@@ -10,7 +10,10 @@ import importlib.util
 import logging
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from unrolled.errors import UnrolledError
 from unrolled.evaluation.predictor import Prediction, evaluate_predictions
@@ -22,7 +25,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-NAME = "tf-idf linear"
+NAME, NUMBER_NAME = "tf-idf linear", "n-gram ridge"
+ALPHAS, ALPHA_SHARE, MIN_ALPHA_ROWS = (1.0, 10.0, 100.0, 1000.0), 10, 20
+"""Penalties of the ridge regression, of which one is chosen on every tenth row, if there are so many rows."""
 TOKEN_PATTERN = r"\w+|[^\w\s]"
 """Words and punctuation marks: on TREC, marks are worth 0.016 of accuracy (benchmarks/LOG.md)."""
 
@@ -35,25 +40,31 @@ def with_linear_baseline(
     truths: Sequence[Cell],
     predictions: Sequence[Prediction],
 ) -> MetricReport:
-    """Return a report with the metrics of a linear classifier that learned from the training rows, `training_cells()`.
+    """Return a report with the metrics of a linear model that learned from the training rows, `training_cells()`.
 
-    The report comes back as it is if the model does not read one text and predict one label, if scikit-learn is missing, or if
-    the training rows cannot be read any more.
+    The report comes back as it is if the model does not read one text and predict one label or number, if scikit-learn is
+    missing, or if the training rows cannot be read any more.
     """
-    is_one_text = spec.source.kind == "text" and not spec.others
-    if not is_one_text or spec.target.kind != "label" or not importlib.util.find_spec("sklearn"):
+    if not spec.reads_one_text or not importlib.util.find_spec("sklearn"):
         return report
+    name = NAME if spec.labels_one_text else NUMBER_NAME
     try:
         rows = training_cells()
     except UnrolledError as error:
-        logger.info(f"{NAME} is left out of the baselines: {error}")
+        logger.info(f"{name} is left out of the baselines: {error}")
         return report
-    labels = [spec.target.decode(spec.target.encode(target)) for _, target in rows]
     train_texts = [spec.source.read_text(source) for source, _ in rows]
-    predicted = predict_labels(train_texts, labels, [spec.source.read_text(source) for source in sources])
-    answers = [dataclasses.replace(prediction, text=label) for prediction, label in zip(predictions, predicted, strict=True)]
+    texts = [spec.source.read_text(source) for source in sources]
+    targets = [spec.target.encode(target) for _, target in rows]
+    changes: list[dict[str, Any]]
+    if spec.labels_one_text:
+        changes = [{"text": label} for label in predict_labels(train_texts, list(map(spec.target.decode, targets)), texts)]
+    else:
+        numbers = predict_numbers(train_texts, np.concatenate(targets)[:, 0], texts)
+        changes = [{"values": number.reshape(1, 1)} for number in numbers]
+    answers = [dataclasses.replace(answer, **change) for answer, change in zip(predictions, changes, strict=True)]
     metrics = evaluate_predictions(spec, sources, truths, answers).metrics
-    return dataclasses.replace(report, baselines={**report.baselines, NAME: metrics})
+    return dataclasses.replace(report, baselines={**report.baselines, name: metrics})
 
 
 def predict_labels(train_texts: Sequence[str], train_labels: Sequence[str], texts: Sequence[str]) -> list[str]:
@@ -74,3 +85,43 @@ def predict_labels(train_texts: Sequence[str], train_labels: Sequence[str], text
         features = vectorizer.fit_transform(train_texts)
         classifier = LinearSVC(random_state=0).fit(features, train_labels)
     return [str(label) for label in classifier.predict(vectorizer.transform(texts))]
+
+
+def predict_numbers(
+    train_texts: Sequence[str], train_numbers: npt.NDArray[np.floating[Any]], texts: Sequence[str]
+) -> npt.NDArray[np.float64]:
+    """Return a number for each of `texts`, by a ridge regression on the counts of words, pairs, and runs of up to 4 characters.
+
+    Args:
+        train_texts: N texts.
+        train_numbers: Their numbers, `(N,)`.
+        texts: The texts to predict.
+
+    Example:
+        >>> numbers = predict_numbers(["good", "bad"] * 20, np.array([5.0, 1.0] * 20), ["good", "bad"])
+        >>> numbers.round(1).tolist()
+        [5.0, 1.0]
+    """
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_union
+
+    numbers, names = np.asarray(train_numbers, np.float64), list(train_texts)
+    if not any(text.strip() for text in names):
+        return np.full(len(texts), numbers.mean())
+    words = CountVectorizer(ngram_range=(1, 2), token_pattern=TOKEN_PATTERN)
+    runs = CountVectorizer(analyzer="char", lowercase=False, ngram_range=(1, 4))
+    vectorizer = make_union(words, runs)
+    features = vectorizer.fit_transform(names)
+    alpha = ALPHAS[1]
+    if len(names) >= MIN_ALPHA_ROWS:
+        is_held_out = np.arange(len(names)) % ALPHA_SHARE == 0
+        train, rest = features[~is_held_out], features[is_held_out]
+
+        def error(alpha: float) -> float:
+            model = Ridge(alpha=alpha, solver="lsqr").fit(train, numbers[~is_held_out])
+            return float(np.square(model.predict(rest) - numbers[is_held_out]).mean())
+
+        alpha = min(ALPHAS, key=error)
+    model = Ridge(alpha=alpha, solver="lsqr").fit(features, numbers)
+    return np.asarray(model.predict(vectorizer.transform(texts)), np.float64)

@@ -103,11 +103,14 @@ def run_sections(run: Run | None, tokens_per_epoch: int | None) -> dict[str, Any
     }
 
 
-def run_evidence(run: Run, sections: dict[str, Any], options: ModelOptions, noun: str) -> RunEvidence:
+def run_evidence(
+    run: Run, sections: dict[str, Any], options: ModelOptions, noun: str, learns_numbers: bool = False
+) -> RunEvidence:
     """Return what the logs of a run show of what would help; `sections` is what `run_sections` returns."""
     epochs = [record["epochs"] for record in _valid_records(run.metrics.read()) if _is_number(record.get("epochs"))]
     curve = [(float(row[0]), float(row[3])) for row in sections["curves"]["validation"]]
-    return RunEvidence(curve, float(epochs[-1]) if epochs else 0.0, options.hidden, options.dropout, noun)
+    dropout = None if learns_numbers else options.dropout
+    return RunEvidence(curve, float(epochs[-1]) if epochs else 0.0, options.hidden, dropout, noun)
 
 
 def training_time(run: Run | None) -> dict[str, str]:

@@ -75,7 +75,8 @@ def _advice(session: TableSession, diagnosis: str, run_data: dict[str, Any]) -> 
     if session.run is None:
         return []
     noun = "steps" if session.spec.is_stream else "rows"
-    return advice_from_run(diagnosis, run_evidence(session.run, run_data, session.saved.model.options, noun))
+    learns_numbers = session.spec.loss_unit == "number"
+    return advice_from_run(diagnosis, run_evidence(session.run, run_data, session.saved.model.options, noun, learns_numbers))
 
 
 def _scatter(session: TableSession, evaluated: EvaluatedRows) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from unrolled.evaluation.language_model import Evaluation, ratio_standard_error
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder_decoder import EncoderDecoder
-from unrolled.nn.ngram_classifier import DEFAULT_SHARE, SHARES
+from unrolled.nn.ngram_classifier import DEFAULT_NUMBER_SHARE, DEFAULT_SHARE, NUMBER_SHARES, SHARES
 from unrolled.tables.padding import pad_base_ids
 from unrolled.tables.pair_batching import PairDataset, bucket_by_length
 from unrolled.tables.series_rows import SeriesRows
@@ -124,6 +124,38 @@ def fit_temperature(
     best = _best_temperature(logits, targets, weights)
     set_answer_scales(model, best, share)
     return _loss(logits, targets, best, weights)
+
+
+@torch.inference_mode()
+def fit_number_share(
+    model: EncoderDecoder,
+    dataset: PairDataset | SeriesRows,
+    row_indices: RowIndices,
+    machine: DeviceConfig,
+    check: Check = lambda: None,
+) -> float:
+    """Set the weight of the model's numbers of n-grams to the best one for some rows, and return their mean squared error.
+
+    Arguments are as of `mean_loss`.
+    """
+    if model.ngrams is None:
+        raise ValueError("This model has no linear model of n-grams.")
+    set_answer_scales(model, 1.0, 0.0)
+    parts = []
+    for tensors in _batches(model, dataset, row_indices, machine, check):
+        with machine.autocast():
+            outputs, fitted = model.logits(tensors), model.fitted_logits(tensors)
+        parts.append(torch.stack([outputs[0].double(), fitted[0].double(), tensors["target"][0].double()]).cpu())
+    if not parts:
+        return 0.0
+    outputs, fitted, targets = torch.cat(parts, 1)
+
+    def loss(share: float) -> float:
+        return float((torch.lerp(outputs, fitted, share) - targets).square().mean())
+
+    share = min(NUMBER_SHARES, key=loss) if len(targets) >= MIN_SHARE_ROWS else DEFAULT_NUMBER_SHARE
+    set_answer_scales(model, 1.0, share)
+    return loss(share)
 
 
 def set_answer_scales(model: EncoderDecoder, temperature: float, share: float) -> None:

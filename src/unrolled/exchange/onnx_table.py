@@ -70,7 +70,7 @@ class _TableGraph(GraphBuilder):
         super().__init__(float16)
         self.net, self.cell, self.hidden_size = model, model.options.cell, model.options.hidden
         self.is_label = model.dims.target_tensor_kind == "ids"
-        self.known_labels = range(max(1, model.dims.target_size - 1))
+        self.known_labels = range(max(1, model.dims.target_size - 1) if self.is_label else model.dims.target_size)
         self.axis = {axis: self.weight(f"axis_{axis}", np.array([axis])) for axis in (0, 1, 2)}
         self._mask = ""
 
@@ -219,6 +219,8 @@ class _TableGraph(GraphBuilder):
         if self.is_label:  # the unknown label is never predicted; the temperature divides the logits
             temperature = array_of(self.net.temperature)
             weight, bias = (array[: len(self.known_labels)] / temperature for array in (weight, bias))
+        elif self.net.ngrams is not None:
+            weight, bias = (array * (1 - array_of(self.net.ngrams.share)) for array in (weight, bias))
         product = self.node("MatMul", [features, self.weight("head.weight", weight.T)], ["head.product"])
         values = self.node("Add", [product, self.weight("head.bias", bias)], ["head.values"])
         if self.net.ngrams is not None:

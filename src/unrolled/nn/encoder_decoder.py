@@ -163,7 +163,7 @@ class EncoderDecoder(nn.Module):
     def logits(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the logits (or numbers) of the head: `(1, B, V or D)` for the source, or `(T, B, V)` for each step.
 
-        Those of a classifier of n-grams are added, except in training: the recurrent layers would not learn what it knows.
+        Those of a linear model of n-grams are added, except in training: the recurrent layers would not learn what it knows.
         """
         if self.head is None:
             raise ValueError("This model generates with a decoder: it has no head.")
@@ -173,7 +173,8 @@ class EncoderDecoder(nn.Module):
         features = memory if self.dims.mode.output == "aligned" else pooled[None]
         logits = cast(Tensor, self.head(self.dropout(features)))
         if self.ngrams is not None and not self.training:
-            logits = logits.float() + self.ngrams.share * self.fitted_logits(batch)
+            is_number = self.dims.target_tensor_kind == "floats"
+            logits = self.ngrams.add_to(logits.float(), self.fitted_logits(batch), is_number)
         return logits if self.training or self.dims.target_tensor_kind == "floats" else logits.float() / self.temperature
 
     def fitted_logits(self, batch: Mapping[str, Tensor]) -> Tensor:

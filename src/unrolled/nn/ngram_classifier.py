@@ -1,4 +1,4 @@
-"""A linear classifier of the hashed n-grams of a text, next to the recurrent layers: wide and deep (Cheng et al. 2016)."""
+"""A linear model of the hashed n-grams of a text, next to the recurrent layers: wide and deep (Cheng et al. 2016)."""
 
 from __future__ import annotations
 
@@ -21,12 +21,18 @@ DEFAULT_SHARE = 4.0
 """The weight where too few rows are held out to choose one: with 50 and 200 questions of TREC, 2, 4 and 8 are equally good."""
 
 
+NUMBER_SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""The same for a number: the answer is the mean of both, weighted by this and by 1 minus this."""
+
+DEFAULT_NUMBER_SHARE = 0.5
+
+
 class NgramClassifier(nn.Module):
-    """Logits b + s sum_k w_k T[n_k] / sqrt(sum_k w_k^2) of the n-grams n_k of each row, with s = `SCALE`.
+    """Logits, or numbers, b + s sum_k w_k T[n_k] / sqrt(sum_k w_k^2) of the n-grams n_k of each row, with s = `SCALE`.
 
     `weights` w are those of the n-grams, 0 of those that were not seen in training, and `table` T has a row of logits for each
     n-gram; the last row of both is for padding. Both are fitted before the first training step (`training.ngram_fit`), so
-    they are no parameters. `share` is the weight of these logits in the answers of the model.
+    they are no parameters. `share` is the weight of these logits in the answers of the model (see `add_to`).
     """
 
     table: Tensor
@@ -47,6 +53,10 @@ class NgramClassifier(nn.Module):
         sums = F.embedding_bag(ngrams.T, self.table, per_sample_weights=weights.T, mode="sum")
         norms = weights.square().sum(0).clamp_min(MIN_SQUARES).rsqrt()
         return (sums * (SCALE * norms).unsqueeze(-1) + self.bias)[None]
+
+    def add_to(self, outputs: Tensor, fitted: Tensor, is_number: bool) -> Tensor:
+        """Return the outputs of the recurrent layers with these: their sum, or of numbers a weighted mean."""
+        return torch.lerp(outputs, fitted, self.share) if is_number else outputs + self.share * fitted
 
 
 def to_present_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

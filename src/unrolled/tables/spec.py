@@ -90,14 +90,19 @@ class TableSpec:
             target.target_tensor_kind, target.target_size, target.target_length, target.target_row_length,
             tuple(SourceDims.of(column, column.name in self.aligned) for column in self.others), self.is_stream,
             *((target.loss, target.quantiles) if isinstance(target, NumbersColumn) else ("mse", ())),
-            source.ngram_buckets if self.labels_one_text else 0,
+            source.ngram_buckets if self.reads_one_text else 0,
             BaseDims(source.base.tokenizer.vocab_size, source.base.options) if self.labels_one_text and source.base else None,
         )  # fmt: skip
 
     @property
+    def reads_one_text(self) -> bool:
+        """Whether one label or one number is predicted from one text."""
+        return self.source.kind == "text" and not self.others and self.target.kind in ("label", "number")
+
+    @property
     def labels_one_text(self) -> bool:
         """Whether one label is predicted from one text."""
-        return self.source.kind == "text" and not self.others and self.target.kind == "label"
+        return self.reads_one_text and self.target.kind == "label"
 
     @property
     def loss_unit(self) -> str:

@@ -180,13 +180,14 @@ def judge_table(
     num_validation: int,
     better_baseline: str = "",
     is_series: bool = False,
+    is_number: bool = False,
 ) -> str:
     """Return the verdict on a training on a table as a sentence, with a blank before it.
 
     `train` and `val` are the losses of the saved model, which was saved after `best_fraction` of the steps; the rows were read
     `epochs` times. `num_validation` is how many rows `val` is the mean of; those of series are their steps, and their loss may
-    be a likelihood, which has no floor. `better_baseline` is the name of a baseline that answers the validation rows as well
-    or better, or empty.
+    be a likelihood, which has no floor; numbers (`is_number`) are learned without dropout. `better_baseline` is the name of a
+    baseline that answers the validation rows as well or better, or empty.
     """
     noun = "steps" if is_series else "rows"
     more = "longer or more series" if is_series else "more rows"  # more steps could be those of a longer training
@@ -196,7 +197,7 @@ def judge_table(
     is_gap = gap > max(MIN_TABLE_GAP, MIN_GENERALIZATION_GAP * val)
     if best_fraction < OVERFIT_FRACTION and epochs >= 1 and is_gap:
         best = f"it was best after {best_fraction:.0%} of the time, and that model is kept"
-        return f" Overfit: {best}. More time would not help; {more} or more --dropout would."
+        return f" Overfit: {best}. More time would not help; {more if is_number else f'{more} or more --dropout'} would."
     if better_baseline and epochs > MAX_UNDERFIT_EPOCHS:
         if is_series:
             return f" No better than a baseline ({better_baseline}): {reads}. More time, or more units (--hidden), may help."
@@ -217,12 +218,13 @@ def judge_table(
 @dataclass(frozen=True)
 class RunEvidence:
     """What a run shows of what would help: its validation `curve`, pairs of step and loss; how often the data were read; and
-    the width and dropout of the network. `noun` is what the data are: text, rows or steps."""
+    the width and dropout of the network, None for numbers, which are learned without. `noun` is what the data are: text, rows
+    or steps."""
 
     curve: Sequence[tuple[float, float]]
     epochs: float
     hidden: int
-    dropout: float
+    dropout: float | None
     noun: str = "text"
 
 
@@ -252,7 +254,7 @@ def advice_from_run(diagnosis: str, evidence: RunEvidence) -> list[str]:
             lines.append(
                 f"Train twice as long: the validation loss still fell by {fall:.0%} in the last half of the run, {end}."
             )
-        if remedy == "dropout" and is_gap and evidence.dropout < MAX_DROPOUT:
+        if remedy == "dropout" and is_gap and evidence.dropout is not None and evidence.dropout < MAX_DROPOUT:
             more = min(MAX_DROPOUT, evidence.dropout + 0.1)
             lines.append(f"Use --dropout {more:.2g} (it was {evidence.dropout:g}): the loss is {losses}.")
         if remedy == "data" and is_gap and evidence.epochs >= MIN_MEMORIZE_EPOCHS:

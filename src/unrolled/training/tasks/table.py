@@ -13,7 +13,7 @@ import torch
 from unrolled.checkpoints.model_file import ModelFile, TableModelFile
 from unrolled.display import one_line, plural
 from unrolled.errors import UsageError
-from unrolled.evaluation.calibration import fit_temperature, mean_loss, mean_loss_with_error
+from unrolled.evaluation.calibration import fit_number_share, fit_temperature, mean_loss, mean_loss_with_error
 from unrolled.evaluation.predictor import Prediction, Predictor, choose_threshold, evaluate_predictions, headline_error
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder_decoder import EncoderDecoder
@@ -113,8 +113,8 @@ class TableTask:
         logger.info(f"reading {self.table.name}")
         spec, message = choose_columns(request, self.table, source, target, known, self.base)
         spec = replace(spec, header=self.table.header or FIRST_ROW, max_length=request.table.max_length)
-        check_table_training(request, spec.dims, spec.target.is_calibrated, spec.labels_one_text)
-        if spec.labels_one_text and request.pair.ngrams:
+        check_table_training(request, spec.dims, spec.target.is_calibrated, spec.reads_one_text)
+        if spec.reads_one_text and request.pair.ngrams:
             spec.source.ngram_buckets = MAX_BUCKETS  # until the training rows are counted
         logger.info(message)
         if not any(split_kind(part)[1] for part in split_source(source, self.table)):
@@ -290,6 +290,8 @@ class TableTask:
         targets = np.cumsum(dataset.target.lengths[self.validation_rows] + dataset.source.lengths[self.validation_rows])
         index = self.validation_rows[: max(1, int((targets <= 4 * limit).sum()))]
         loss_fn = fit_temperature if self.spec.target.is_calibrated and request.training.calibrate else mean_loss
+        if model.ngrams is not None and self.spec.target.kind == "number":
+            loss_fn = fit_number_share
         return loss_fn(model, dataset, index, machine, check), logit_scale
 
     def sample(self, model: EncoderDecoder, machine: DeviceConfig, length: int, check: StopCheck) -> str | None:
@@ -332,7 +334,8 @@ class TableTask:
             diagnosis += f" The validation rows have one label only, '{label}': these figures say nothing about the others."
         else:
             num_rows = self.validation.count(self.validation_rows)
-            diagnosis += judge_table(train, val, best_fraction, epochs, num_rows, better, self.spec.is_stream)
+            is_number = self.spec.loss_unit == "number"
+            diagnosis += judge_table(train, val, best_fraction, epochs, num_rows, better, self.spec.is_stream, is_number)
         return self._with_test(FinalEvaluation(val, diagnosis), model, machine)
 
     def _choose_threshold(self, model: EncoderDecoder, machine: DeviceConfig) -> str:
