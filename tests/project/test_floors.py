@@ -43,7 +43,7 @@ ORDER = {
         "row_tally", "padding", "pair_batching", "row_splits", "series_rows",
     ],
     "nn": [
-        "unit_clamp", "cells", "stack", "clamped_cell", "recorder", "number_loss", "ngram_classifier", "language_model",
+        "unit_clamp", "cells", "stack", "cell_wrappers", "number_loss", "ngram_classifier", "language_model",
         "base_classifier", "attention", "encoder", "decoder", "encoder_decoder", "sequence_model", "device",
         "stateful", "kernels",
     ],
@@ -69,7 +69,7 @@ ORDER = {
     "training": [
         "distributed", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput",
         "forecast_choice", "diagnosis",
-        "thread_control", "trainer_state", "signals", "base_features", "ngram_fit", "grown_model", "fine_tuning",
+        "thread_control", "trainer_state", "signals", "ngram_fit", "grown_model", "fine_tuning",
         "table_base", "callbacks", "tasks", "resume",
         "automatic_base", "open_data", "trainer", "launch",
     ],

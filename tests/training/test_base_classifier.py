@@ -25,7 +25,7 @@ from unrolled.tables.cell_values import Cell
 from unrolled.tables.model_dims import BaseDims
 from unrolled.tables.pair_batching import PairDataset
 from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
-from unrolled.training import base_features, launch
+from unrolled.training import launch, ngram_fit
 from unrolled.training.callbacks import NullProgress
 from unrolled.training.ngram_fit import PENALTY, fit_ngrams, fit_rows
 
@@ -206,7 +206,7 @@ def test_of_a_long_table_some_rows_are_read(monkeypatch: pytest.MonkeyPatch) -> 
         dataset.add(number, Cell(row["text"], "t"), Cell(row["label"], "y"))
     dataset.finalize()
     assert dataset.base_ids is not None
-    monkeypatch.setattr(base_features, "MAX_CHARACTERS", -(-int(dataset.base_ids.lengths.sum()) // 4))
+    monkeypatch.setattr(ngram_fit, "MAX_CHARACTERS", -(-int(dataset.base_ids.lengths.sum()) // 4))
     some = fit_rows(dataset, np.arange(40), base.model).base
     monkeypatch.undo()
     quarter = fit_rows(dataset, np.arange(0, 40, 4), base.model).base

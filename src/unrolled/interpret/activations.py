@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from unrolled.display import Displayed
+from unrolled.nn.cell_wrappers import ClampedCell, clamped
 from unrolled.nn.cells import Cell, GatedCell, LSTMCell, State, to_dense
-from unrolled.nn.clamped_cell import ClampedCell, clamped
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.nn.stack import Layer, StackState
 from unrolled.nn.unit_clamp import Clamp
