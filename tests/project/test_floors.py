@@ -69,8 +69,8 @@ ORDER = {
     "training": [
         "distributed", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput",
         "forecast_choice", "diagnosis",
-        "thread_control", "trainer_state", "signals", "ngram_fit", "grown_model", "fine_tuning",
-        "table_base", "callbacks", "tasks", "resume",
+        "callbacks", "thread_control", "signals", "ngram_fit", "grown_model", "fine_tuning",
+        "tasks", "resume",
         "automatic_base", "open_data", "trainer", "launch",
     ],
     "views": [

@@ -26,7 +26,7 @@ from unrolled.tables.model_dims import BaseDims
 from unrolled.tables.pair_batching import PairDataset
 from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
 from unrolled.training import launch, ngram_fit
-from unrolled.training.callbacks import NullProgress
+from unrolled.training.callbacks import ProgressCallback
 from unrolled.training.ngram_fit import PENALTY, fit_ngrams, fit_rows
 
 LETTERS = "\n abcdefghijklmnopqrstuvwxyz"
@@ -192,7 +192,7 @@ def test_a_resume_is_exact() -> None:
     whole = train(out="whole", steps=6).model.state_dict()
     train(steps=6, stop_after=2)
     Path("base.safetensors").unlink()
-    launch.resume_run(Path("run"), {"stop_after": None}, NullProgress()).train()
+    launch.resume_run(Path("run"), {"stop_after": None}, ProgressCallback()).train()
     resumed = load_model(Path("run/model.safetensors")).model.state_dict()
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)

@@ -64,7 +64,6 @@ class ExplainTableResult(Displayed):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         if self.session.spec.is_stream:
             return {"page": self.page_path, "charts": len(self.series)}
         return {"page": self.page_path, "rows": len(self.rows), "wrong": self._num_wrong}

@@ -55,7 +55,6 @@ class ExplainResult(Displayed):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         return {
             "page": self.page_path,
             "steps" if self.is_series else "tokens": len(self.activations.tokenized),

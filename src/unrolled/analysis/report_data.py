@@ -33,7 +33,6 @@ class WrittenReport(Displayed):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         return {"page": self.page_path, **{item["name"]: item["value"] for item in self.data["headline"]}}
 
     def _repr_html_(self) -> str:

@@ -63,7 +63,6 @@ class TableSession(Displayed):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         return {"path": self.path, "model": self.description}
 
     @property

@@ -36,7 +36,6 @@ class RunSummary(Displayed):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         loss = self.loss_text or "unknown"
         return {"run": self.path, "kind": self.kind, "network": self.network, "steps": f"{self.steps:,}", "loss": loss}
 

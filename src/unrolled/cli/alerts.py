@@ -109,13 +109,13 @@ def metrics_text(metrics: LabelMetrics) -> list[str]:
 def follow(model: Model, options: AlertOptions, score_options: ScoreOptions, as_json: bool) -> None:
     """Print the alerts of a file that grows, each at once, until SIGINT or SIGTERM."""
     from unrolled.analysis.log_alerts import follow_alerts
-    from unrolled.training.signals import StopRequest
+    from unrolled.training.signals import StopSignals
 
     def on_start(threshold: Threshold, num_earlier: int) -> None:
         _print_start(options, as_json, threshold, num_earlier)
 
-    with StopRequest() as stop:
-        for alert in follow_alerts(model.session, options, score_options, stop.is_set, on_start):
+    with StopSignals() as stop:
+        for alert in follow_alerts(model.session, options, score_options, lambda: stop.number is not None, on_start):
             print(json.dumps({"event": "alert", **alert.to_json()}) if as_json else alert_text(alert), flush=True)
 
 

@@ -33,7 +33,6 @@ class Threshold(Displayed):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         return {"bits": f"{self.bits:.2f}", "chosen": self.origin}
 
     @property
@@ -99,7 +98,6 @@ class LabelMetrics(Displayed):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         return {name: f"{value:.4f}" if isinstance(value, float) else value for name, value in asdict(self).items()}
 
 
@@ -194,7 +192,6 @@ class Alert(Displayed):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         return {"line": self.place, "bits": f"{self.bits:.1f}", "session": self.key or "", "text": self.text}
 
     def to_json(self) -> dict[str, Any]:
@@ -214,7 +211,6 @@ class AlertReport(Displayed):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         metrics = {} if self.metrics is None else {"ROC AUC": f"{self.metrics.roc_auc:.4f}"}
         bits = "" if self.threshold is None else f"{self.threshold.bits:.2f} bits"
         return {"lines": f"{self.num_lines:,}", "alerts": f"{len(self.alerts):,}", "threshold": bits, **metrics}

@@ -45,7 +45,6 @@ class Activations(Displayed):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         num_steps, num_layers, hidden_size = self.h.shape
         names = ", ".join([*self.states_and_gates, "logits"])
         return {"steps": num_steps, "layers": num_layers, "units": hidden_size, "arrays": names}

@@ -41,7 +41,6 @@ class RowActivations(Displayed):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         return {"predicted": self.prediction.text, "source steps": len(self.source_tokens), "arrays": ", ".join(self.arrays())}
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:

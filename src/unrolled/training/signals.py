@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks the loop to save and stop, the second exits at once."""
+"""Ctrl-C and SIGTERM: the first asks a loop to end, the second exits at once."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopSignals:
     """While the block runs, `number` is the first stop signal that came, or None; `message` is then logged, if there is one.
 
-    A second signal ends the process.
-    Python runs signal handlers between its own instructions, and one of torch's may take seconds; so signals are read from a
-    pipe by a thread, which sees each of them at once. Files are replaced atomically, so exiting at once leaves them whole.
-    Python installs signal handlers in the main thread only; in others, nothing is caught.
+    A second signal ends the process. Python runs signal handlers between its own instructions, and one of
+    torch's may take seconds; so signals are read from a pipe by a thread, which sees each of them at once. Files are replaced
+    atomically, so exiting at once leaves them whole. Python installs signal handlers in the main thread only; in others,
+    nothing is caught.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, message: str = "") -> None:
+        self.message = message
         self.number: int | None = None
         self._old_handlers: dict[int, Any] = {}
         self._old_wakeup_fd = -1
@@ -63,4 +64,5 @@ class StopSignals:
                 if self.number is not None:
                     os._exit(128 + number)
                 self.number = number
-                logger.info("stopping: this step is finished and saved; a second signal exits at once")
+                if self.message:
+                    logger.info(self.message)
