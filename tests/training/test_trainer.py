@@ -381,7 +381,7 @@ def test_every_optimizer_is_tested() -> None:
 
 
 @pytest.mark.parametrize("name", ["adamw", "rmsprop"])
-def test_optimisers_are_torchs(name: str) -> None:
+def test_optimizers_are_torchs(name: str) -> None:
     """The same changes as torch's optimizer objects make, over five steps of changing rate."""
     torch.manual_seed(0)
     ours, theirs = RecurrentLM(5, ModelOptions(hidden=4)), RecurrentLM(5, ModelOptions(hidden=4))

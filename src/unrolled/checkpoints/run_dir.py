@@ -370,6 +370,6 @@ def _record_step(record: dict[str, Any]) -> float:
 
 
 def _encode_line(record: dict[str, Any]) -> str:
-    """Return a record as one line, also for readers that take U+2028 and its kind for line ends; half a pair is escaped."""
+    """Return a record as one line of JSON; other line ends of Unicode (U+2028 ...) and lone surrogates are escaped."""
     text = json.dumps(record, ensure_ascii=False)
     return _ESCAPED_CHARACTERS.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"

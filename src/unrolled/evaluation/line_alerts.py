@@ -119,7 +119,7 @@ def is_anomaly(labels: Sequence[str]) -> npt.NDArray[np.bool_]:
         kind = "anomalies" if mask.all() and len(mask) else "normal lines"
         raise DataError(
             f"All {len(labels):,} labels are those of {kind} ({shown or 'none'}): precision, recall and AUC need both; a "
-            "normal line is labelled 0, false, no, normal, ok, benign or -, and every other label is an anomaly."
+            "normal line is labeled 0, false, no, normal, ok, benign or -, and every other label is an anomaly."
         )
     return mask
 

@@ -14,7 +14,7 @@ Examples:
   unrolled score runs/book page.txt --html heat.html
   unrolled score builtin:english letter.txt --adapt
   unrolled score runs/log new.log --alert-rate 0.001
-  unrolled score runs/log labelled.csv --label label --alert-rate 0.001
+  unrolled score runs/log labeled.csv --label label --alert-rate 0.001
   unrolled score runs/log --follow /var/log/app.log --alert-rate 0.0001 --json
 """
 

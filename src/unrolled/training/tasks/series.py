@@ -226,7 +226,7 @@ class SeriesTask(TableTask):
         return find_cycles([series[part.row].seconds[part.start : part.stop] for part in self.train_parts])
 
     def _lag(self, difference: str) -> int:
-        """Return how many steps before a number that one is which its change is from; 0: it is no change."""
+        """Return the lag of `--difference`: a number is forecast as its change from that so many steps before; 0: as it is."""
         if difference != "season":
             return int(difference == "on")
         if self._period is None:
