@@ -83,7 +83,7 @@ class AlertScan:
             is_anomaly(self._labels)
         self.threshold = alert_threshold(session, options, score_options)
         self._stream = ScoringStream(["model"], [open_scorer(session, score_options)], blocks, files)
-        self._bits = array("d")
+        self._bits, self.num_alerts = array("d"), 0
         self._notes = self._blocks.notes if text is not None or options.label is not None else list
 
     def __iter__(self) -> Iterator[Alert]:
@@ -92,6 +92,7 @@ class AlertScan:
             if self._labels is not None:
                 self._bits.append(line.bits[0])
             if self.threshold is not None and line.bits[0] > self.threshold.bits:
+                self.num_alerts += 1
                 yield _alert(line)
         for note in self._notes():
             logger.info(note)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from unrolled.cli.json_output import JSON_VERSION
+from unrolled.cli.json_output import JSON_VERSION, write_json_list
 from unrolled.cli.parser import print_note
 from unrolled.display import plural
 from unrolled.errors import UsageError
@@ -55,13 +54,11 @@ def print_scan(scan: AlertScan, as_json: bool) -> None:
     if as_json:
         _print_json(scan)
         return
-    num_alerts = 0
     for alert in scan:
-        num_alerts += 1
         print(alert_text(alert))
     if scan.threshold is not None:
-        of = f" ({num_alerts / scan.num_lines:.3%})" if scan.num_lines else ""
-        print(f"{plural(num_alerts, 'alert')} in {plural(scan.num_lines, 'line')}{of}")
+        of = f" ({scan.num_alerts / scan.num_lines:.3%})" if scan.num_lines else ""
+        print(f"{plural(scan.num_alerts, 'alert')} in {plural(scan.num_lines, 'line')}{of}")
         print(threshold_text(scan.threshold))
     if (metrics := scan.metrics) is not None:
         print("\n".join(metrics_text(metrics)))
@@ -69,16 +66,13 @@ def print_scan(scan: AlertScan, as_json: bool) -> None:
 
 def _print_json(scan: AlertScan) -> None:
     """Write one document, alert by alert while the text is read; the rest comes last."""
-    out = sys.stdout
-    out.write(f'{{"version": {JSON_VERSION}, "alerts": [')
-    num_alerts = 0
-    for alert in scan:
-        out.write((",\n" if num_alerts else "\n") + json.dumps(alert.to_json()))
-        num_alerts += 1
-    metrics = None if scan.metrics is None else asdict(scan.metrics)
-    threshold = None if scan.threshold is None else asdict(scan.threshold)
-    summary = {"lines": scan.num_lines, "num_alerts": num_alerts, "threshold": threshold, "metrics": metrics}
-    out.write("],\n" + json.dumps(summary)[1:] + "\n")
+
+    def summary() -> dict[str, Any]:
+        metrics = None if scan.metrics is None else asdict(scan.metrics)
+        threshold = None if scan.threshold is None else asdict(scan.threshold)
+        return {"lines": scan.num_lines, "num_alerts": scan.num_alerts, "threshold": threshold, "metrics": metrics}
+
+    write_json_list("alerts", (alert.to_json() for alert in scan), summary)
 
 
 def alert_text(alert: Alert) -> str:

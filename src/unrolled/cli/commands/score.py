@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unrolled.cli import alerts
-from unrolled.cli.json_output import JSON_VERSION
+from unrolled.cli.json_output import write_json_list
 from unrolled.cli.parser import CommandParser, accepted_options, print_note
 from unrolled.display import plural
 from unrolled.errors import UsageError
@@ -104,7 +104,7 @@ def _print_scores(
 
 def _print_json(scoring: ScoringStream, options: ScoreOptions, all_lines: bool) -> None:
     """Write one document, item by item while the text is read; the totals come last."""
-    out, has_several_models = sys.stdout, len(scoring.model_names) > 1
+    has_several_models = len(scoring.model_names) > 1
     items: Iterable[dict[str, Any]]
     if options.per == "character":
         items = (
@@ -119,9 +119,10 @@ def _print_json(scoring: ScoringStream, options: ScoreOptions, all_lines: bool) 
         items = (
             _line_dict(line, has_several_models) for line in (scoring.lines() if all_lines else scoring.top_lines(options.top))
         )
-    out.write(f'{{"version": {JSON_VERSION}, "{"tokens" if options.per == "character" else "lines"}": [')
-    for index, item in enumerate(items):
-        out.write((",\n" if index else "\n") + json.dumps(item))
+    write_json_list("tokens" if options.per == "character" else "lines", items, lambda: _totals_dict(scoring))
+
+
+def _totals_dict(scoring: ScoringStream) -> dict[str, Any]:
     totals = scoring.totals
     models = [
         {
@@ -134,7 +135,7 @@ def _print_json(scoring: ScoringStream, options: ScoreOptions, all_lines: bool) 
         for i, name in enumerate(scoring.model_names)
     ]
     summary = {"characters": totals.num_chars, "bits": totals.bits[0], "bits_per_character": models[0]["bits_per_character"]}
-    out.write("],\n" + json.dumps({**summary, "unknown": totals.num_unknown, "models": models})[1:] + "\n")
+    return {**summary, "unknown": totals.num_unknown, "models": models}
 
 
 def _known(bits: float) -> float | None:
