@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2] / "src" / "unrolled"
 FLOORS = [
-    {"printable", "flag_names"}, {"errors", "display"}, {"option_fields", "atomic_io"},
+    {"display", "flag_names"}, {"errors"}, {"option_fields", "atomic_io"},
     {"command_options", "series_options", "output_paths", "presets"},
     {"options"}, {"option_rules", "keywords", "keyword_docs", "network_shapes"}, {"datasets"}, {"text"}, {"tables"},
     {"nn"}, {"checkpoints"}, {"runtime"}, {"generation"},

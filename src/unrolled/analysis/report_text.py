@@ -13,6 +13,7 @@ from unrolled.analysis.keep_if import CheckingCommand
 from unrolled.analysis.novel_samples import sample_ids
 from unrolled.analysis.report_data import created_by, run_evidence, run_sections, training_time
 from unrolled.analysis.text_session import TextSession
+from unrolled.display import shell_argument
 from unrolled.errors import UsageError
 from unrolled.evaluation.language_model import Evaluation, evaluate_part
 from unrolled.evaluation.memorization import find_known_documents, measure_memorization
@@ -24,7 +25,6 @@ from unrolled.interpret.gate_saturation import activation_histograms, gate_satur
 from unrolled.interpret.loss_breakdown import count_words, loss_by_class
 from unrolled.interpret.probes import Probe, ProbeReport, probe_units, too_short_to_probe
 from unrolled.options import ReportOptions, SampleOptions
-from unrolled.printable import shell_argument
 from unrolled.text.tokenizer import Ids
 from unrolled.training.diagnosis import MIN_GAIN_NATS, advise
 

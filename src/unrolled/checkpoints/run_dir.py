@@ -25,9 +25,9 @@ from unrolled.atomic_io import TMP_MARK, atomic_dir, make_dir, remove_dir, remov
 from unrolled.checkpoints.format_1 import upgrade_config
 from unrolled.datasets.base_models import base_model_path
 from unrolled.datasets.stdlib import PREFIX
+from unrolled.display import shell_argument
 from unrolled.errors import ModelError, UsageError, did_you_mean
 from unrolled.options import TrainRequest
-from unrolled.printable import shell_argument
 
 if TYPE_CHECKING:  # the models of a run are read and written with torch, the folder is not
     from torch import Tensor

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from unrolled.cli.json_output import JSON_VERSION, write_json_list
 from unrolled.cli.parser import print_note
-from unrolled.display import plural
+from unrolled.display import plural, printable
 from unrolled.errors import UsageError
 from unrolled.option_rules import refuse_unused
-from unrolled.printable import printable
 
 if TYPE_CHECKING:
     from unrolled.analysis.log_alerts import AlertScan

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from unrolled.atomic_io import make_dir, storage_error
+from unrolled.display import shell_argument
 from unrolled.errors import DataError, UsageError
-from unrolled.printable import shell_argument
 from unrolled.text.compressed_files import is_compressed, open_bytes, read_bytes
 from unrolled.text.encoding_guess import is_mostly_utf8, likely_encoding, seven_bit_encoding
 from unrolled.text.file_signatures import describe_binary, has_office_suffix, is_office_head, marked_encoding

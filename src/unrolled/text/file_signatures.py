@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from pathlib import Path, PurePath
 
-from unrolled.printable import shell_argument
+from unrolled.display import shell_argument
 
 OFFICE_NOUNS = {
     ".docx": "Word document", ".docm": "Word document", ".odt": "OpenDocument text", ".epub": "e-book", ".pdf": "PDF document",

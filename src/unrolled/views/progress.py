@@ -23,8 +23,8 @@ from rich.segment import ControlType, Segment
 from rich.table import Table
 from rich.text import Text
 
+from unrolled.display import printable
 from unrolled.flag_names import in_terms_of_caller
-from unrolled.printable import printable
 from unrolled.training.callbacks import Progress, ProgressCallback
 
 LOG_INTERVAL = 5.0

@@ -25,12 +25,11 @@ from typing import Any
 
 from unrolled.cli.json_output import print_json, write_json_list
 from unrolled.cli.parser import CommandParser, accepted_options, print_note
-from unrolled.display import plural
+from unrolled.display import plural, printable, result_stream, shell_argument
 from unrolled.errors import UsageError, did_you_mean
 from unrolled.option_rules import check_prediction
 from unrolled.options import MachineOptions, PredictOptions
 from unrolled.output_paths import check_outputs
-from unrolled.printable import printable, result_stream, shell_argument
 
 
 def run(argv: list[str]) -> int:

@@ -30,12 +30,11 @@ from typing import TYPE_CHECKING, Any
 from unrolled.cli import alerts
 from unrolled.cli.json_output import write_json_list
 from unrolled.cli.parser import CommandParser, accepted_options, print_note
-from unrolled.display import plural
+from unrolled.display import plural, printable
 from unrolled.errors import UsageError
 from unrolled.option_rules import check_portable_machine, refuse_unused
 from unrolled.options import AlertOptions, MachineOptions, ScoreOptions, from_dict, split_by_class
 from unrolled.output_paths import check_outputs
-from unrolled.printable import printable
 
 if TYPE_CHECKING:
     from unrolled.evaluation.line_surprisal import ScoredLine, ScoringStream

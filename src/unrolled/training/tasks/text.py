@@ -17,7 +17,7 @@ import torch
 
 from unrolled.checkpoints.model_file import ModelFile, TextModelFile
 from unrolled.checkpoints.run_data import open_text, reopen_corpus
-from unrolled.display import plural
+from unrolled.display import plural, shell_argument
 from unrolled.errors import DataError, UnrolledError, UsageError
 from unrolled.evaluation.calibration import fit_logit_scale
 from unrolled.evaluation.language_model import evaluate_part
@@ -29,7 +29,6 @@ from unrolled.nn.device import DeviceConfig
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.option_rules import TABLE_OPTIONS, check_training
 from unrolled.options import DataOptions, SampleOptions, TrainingOptions, TrainRequest, flag_name
-from unrolled.printable import shell_argument
 from unrolled.tables.column_text import require_column
 from unrolled.tables.table_files import open_table
 from unrolled.tables.table_format import BINARY_KINDS, has_table_suffix, suffix_kind
