@@ -198,7 +198,7 @@ def _explain_neurons(session: TableSession, cells: list[Cell], options: ExplainO
     activations = _concatenate_rows(rows)
     probe_report = _probe_units(activations, options)
     labels = list(session.spec.target.labels) if session.spec.mode.output == "aligned" else []
-    result = ExplainResult(session, activations, probe_report, None, [], None, labels, None, isinstance(source, NumbersColumn))
+    result = ExplainResult(session, activations, probe_report, labels, is_series=isinstance(source, NumbersColumn))
     return write_outputs(result, options)
 
 
