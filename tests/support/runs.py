@@ -101,7 +101,7 @@ def logged(path: Path) -> list[dict[str, Any]]:
 
 
 def assert_same_run(one: Path, other: Path, step: int) -> None:
-    """Compare two finished runs bit for bit: weights, optimiser, carried state, position, best model, logs, samples."""
+    """Compare two finished runs bit for bit: weights, optimizer, carried state, position, best model, logs, samples."""
     for name in (
         f"checkpoints/step-{step}/model.safetensors",
         f"checkpoints/step-{step}/training.safetensors",

@@ -50,6 +50,8 @@ def print_alerts(
 
 def print_scan(scan: AlertScan, as_json: bool) -> None:
     """Print the alerts of a text as they are found, and at the end the threshold and the metrics."""
+    from unrolled.analysis.log_alerts import following_notes
+
     if as_json:
         _print_json(scan)
         return
@@ -58,6 +60,8 @@ def print_scan(scan: AlertScan, as_json: bool) -> None:
     if scan.threshold is not None:
         of = f" ({scan.num_alerts / scan.num_lines:.3%})" if scan.num_lines else ""
         print(f"{plural(scan.num_alerts, 'alert')} in {plural(scan.num_lines, 'line')}{of}")
+        for note in following_notes(scan.cooldown):
+            print(note)
         print(threshold_text(scan.threshold))
     if (metrics := scan.metrics) is not None:
         print("\n".join(metrics_text(metrics)))
@@ -67,9 +71,13 @@ def _print_json(scan: AlertScan) -> None:
     """Write one document, alert by alert while the text is read; the rest comes last."""
 
     def summary() -> dict[str, Any]:
-        metrics = None if scan.metrics is None else asdict(scan.metrics)
-        threshold = None if scan.threshold is None else asdict(scan.threshold)
-        return {"lines": scan.num_lines, "num_alerts": scan.num_alerts, "threshold": threshold, "metrics": metrics}
+        return {
+            "lines": scan.num_lines,
+            "num_alerts": scan.num_alerts,
+            "num_following": scan.cooldown.num_following,
+            "threshold": None if scan.threshold is None else asdict(scan.threshold),
+            "metrics": None if scan.metrics is None else asdict(scan.metrics),
+        }
 
     write_json_list("alerts", (alert.to_json() for alert in scan), summary)
 
@@ -91,7 +99,7 @@ def metrics_text(metrics: LabelMetrics) -> list[str]:
     if metrics.precision is not None:
         lines += [
             f"precision: {metrics.precision:.4f}  recall: {metrics.recall:.4f}  F1: {metrics.f1:.4f}",
-            f"found: {metrics.num_found:,} anomalies; false alerts: {metrics.num_false:,} ({metrics.false_alert_rate:.3%} of "
+            f"found: {metrics.num_found:,} anomalies; false alerts: {metrics.num_false:,} ({metrics.false_alert_rate:.4%} of "
             "the normal lines)",
         ]
     if metrics.recall_by_label:
