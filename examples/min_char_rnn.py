@@ -109,7 +109,7 @@ class Adagrad:
 def sample(params: Params, h: Array, first: int, length: int, rng: np.random.Generator, temperature: float = 1.0) -> list[int]:
     """Draw ids that follow the id first, read in state h (H,), by feeding each drawn id back in.
 
-    A temperature below 1 favours likely characters (safe, repetitive); above 1 the text grows wilder.
+    A temperature below 1 favors likely characters (safe, repetitive); above 1 the text grows wilder.
     """
     if temperature <= 0:
         raise ValueError(f"temperature must be above 0, not {temperature}")
@@ -128,7 +128,7 @@ def train(text: str, steps: int, seed: int = 0, report_every: int = 1000) -> tup
     ids = np.array([id_of[char] for char in text], dtype=np.int64)
     params = init_params(len(vocab), HIDDEN, rng)
     optimizer, smooth = Adagrad(params), math.log(len(vocab))  # a uniform guess costs log V
-    # Neighbouring chunks share one id, so every pair of neighbours in the text is learned, and no other pair.
+    # Neighboring chunks share one id, so every pair of neighbors in the text is learned, and no other pair.
     starts = range(0, len(ids) - 1, CHUNK)
     for step in range(1, steps + 1):
         start = starts[(step - 1) % len(starts)]

@@ -87,7 +87,7 @@ struct DecoderState {
   AlignedBuffer h_packed;       // (2, L, R, K) of 4 bytes: h as products read it, this step's and the last one's
   AlignedBuffer x;              // float (2, R, Hp): what runs past the layers of a residual network
   AlignedBuffer h_scale;        // float (R): int8, of what is read
-  AlignedBuffer normed;         // (R, K) of 4 bytes: rows that threads normalise for each other, as products read them
+  AlignedBuffer normed;         // (R, K) of 4 bytes: rows that threads normalize for each other, as products read them
   AlignedBuffer normed_scale;   // float (R): int8, of those
   AlignedBuffer logits;         // float (V / 16, R, 16)
   AlignedBuffer tokens;         // int32 (R): the last one drawn

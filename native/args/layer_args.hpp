@@ -128,7 +128,7 @@ struct InputProducts {
   float* table;           // (B, G, Hp)
 };
 
-// Layer normalisation of the rows of all steps, as a layer's inputs: `output` is laid out as `xs` of a layer.
+// Layer normalization of the rows of all steps, as a layer's inputs: `output` is laid out as `xs` of a layer.
 struct NormForward {
   int threads;
   size_t rows;  // N, of all steps

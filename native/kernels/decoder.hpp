@@ -75,7 +75,7 @@ class DecoderRun {
   }
 
  private:
-  // Whether threads normalise rows for each other, and take groups as they come.
+  // Whether threads normalize rows for each other, and take groups as they come.
   bool shares_rows() const { return call_.rows >= kSharedRows && thread_.size > 1; }
 
   Rows h_rows(int layer, int half) const {
@@ -129,7 +129,7 @@ class DecoderRun {
     return static_cast<int>(call_.input_ids[static_cast<size_t>(step) * call_.stride + call_.first + row]);
   }
 
-  // What runs past layer `layer`, normalised by its norm; by none for the head. All threads must come.
+  // What runs past layer `layer`, normalized by its norm; by none for the head. All threads must come.
   Rows normalized(int layer) {
     const int first = shares_rows() ? first_row_ : 0, last = shares_rows() ? last_row_ : call_.rows;
     for (int row = first; row < last; ++row) {

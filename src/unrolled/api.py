@@ -198,7 +198,7 @@ def _train(
 ) -> Model | TableModel:
     from unrolled.checkpoints.run_data import load_request
     from unrolled.training import launch, open_data
-    from unrolled.training.callbacks import NullProgress
+    from unrolled.training.callbacks import ProgressCallback
     from unrolled.views.notebook_progress import python_progress
 
     if resume is not None and (inputs or preset):
@@ -212,7 +212,7 @@ def _train(
     if open_data.is_table(request) is not expect_table:
         noun, function = ("a text", "unrolled.train") if expect_table else ("a table", "unrolled.train_table")
         raise UsageError(f"This is the training of {noun}: use {function}.")
-    callback = python_progress() if progress else NullProgress()
+    callback = python_progress() if progress else ProgressCallback()
     with callback:  # before the text is read: what is left out of it is a message too
         if resume is None:
             training_run = launch.start_run(request, callback)

@@ -143,6 +143,7 @@ class AlertOptions:
         "Lines of a session after an alert that belong to it, and are no alerts of their own; of a log without sessions, lines "
         "(default: 10 with sessions, else 0).",
         ge=0,
+        le=2**40,
     )
     labels: str | None = option(
         None,

@@ -26,7 +26,7 @@ from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import MachineOptions, ModelOptions, SampleOptions, TrainRequest
 from unrolled.text.corpus import cache_folder
 from unrolled.training import launch
-from unrolled.training.callbacks import NullProgress
+from unrolled.training.callbacks import ProgressCallback
 
 PACKAGES = ("torch", "numpy", "safetensors", "rich", "zstandard")
 FLOAT64_TOLERANCE = 1e-9
@@ -146,7 +146,7 @@ def _train_and_sample() -> tuple[float, float, bool]:
         text = Path(folder) / "text.txt"
         text.write_text(TRAIN_TEXT * 300, "utf-8")
         values = {"minutes": TRAIN_SECONDS / 60, "hidden": 64, "sample_length": 0, "out": str(Path(folder) / "run")}
-        result = launch.start_run(TrainRequest.build((str(text),), values, "doctor"), NullProgress()).train()
+        result = launch.start_run(TrainRequest.build((str(text),), values, "doctor"), ProgressCallback()).train()
         if result.stop_signal is not None:
             raise KeyboardInterrupt
         saved = load_text_model(Path(result.model))

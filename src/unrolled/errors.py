@@ -20,8 +20,8 @@ import sys
 import traceback
 from collections.abc import Iterable
 
+from unrolled.display import printable
 from unrolled.flag_names import in_terms_of_caller
-from unrolled.printable import printable
 
 
 class UnrolledError(Exception):

@@ -15,7 +15,7 @@ from unrolled.options import ModelOptions, PairOptions
 from unrolled.tables.model_dims import ModelDims
 from unrolled.tables.modes import Mode
 from unrolled.training import launch
-from unrolled.training.callbacks import NullProgress
+from unrolled.training.callbacks import ProgressCallback
 from unrolled.training.launch import TrainResult
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -62,7 +62,7 @@ def resume(name: str, text: str) -> TrainResult:
     config = json.loads(Path(name, "config.json").read_text("utf-8"))
     config["inputs"] = [str(GOLDEN / text)]
     Path(name, "config.json").write_text(json.dumps(config), "utf-8")
-    return launch.resume_run(Path(name), {"stop_after": None}, NullProgress(), allow_change=True).train()
+    return launch.resume_run(Path(name), {"stop_after": None}, ProgressCallback(), allow_change=True).train()
 
 
 @pytest.mark.slow

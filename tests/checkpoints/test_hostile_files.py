@@ -735,41 +735,25 @@ def a_checkpoint_of_another_run(folder: Path, marker: Path) -> list[list[str]]:
     return [*as_run(path), ["train", "--resume", str(path), "--steps", "9"]]
 
 
-@hostile
-def a_field_of_100_mb(folder: Path, marker: Path) -> list[list[str]]:
-    (folder / "big.csv").write_bytes(b"a,b\n" + b"x" * 100_000_000 + b",1\nc,2\n")
-    return as_table(folder / "big.csv")
+def _table(name: str, content: Callable[[], bytes], *columns: tuple[str, str]) -> Hostile:
+    def make(folder: Path, marker: Path) -> list[list[str]]:
+        (folder / name).write_bytes(content())
+        return [command for pair in columns or [("a", "b")] for command in as_table(folder / name, *pair)]
+
+    return make
 
 
-@hostile
-def a_quoted_field_of_100_mb(folder: Path, marker: Path) -> list[list[str]]:
-    (folder / "big.csv").write_bytes(b'a,b\n"' + b"xyz\n" * 25_000_000 + b'",1\nc,2\n')
-    return as_table(folder / "big.csv")
-
-
-@hostile
-def a_header_of_100_mb(folder: Path, marker: Path) -> list[list[str]]:
-    (folder / "big.csv").write_bytes(b"x" * 100_000_000)
-    return as_table(folder / "big.csv")
-
-
-@hostile
-def a_row_of_json_of_100_mb(folder: Path, marker: Path) -> list[list[str]]:
-    (folder / "big.jsonl").write_bytes(b'{"a": "' + b"x" * 100_000_000 + b'", "b": "1"}\n')
-    return as_table(folder / "big.jsonl")
-
-
-@hostile
-def columns_100_000(folder: Path, marker: Path) -> list[list[str]]:
-    names = ",".join(f"c{n}" for n in range(100_000))
-    (folder / "wide.csv").write_text(names + "\n" + ",".join(["1"] * 100_000) + "\n", "utf-8")
-    return as_table(folder / "wide.csv", "c0", "c99999") + as_table(folder / "wide.csv", "nope", "c1")
-
-
-@hostile
-def a_row_of_brackets(folder: Path, marker: Path) -> list[list[str]]:
-    (folder / "deep.jsonl").write_text(f'{{"a": {DEEP}\n', "utf-8")
-    return as_table(folder / "deep.jsonl")
+WIDE = ",".join(f"c{n}" for n in range(100_000)) + "\n" + ",".join(["1"] * 100_000) + "\n"
+SURROGATES = '{"a": "x\\ud800y", "b": "\\udfff"}\n{"a": "b", "b": "c"}\n' * 9
+HOSTILE |= {
+    "a_field_of_100_mb": _table("big.csv", lambda: b"a,b\n" + b"x" * 100_000_000 + b",1\nc,2\n"),
+    "a_quoted_field_of_100_mb": _table("big.csv", lambda: b'a,b\n"' + b"xyz\n" * 25_000_000 + b'",1\nc,2\n'),
+    "a_header_of_100_mb": _table("big.csv", lambda: b"x" * 100_000_000),
+    "a_row_of_json_of_100_mb": _table("big.jsonl", lambda: b'{"a": "' + b"x" * 100_000_000 + b'", "b": "1"}\n'),
+    "columns_100_000": _table("wide.csv", WIDE.encode, ("c0", "c99999"), ("nope", "c1")),
+    "a_row_of_brackets": _table("deep.jsonl", f'{{"a": {DEEP}\n'.encode),
+    "a_lone_surrogate": _table("s.jsonl", SURROGATES.encode, ("a", "b"), ("a:bytes", "b:bytes"), ("a:bpe", "b:text")),
+}
 
 
 @hostile
@@ -793,13 +777,6 @@ def numbers_of_10_to_the_400(folder: Path, marker: Path) -> list[list[str]]:
     return commands
 
 
-@hostile
-def a_lone_surrogate(folder: Path, marker: Path) -> list[list[str]]:
-    (folder / "s.jsonl").write_text('{"a": "x\\ud800y", "b": "\\udfff"}\n{"a": "b", "b": "c"}\n' * 9, "utf-8")
-    columns = (("a", "b"), ("a:bytes", "b:bytes"), ("a:bpe", "b:text"))
-    return [command for one, other in columns for command in as_table(folder / "s.jsonl", one, other)]
-
-
 def _png_of(width: int, height: int) -> bytes:
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
 
@@ -807,18 +784,6 @@ def _png_of(width: int, height: int) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
-
-
-@hostile
-def a_picture_of_100_000_squared(folder: Path, marker: Path) -> list[list[str]]:
-    (folder / "p.png").write_bytes(_png_of(100_000, 100_000))
-    return cells_of(folder, "p.png", "image")
-
-
-@hostile
-def a_picture_of_10_000_squared(folder: Path, marker: Path) -> list[list[str]]:
-    (folder / "p.png").write_bytes(_png_of(9_000, 9_000))
-    return cells_of(folder, "p.png")
 
 
 def _npy_of(header: str) -> bytes:
@@ -853,16 +818,25 @@ def arrays_of_strangers(folder: Path, marker: Path) -> list[list[str]]:
     return commands
 
 
-@hostile
-def a_cell_that_climbs(folder: Path, marker: Path) -> list[list[str]]:
-    return cells_of(folder, "../../../../etc/passwd.npy", "vector")
-
-
-@hostile
-def a_cell_that_never_ends(folder: Path, marker: Path) -> list[list[str]]:
+def _endless(folder: Path, marker: Path) -> list[list[str]]:
     os.symlink("/dev/zero", folder / "zero.npy")
     os.symlink("/dev/zero", folder / "zero.png")
     return cells_of(folder, "zero.npy", "vector") + cells_of(folder, "zero.png", "image")
+
+
+def _picture(side: int, kind: str = "") -> Hostile:
+    def make(folder: Path, marker: Path) -> list[list[str]]:
+        (folder / "p.png").write_bytes(_png_of(side, side))
+        return cells_of(folder, "p.png", kind)
+
+    return make
+
+
+HOSTILE |= {
+    "a_picture_of_100_000_squared": _picture(100_000, "image"), "a_picture_of_9_000_squared": _picture(9_000),
+    "a_cell_that_climbs": lambda folder, marker: cells_of(folder, "../../../../etc/passwd.npy", "vector"),
+    "a_cell_that_never_ends": _endless,
+}  # fmt: skip
 
 
 def meet(name: str, folder: str, marker: str) -> dict[str, Any]:

@@ -25,9 +25,9 @@ from unrolled.checkpoints.model_file import load_model, save_checked, save_model
 from unrolled.cli import main as main_module
 from unrolled.cli.main import MEMORY_ADVICE
 from unrolled.cli.registry import COMMANDS
+from unrolled.display import PrintableStream, printable
 from unrolled.errors import ModelError, UnrolledError, UsageError
 from unrolled.options import from_dict
-from unrolled.printable import PrintableStream, printable
 from unrolled.training.callbacks import Progress
 from unrolled.views.colored_text import color_text, surprisal_html
 from unrolled.views.progress import BarProgress, LogProgress, MessageHandler

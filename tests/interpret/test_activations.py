@@ -22,8 +22,8 @@ from unrolled.generation.sampling import generate, stream_text
 from unrolled.interpret.activations import Activations, record_activations, stream_activations
 from unrolled.interpret.intervention import measure_effect, unit_importance
 from unrolled.interpret.table_activations import record_row
+from unrolled.nn.cell_wrappers import clamped
 from unrolled.nn.cells import CELLS, GatedCell, state_tensors
-from unrolled.nn.clamped_cell import clamped
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder import BidirectionalLayer
 from unrolled.nn.kernels.select import KERNELS, set_kernel, unsupported_reason

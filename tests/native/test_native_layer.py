@@ -17,10 +17,10 @@ from torch import Tensor
 from support.forks import Forks
 from support.native import BOUNDS, KINDS, NARROW, NATIVE, SETS, built, precisions
 from unrolled.nn.cells import CELLS, EmbeddingLookup, GatedCell, LSTMCell, unroll_by_step
-from unrolled.nn.kernels import extension, native
+from unrolled.nn.kernels import extension, linear_cross_entropy, native
 from unrolled.nn.kernels.extension import ENV_VARIABLE, unavailable_reason
-from unrolled.nn.kernels.native_layer import CELL_KINDS as NATIVE_KINDS
-from unrolled.nn.kernels.native_layer import input_products
+from unrolled.nn.kernels.native import CELL_KINDS as NATIVE_KINDS
+from unrolled.nn.kernels.native import input_products
 from unrolled.nn.kernels.select import available_kernels
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions
@@ -140,7 +140,7 @@ def test_a_loss_and_a_table_do_not_depend_on_the_number_of_threads(instructions:
 
     def gradients() -> list[Tensor]:
         own = ys.clone().requires_grad_()
-        loss = native.loss(own, head, targets)
+        loss = linear_cross_entropy.loss(own, head, targets)
         return [loss.detach(), *torch.autograd.grad(loss, [own, head.weight])]
 
     cell, xs = made("gru", 40, 48, True), torch.randn(500, 40)

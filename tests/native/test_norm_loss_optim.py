@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from support.native import BOUNDS, KINDS, NARROW, NATIVE, SETS, built, precisions
 from unrolled.nn.cells import state_tensors
-from unrolled.nn.kernels import native
+from unrolled.nn.kernels.linear_cross_entropy import loss as native_loss
 from unrolled.nn.kernels.select import set_kernel
 from unrolled.nn.language_model import RecurrentLM, cross_entropy
 from unrolled.options import ModelOptions, TrainingOptions
@@ -85,10 +85,10 @@ def test_the_loss_behind_a_head_is_that_of_its_scores(instructions: str) -> None
         if rows > 1:
             targets[:, 1] = IGNORE_INDEX
         results = []
-        for loss_of in (native.loss, lambda ys, head, targets: cross_entropy(head(ys), targets)):
+        for loss_of in (native_loss, lambda ys, head, targets: cross_entropy(head(ys), targets)):
             own = ys.clone().requires_grad_()
             head.zero_grad()
-            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16 and loss_of is native.loss):
+            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16 and loss_of is native_loss):
                 loss = loss_of(own, head, targets)
             (3 * loss).backward()  # type: ignore[no-untyped-call]
             results.append([loss.detach(), own.grad, head.weight.grad.clone(), head.bias.grad.clone()])  # type: ignore[union-attr]
@@ -106,9 +106,9 @@ def test_the_loss_behind_a_head_is_that_of_its_scores(instructions: str) -> None
 def test_scores_that_are_no_numbers_give_a_loss_that_is_none() -> None:
     head, ys = nn.Linear(8, 5), torch.zeros(1, 2, 8)
     ys[0, 1, 0] = float("nan")
-    assert native.loss(ys, head, torch.zeros(1, 2, dtype=torch.long)).isnan()
+    assert native_loss(ys, head, torch.zeros(1, 2, dtype=torch.long)).isnan()
     ys[0, 1, 0] = float("inf")
-    assert native.loss(ys, head, torch.zeros(1, 2, dtype=torch.long)).isnan()
+    assert native_loss(ys, head, torch.zeros(1, 2, dtype=torch.long)).isnan()
 
 
 @built
@@ -163,7 +163,7 @@ def test_wrong_arrays_are_refused() -> None:
             NATIVE.muon(square, square, square, 16, torch.zeros(3, 3), 1, 1, 1, 1, 1, 1)
     head = nn.Linear(8, 5)
     with pytest.raises(ValueError, match="not a token of the vocabulary"):
-        native.loss(torch.zeros(1, 2, 8), head, torch.tensor([[0, 5]]))
+        native_loss(torch.zeros(1, 2, 8), head, torch.tensor([[0, 5]]))
     with pytest.raises(ValueError, match="moments"):
         NATIVE.norm_forward(
             torch.zeros(2, 3, 8), torch.ones(8), torch.ones(8), 1e-5, torch.zeros(2, 16, 32), torch.zeros(2, 3, 3), 1

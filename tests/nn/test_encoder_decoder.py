@@ -40,7 +40,7 @@ READERS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("mode", "cell", "bidirectional"), READERS)
-def test_a_row_does_not_depend_on_its_neighbours(tmp_path: Path, mode: str, cell: str, bidirectional: bool) -> None:
+def test_a_row_does_not_depend_on_its_neighbors(tmp_path: Path, mode: str, cell: str, bidirectional: bool) -> None:
     pairs = read_mode(tmp_path, mode, 40)
     model = random_encoder_decoder(pairs, cell, bidirectional=bidirectional)
     with torch.no_grad():

@@ -11,10 +11,10 @@ from unrolled.command_options import SampleOptions
 from unrolled.errors import UsageError
 from unrolled.generation.sampling import generate
 from unrolled.nn import cells
+from unrolled.nn.cell_wrappers import clamped
 from unrolled.nn.cells import CELLS, EmbeddingLookup, GatedCell, map_state, state_tensors, unroll_by_step
 from unrolled.nn.cells.linear import scan
 from unrolled.nn.cells.matrix_memory import CHUNK_STEPS, num_heads
-from unrolled.nn.clamped_cell import clamped
 from unrolled.nn.kernels import aten
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.nn.stack import Stack

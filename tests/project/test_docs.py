@@ -106,6 +106,17 @@ def test_source_files_that_documents_and_native_comments_name_exist() -> None:
     assert dead == []
 
 
+def test_names_that_documents_place_in_a_file_are_defined_there() -> None:
+    names, file = r"((?:`[A-Za-z_]\w*(?:\.\w+)?`(?:, | and )?)+)", r"`((?:[\w]+/)+\w+\.py)`"
+    placed = re.compile(rf"{names} (?:in |of |\()(?:a module of )?{file}")
+    pages = "".join(path.read_text("utf-8") for path in (ROOT / "docs" / "architecture.md", ROOT / "CONTRIBUTING.md"))
+    found = [(name, path) for listed, path in placed.findall(pages) for name in re.findall(r"`([\w.]+)`", listed)]
+    assert len(found) > 50
+    for name, path in found:
+        source = (ROOT / "src" / "unrolled" / path).read_text("utf-8")
+        assert re.search(rf"\b(?:class|def) {name.split('.')[-1]}\b|^{name} ?[:=]", source, re.MULTILINE), f"{name} in {path}"
+
+
 def test_the_run_folder_page_explains_every_key() -> None:
     page = (ROOT / "docs" / "run-folder.md").read_text("utf-8")
     metrics, result = page.split("## metrics.jsonl")[1].split("## train --json")

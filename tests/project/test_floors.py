@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2] / "src" / "unrolled"
 FLOORS = [
-    {"printable", "flag_names"}, {"errors", "display"}, {"option_fields", "atomic_io"},
+    {"display", "flag_names"}, {"errors"}, {"option_fields", "atomic_io"},
     {"command_options", "series_options", "output_paths", "presets"},
     {"options"}, {"option_rules", "keywords", "keyword_docs", "network_shapes"}, {"datasets"}, {"text"}, {"tables"},
     {"nn"}, {"checkpoints"}, {"runtime"}, {"generation"},
@@ -43,7 +43,7 @@ ORDER = {
         "row_tally", "padding", "pair_batching", "row_splits", "series_rows",
     ],
     "nn": [
-        "unit_clamp", "cells", "stack", "clamped_cell", "recorder", "number_loss", "ngram_classifier", "language_model",
+        "unit_clamp", "cells", "stack", "cell_wrappers", "number_loss", "ngram_classifier", "language_model",
         "base_classifier", "attention", "encoder", "decoder", "encoder_decoder", "sequence_model", "device",
         "stateful", "kernels",
     ],
@@ -69,8 +69,8 @@ ORDER = {
     "training": [
         "distributed", "optim", "train_step", "schedule", "recipe", "table_recipe", "throughput",
         "forecast_choice", "diagnosis",
-        "thread_control", "trainer_state", "signals", "base_features", "ngram_fit", "grown_model", "fine_tuning",
-        "table_base", "callbacks", "tasks", "resume",
+        "callbacks", "thread_control", "signals", "ngram_fit", "grown_model", "fine_tuning",
+        "tasks", "resume",
         "automatic_base", "open_data", "trainer", "launch",
     ],
     "views": [

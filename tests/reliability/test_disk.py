@@ -28,7 +28,7 @@ from unrolled.options import TrainRequest
 from unrolled.tables import ragged
 from unrolled.tables.ragged import RaggedArray
 from unrolled.training import launch
-from unrolled.training.callbacks import NullProgress, Progress
+from unrolled.training.callbacks import Progress, ProgressCallback
 
 LONG = pytest.mark.long
 
@@ -266,7 +266,7 @@ def test_a_log_on_a_full_device(forks: Forks, place: Path, log: str) -> None:
     assert_same_run(straight, path, 30)
 
 
-class Filling(NullProgress):
+class Filling(ProgressCallback):
     """Puts a log on a device that is always full after the first checkpoint."""
 
     def __init__(self, log: Path) -> None:
@@ -344,7 +344,7 @@ def test_a_run_that_could_not_be_saved_can_be_saved_later(tmp_path: Path, monkey
     """From Python, a fault of the disk is an exception, and what was learned is still there."""
     write_data(Path.cwd())
     name, own = RUNS["text"]
-    work = launch.start_run(TrainRequest.build((name,), COMMON | own | {"out": "r", "steps": 30}, "test"), NullProgress())
+    work = launch.start_run(TrainRequest.build((name,), COMMON | own | {"out": "r", "steps": 30}, "test"), ProgressCallback())
 
     def fail(name: str) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

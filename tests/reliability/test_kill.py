@@ -30,7 +30,7 @@ from unrolled.checkpoints.run_dir import Run
 from unrolled.errors import UsageError
 from unrolled.options import TrainRequest
 from unrolled.training import launch
-from unrolled.training.callbacks import NullProgress
+from unrolled.training.callbacks import ProgressCallback
 
 KILLS_P, KILLS_N = 100, 1000
 SIGNALS_P, SIGNALS_N = 10, 100
@@ -378,7 +378,7 @@ def test_who_may_not_train_a_run_touches_nothing_in_it(tmp_path: Path) -> None:
         busy = Path("r") / f"model.safetensors{TMP_MARK}abc"
         busy.write_text("y")
         with pytest.raises(UsageError, match="being trained by another process"):
-            launch.resume_run(Path("r"), {}, NullProgress())
+            launch.resume_run(Path("r"), {}, ProgressCallback())
         assert busy.exists()
         assert (folder / "model.safetensors").exists()
     trainer.unlock()
@@ -488,7 +488,7 @@ def sample_for_long(out: str) -> int:
         | own
         | {"out": out, "steps": 50, "sample_length": 100_000, "kernels": "reference", "eval_every": 50, "save_every": 1e9}
     )
-    work = launch.start_run(TrainRequest.build((name,), values, "test"), NullProgress())
+    work = launch.start_run(TrainRequest.build((name,), values, "test"), ProgressCallback())
     outcome = work.train()
     return 128 + (outcome.stop_signal or 0)
 

@@ -104,7 +104,7 @@ def test_cells_that_the_runtime_and_the_native_layers_lack_are_refused_by_name()
         NativeModel(arrays)
 
 
-def test_a_row_does_not_depend_on_its_neighbours() -> None:
+def test_a_row_does_not_depend_on_its_neighbors() -> None:
     model = NumpyModel(as_text_network(network(64)))
     ids = np.random.default_rng(0).integers(0, VOCAB_SIZE, (6, 4))
     logits, _ = model.unroll(ids, model.initial_state(4))

@@ -12,7 +12,7 @@ from unrolled.checkpoints.model_file import load_checked, load_model
 from unrolled.checkpoints.run_dir import Run
 from unrolled.options import TrainRequest
 from unrolled.training import launch
-from unrolled.training.callbacks import NullProgress
+from unrolled.training.callbacks import ProgressCallback
 
 NOUNS, VERBS = ("the", "a", "old", "red", "dog", "fox"), ("jumps", "sleeps", "and")
 TEXT = "".join(f"{NOUNS[(i * i + i // 7) % 6]} {VERBS[i % 3]}.\n" for i in range(300))
@@ -39,10 +39,10 @@ def train(kind: str, out: str, steps: int, **values: Any) -> int:
     name, own = RUNS[kind]
     path = Path(out)
     if Run(path).checkpoints():
-        work = launch.resume_run(path, {}, NullProgress())
+        work = launch.resume_run(path, {}, ProgressCallback())
     else:
         work = launch.start_run(
-            TrainRequest.build((name,), COMMON | own | {"out": out, "steps": steps} | values, "test"), NullProgress()
+            TrainRequest.build((name,), COMMON | own | {"out": out, "steps": steps} | values, "test"), ProgressCallback()
         )
     work.trainer.run.lock()
     left_behind = [str(found) for found in path.rglob(f"*{TMP_MARK}*")]
@@ -101,7 +101,7 @@ def logged(path: Path) -> list[dict[str, Any]]:
 
 
 def assert_same_run(one: Path, other: Path, step: int) -> None:
-    """Compare two finished runs bit for bit: weights, optimiser, carried state, position, best model, logs, samples."""
+    """Compare two finished runs bit for bit: weights, optimizer, carried state, position, best model, logs, samples."""
     for name in (
         f"checkpoints/step-{step}/model.safetensors",
         f"checkpoints/step-{step}/training.safetensors",
@@ -123,9 +123,9 @@ def assert_resumes_exactly(text: Path, values: dict[str, Any], stop_after: int) 
     """Hold a run that stops and is resumed equal to one that does not stop; they are in `broken` and `straight`."""
 
     def start(out: str, **more: Any) -> None:
-        launch.start_run(TrainRequest.build((str(text),), values | {"out": out} | more, "test"), NullProgress()).train()
+        launch.start_run(TrainRequest.build((str(text),), values | {"out": out} | more, "test"), ProgressCallback()).train()
 
     start("straight")
     start("broken", stop_after=stop_after)
-    launch.resume_run(Path("broken"), {"stop_after": None}, NullProgress()).train()
+    launch.resume_run(Path("broken"), {"stop_after": None}, ProgressCallback()).train()
     assert_same_run(Path("straight"), Path("broken"), values["steps"])

@@ -19,7 +19,7 @@ from unrolled.tables.table_files import Table, open_table, open_table_or_lines, 
 from unrolled.tables.table_format import TableFormat
 from unrolled.tables.wav_files import write_wav
 from unrolled.training import launch
-from unrolled.training.callbacks import NullProgress
+from unrolled.training.callbacks import ProgressCallback
 
 OPENED: list[str] = []
 _IS_HOOKED: list[bool] = []
@@ -85,12 +85,12 @@ def test_a_run_of_a_closed_table_stays_closed(private: Path, tmp_path: Path, mon
     options = TINY | {"validation": "t.jsonl", "cell_files": False, "stop_after": 2}
     unrolled.train_table("t.jsonl", "x:vector", "y:label", out="run", **options)
     assert json.loads(Path("run/config.json").read_text("utf-8"))["options"]["cell_files"] is False
-    launch.resume_run(Path("run"), {"threads": 1}, NullProgress()).train()
+    launch.resume_run(Path("run"), {"threads": 1}, ProgressCallback()).train()
     model = unrolled.load_table("run")
     assert model.evaluate().num_rows == len(rows) - 1
     model.explain(length=10, probe_length=100)
     with pytest.raises(UsageError, match="cell_files was False"):
-        launch.resume_run(Path("run"), {"cell_files": True}, NullProgress())
+        launch.resume_run(Path("run"), {"cell_files": True}, ProgressCallback())
 
 
 def test_an_open_table_still_reads_the_files_of_its_folder(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from unrolled.tables.spec import TableSpec
 from unrolled.tables.text_column import TextColumn
 from unrolled.text.tokenizer import CharTokenizer
 from unrolled.training import launch, ngram_fit
-from unrolled.training.callbacks import NullProgress
+from unrolled.training.callbacks import ProgressCallback
 from unrolled.training.ngram_fit import NUMBER_PENALTY, PENALTY, fit_ngrams, fit_rows
 
 SETTINGS: dict[str, Any] = {"hidden": 8, "layers": 1, "threads": 1, "progress": False, "batch": 8}
@@ -191,7 +191,7 @@ def test_a_resume_is_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)
     whole = train("whole", steps=12)
     train("run", steps=12, stop_after=5)
-    launch.resume_run(Path("run"), {"stop_after": None}, NullProgress()).train()
+    launch.resume_run(Path("run"), {"stop_after": None}, ProgressCallback()).train()
     resumed = load_model(Path("run/model.safetensors")).model.state_dict()
     assert resumed.keys() == whole.model.state_dict().keys()
     for name, weight in whole.model.state_dict().items():

@@ -22,7 +22,7 @@ from unrolled.text import compressed_files
 from unrolled.text.text_files import read_code_points
 from unrolled.text.tokenizer import ByteTokenizer
 from unrolled.training import launch
-from unrolled.training.callbacks import NullProgress
+from unrolled.training.callbacks import ProgressCallback
 from unrolled.training.tasks.text import MIN_TOKENS
 
 EXAMPLES_P, EXAMPLES_N = 30, 5_000
@@ -70,7 +70,7 @@ def somewhere() -> Iterator[None]:
 
 def trains(**values: Any) -> None:
     request = TrainRequest.build(("t",), SMALL | {"out": "r"} | values, "test")
-    assert launch.start_run(request, NullProgress()).train().steps == 2
+    assert launch.start_run(request, ProgressCallback()).train().steps == 2
 
 
 def samples(prompt: str) -> None:

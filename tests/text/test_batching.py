@@ -320,8 +320,8 @@ def test_short_and_long_documents_are_mixed() -> None:
 
 def test_training_shuffles_the_documents() -> None:
     first, second, _ = orders(MANY, 7)
-    neighbours = set(itertools.pairwise(MANY))
-    assert sum(pair in neighbours for pair in itertools.pairwise(first)) < len(MANY) / 20
+    neighbors = set(itertools.pairwise(MANY))
+    assert sum(pair in neighbors for pair in itertools.pairwise(first)) < len(MANY) / 20
     beginning = len(MANY) // 4
     assert len({*first[:beginning]} & {*second[:beginning]}) < beginning / 2, "an epoch begins with other parts of the text"
 

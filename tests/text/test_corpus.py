@@ -311,7 +311,7 @@ def test_a_small_zstandard_file_cannot_fill_the_memory() -> None:
         ),
     ],
 )
-def test_notes_on_normalisation_are_kept_in_the_cache(content: bytes, text: str, notes: list[str]) -> None:
+def test_notes_on_normalization_are_kept_in_the_cache(content: bytes, text: str, notes: list[str]) -> None:
     for _ in range(2):
         corpus = read(put("a.txt", content))
         assert text_of(corpus) == text

@@ -25,8 +25,8 @@ from unrolled.tables.cell_values import Cell
 from unrolled.tables.model_dims import BaseDims
 from unrolled.tables.pair_batching import PairDataset
 from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
-from unrolled.training import base_features, launch
-from unrolled.training.callbacks import NullProgress
+from unrolled.training import launch, ngram_fit
+from unrolled.training.callbacks import ProgressCallback
 from unrolled.training.ngram_fit import PENALTY, fit_ngrams, fit_rows
 
 LETTERS = "\n abcdefghijklmnopqrstuvwxyz"
@@ -192,7 +192,7 @@ def test_a_resume_is_exact() -> None:
     whole = train(out="whole", steps=6).model.state_dict()
     train(steps=6, stop_after=2)
     Path("base.safetensors").unlink()
-    launch.resume_run(Path("run"), {"stop_after": None}, NullProgress()).train()
+    launch.resume_run(Path("run"), {"stop_after": None}, ProgressCallback()).train()
     resumed = load_model(Path("run/model.safetensors")).model.state_dict()
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
@@ -206,7 +206,7 @@ def test_of_a_long_table_some_rows_are_read(monkeypatch: pytest.MonkeyPatch) -> 
         dataset.add(number, Cell(row["text"], "t"), Cell(row["label"], "y"))
     dataset.finalize()
     assert dataset.base_ids is not None
-    monkeypatch.setattr(base_features, "MAX_CHARACTERS", -(-int(dataset.base_ids.lengths.sum()) // 4))
+    monkeypatch.setattr(ngram_fit, "MAX_CHARACTERS", -(-int(dataset.base_ids.lengths.sum()) // 4))
     some = fit_rows(dataset, np.arange(40), base.model).base
     monkeypatch.undo()
     quarter = fit_rows(dataset, np.arange(0, 40, 4), base.model).base

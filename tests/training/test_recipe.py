@@ -15,7 +15,7 @@ from unrolled.nn.device import DeviceConfig, fewer_threads_if_faster, select_dev
 from unrolled.nn.kernels.extension import native_module
 from unrolled.options import BUDGET_OPTIONS, PRESETS, TrainRequest
 from unrolled.training import launch
-from unrolled.training.callbacks import NullProgress
+from unrolled.training.callbacks import ProgressCallback
 from unrolled.training.diagnosis import (
     TABLE_VERDICTS,
     VERDICTS,
@@ -166,7 +166,7 @@ def test_what_was_chosen_is_reported_saved_and_resumed(book: Path, cli: Callable
 def test_a_run_in_minutes_measures_this_machine(book: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "unrolled")
     values = {"minutes": 0.02, "out": "r", "sample_length": 0, "bptt": 16, "batch": 4, "eval_tokens": 100}
-    outcome = launch.start_run(TrainRequest.build((str(book),), values, "test"), NullProgress()).train()
+    outcome = launch.start_run(TrainRequest.build((str(book),), values, "test"), ProgressCallback()).train()
     assert any("tokens/s" in message for message in caplog.messages)
     assert load("r").network.options.hidden == 128  # a small text
     assert outcome.diagnosis

@@ -15,7 +15,7 @@ from unrolled.checkpoints.run_dir import Run
 from unrolled.errors import DivergedError, UsageError
 from unrolled.options import TrainRequest
 from unrolled.training import launch
-from unrolled.training.callbacks import NullProgress
+from unrolled.training.callbacks import ProgressCallback
 
 SETTINGS: dict[str, Any] = {
     "hidden": 12, "batch": 4, "bptt": 8, "sample_length": 0, "precision": "float32", "dropout": 0.0, "token_dropout": 0.0,
@@ -24,7 +24,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def start(book: Path, out: str, **options: Any) -> launch.TrainingRun:
-    return launch.start_run(TrainRequest.build((str(book),), {**SETTINGS, "out": out, **options}, "test"), NullProgress())
+    return launch.start_run(TrainRequest.build((str(book),), {**SETTINGS, "out": out, **options}, "test"), ProgressCallback())
 
 
 def rollbacks(run: str) -> list[dict[str, Any]]:
@@ -99,7 +99,7 @@ def test_a_resumed_run_remembers_that_it_was_slowed(book: Path) -> None:
     work = start(book, "run", steps=60, stop_after=40)
     poison(work, lambda call: call == 5, lambda loss: loss * math.nan)
     assert work.train().stop_signal == 0
-    again = launch.resume_run(Path("run"), {}, NullProgress())
+    again = launch.resume_run(Path("run"), {}, ProgressCallback())
     assert again.trainer.state.rollbacks == 1
     assert again.train().steps == 60
 
@@ -108,7 +108,7 @@ def test_a_resumed_run_remembers_that_it_was_slowed(book: Path) -> None:
 def test_a_resume_with_a_larger_budget_is_evaluated_again(book: Path) -> None:
     """The evaluations of the first budget counted for the second one too: what was learned later was never kept."""
     start(book, "run", steps=40).train()
-    launch.resume_run(Path("run"), {"steps": 80}, NullProgress()).train()
+    launch.resume_run(Path("run"), {"steps": 80}, ProgressCallback()).train()
     evaluated = [record["step"] for record in Run(Path("run")).metrics.read() if record["event"] == "validation"]
     assert evaluated[-1] == 80
     assert len([step for step in evaluated if step > 40]) >= 3
@@ -161,8 +161,8 @@ def test_other_conditions_are_refused_unless_they_are_allowed(book: Path, caplog
     config["environment"]["device"] = "cuda"
     path.write_text(json.dumps(config))
     with pytest.raises(UsageError, match=r"torch was 1\.0.*device was cuda.*allow_change=True"):
-        launch.resume_run(Path("run"), {}, NullProgress())
-    assert launch.resume_run(Path("run"), {}, NullProgress(), allow_change=True).train().steps == 20
+        launch.resume_run(Path("run"), {}, ProgressCallback())
+    assert launch.resume_run(Path("run"), {}, ProgressCallback(), allow_change=True).train().steps == 20
     assert any("torch was 1.0, now" in message and "results differ from those of" in message for message in caplog.messages)
 
 
@@ -171,10 +171,10 @@ def test_rates_may_change_if_that_is_allowed_and_shapes_never(book: Path) -> Non
     work = start(book, "run", steps=20, stop_after=10)
     work.train()
     with pytest.raises(UsageError, match=r"lr= was .*allow_change=True"):
-        launch.resume_run(Path("run"), {"lr": 0.1}, NullProgress())
+        launch.resume_run(Path("run"), {"lr": 0.1}, ProgressCallback())
     with pytest.raises(UsageError, match="hidden= was 12"):
-        launch.resume_run(Path("run"), {"hidden": 13}, NullProgress(), allow_change=True)
-    again = launch.resume_run(Path("run"), {"lr": 0.004}, NullProgress(), allow_change=True)
+        launch.resume_run(Path("run"), {"hidden": 13}, ProgressCallback(), allow_change=True)
+    again = launch.resume_run(Path("run"), {"lr": 0.004}, ProgressCallback(), allow_change=True)
     assert again.request.training.lr == 0.004
     assert again.train().steps == 20
 

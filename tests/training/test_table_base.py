@@ -14,7 +14,7 @@ from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions
 from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
 from unrolled.training import launch
-from unrolled.training.callbacks import NullProgress
+from unrolled.training.callbacks import ProgressCallback
 
 LETTERS = "\n abcdefghijklmnopqrstuvwxyz"
 SETTINGS: dict[str, Any] = {"threads": 1, "progress": False, "batch": 8, "steps": 1, "lr": 1e-9, "weight_decay": 0.0}
@@ -72,7 +72,7 @@ def test_it_is_stored_resumed_and_read_without_the_base() -> None:
     whole = train(out="whole", steps=6, lr=1e-2).model.state_dict()
     train(steps=6, lr=1e-2, stop_after=2)
     Path("base.safetensors").unlink()
-    launch.resume_run(Path("run"), {"stop_after": None}, NullProgress()).train()
+    launch.resume_run(Path("run"), {"stop_after": None}, ProgressCallback()).train()
     resumed = load_model(Path("run/model.safetensors")).model.state_dict()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert float(unrolled.load_table("run").predict("a red dog")[0]) > 0

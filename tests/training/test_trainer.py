@@ -29,7 +29,7 @@ from unrolled.server.runs import RunFacts
 from unrolled.text.batching import StreamBatches
 from unrolled.text.corpus import open_corpus
 from unrolled.training import launch
-from unrolled.training.callbacks import NullProgress
+from unrolled.training.callbacks import ProgressCallback
 from unrolled.training.optim import OPTIMIZERS, Muon, clip_gradient, make_optimizer, polar_express
 from unrolled.training.schedule import Budget, BudgetUsed, learning_rate, make_budget
 from unrolled.training.tasks.table import TableTask
@@ -40,11 +40,11 @@ SMALL: dict[str, Any] = {"hidden": 12, "batch": 4, "bptt": 8, "sample_length": 3
 
 
 def start(text: Path, out: str, **values: Any) -> launch.TrainingRun:
-    return launch.start_run(TrainRequest.build((str(text),), SMALL | {"out": out} | values, "test"), NullProgress())
+    return launch.start_run(TrainRequest.build((str(text),), SMALL | {"out": out} | values, "test"), ProgressCallback())
 
 
 def resume(out: str, **wanted: Any) -> launch.TrainingRun:
-    return launch.resume_run(Path(out), wanted, NullProgress())
+    return launch.resume_run(Path(out), wanted, ProgressCallback())
 
 
 CASES = [
@@ -286,7 +286,7 @@ def test_what_is_held_out_of_several_files_is_printed(book: Path, caplog: pytest
     ):
         caplog.clear()
         values = SMALL | {"out": f"r-{len(inputs)}-{documents}", "steps": 1, "documents": documents}
-        launch.start_run(TrainRequest.build(inputs, values, "test"), NullProgress())
+        launch.start_run(TrainRequest.build(inputs, values, "test"), ProgressCallback())
         assert ("its end is held out: that of the last file" in caplog.text) == is_printed
 
 
@@ -381,7 +381,7 @@ def test_every_optimizer_is_tested() -> None:
 
 
 @pytest.mark.parametrize("name", ["adamw", "rmsprop"])
-def test_optimisers_are_torchs(name: str) -> None:
+def test_optimizers_are_torchs(name: str) -> None:
     """The same changes as torch's optimizer objects make, over five steps of changing rate."""
     torch.manual_seed(0)
     ours, theirs = RecurrentLM(5, ModelOptions(hidden=4)), RecurrentLM(5, ModelOptions(hidden=4))

@@ -43,7 +43,6 @@ class Baselines(Displayed):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         order, nats = self.best_ngram
         return {
             "best n-gram": f"order {order}, {nats:.4f} nats per character",

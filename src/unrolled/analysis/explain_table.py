@@ -64,7 +64,6 @@ class ExplainTableResult(Displayed):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         if self.session.spec.is_stream:
             return {"page": self.page_path, "charts": len(self.series)}
         return {"page": self.page_path, "rows": len(self.rows), "wrong": self._num_wrong}
@@ -199,7 +198,7 @@ def _explain_neurons(session: TableSession, cells: list[Cell], options: ExplainO
     activations = _concatenate_rows(rows)
     probe_report = _probe_units(activations, options)
     labels = list(session.spec.target.labels) if session.spec.mode.output == "aligned" else []
-    result = ExplainResult(session, activations, probe_report, None, [], None, labels, None, isinstance(source, NumbersColumn))
+    result = ExplainResult(session, activations, probe_report, labels, is_series=isinstance(source, NumbersColumn))
     return write_outputs(result, options)
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import io
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +46,15 @@ class ExplainResult(Displayed):
     session: TextSession | TableSession
     activations: Activations
     probe_report: ProbeReport | None
-    unit_importance: np.ndarray[Any, Any] | None
-    effects: list[InterventionEffect]
-    page_path: Path | None
     vocab_texts: list[str]
     eos_id: int | None = None
+    unit_importance: np.ndarray[Any, Any] | None = None
+    effects: list[InterventionEffect] = field(default_factory=list)
+    page_path: Path | None = None
     is_series: bool = False
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         return {
             "page": self.page_path,
             "steps" if self.is_series else "tokens": len(self.activations.tokenized),
@@ -79,7 +78,7 @@ class ExplainResult(Displayed):
             vocab_texts=self.vocab_texts,
             top_ids=top_ids,
             top_probs=top_probs,
-            probes=[] if self.probe_report is None else [_probe_dict(item) for item in self.probe_report.followed],
+            probes=[] if self.probe_report is None else [dataclasses.asdict(item) for item in self.probe_report.followed],
             importance=None if self.unit_importance is None else self.unit_importance.reshape(-1),
             effects=[self._effect_dict(item) for item in self.effects],
             eos_positions=eos_positions,
@@ -116,8 +115,8 @@ class ExplainResult(Displayed):
         return {
             "page": None if self.page_path is None else str(self.page_path),
             "tokens": len(self.activations.tokenized),
-            "detectors": [_probe_dict(item) for item in probe_report.best_units],
-            "units": [_probe_dict(item) for item in probe_report.best_features if item.is_detector],
+            "detectors": [dataclasses.asdict(item) for item in probe_report.best_units],
+            "units": [dataclasses.asdict(item) for item in probe_report.best_features if item.is_detector],
             "detector_fraction": probe_report.detector_fraction,
             "effects": effects,
         }
@@ -174,7 +173,7 @@ def explain_text(session: TextSession, name: str | None, options: ExplainOptions
         _require_unit(activations, clamp.layer, clamp.unit)
     probe_report = _probe_units(session, activations, options)
     tokenizer = session.tokenizer
-    result = ExplainResult(session, activations, probe_report, None, [], None, tokenizer.token_strings(), tokenizer.eos_id)
+    result = ExplainResult(session, activations, probe_report, tokenizer.token_strings(), tokenizer.eos_id)
     if options.terminal:
         return write_outputs(result, options)
     logger.info("measuring the importance of each unit, and the effect of interventions")
@@ -212,11 +211,17 @@ def _probe_units(session: TextSession, shown_activations: Activations, options: 
             activations = record_activations(session.model, session.held_out_text(options.probe_length))
         except DataError as error:  # the text that was named is read nevertheless
             logger.warning(f"{error} Detectors are searched for on the text that is shown.")
-    if reason := too_short_to_probe(len(activations.tokenized)):
+    return probe_text(activations, options.seed)
+
+
+def probe_text(activations: Activations, seed: int) -> ProbeReport | None:
+    """Compare units with the features of the text that was read; return None, and say why, if it is too short."""
+    tokenized = activations.tokenized
+    if reason := too_short_to_probe(len(tokenized)):
         logger.info(reason)
         return None
-    logger.info(f"searching for detectors on {len(activations.tokenized):,} tokens")
-    return probe_units(activations, activations.tokenized.one_char_per_token(), seed=options.seed)
+    logger.info(f"searching for detectors on {len(tokenized):,} tokens")
+    return probe_units(activations, tokenized.one_char_per_token(), seed)
 
 
 def _detector_clamps(probe_report: ProbeReport | None, activations: Activations) -> list[Clamp]:
@@ -245,10 +250,6 @@ def _save_activations(path: Path, activations: Activations) -> None:
     np.savez(buffer, **activations.arrays())  # type: ignore[arg-type]  # its stub takes every name for allow_pickle
     write_atomic(path, buffer.getvalue())
     logger.info(f"arrays: {path}")
-
-
-def _probe_dict(detector: Probe) -> dict[str, Any]:
-    return dataclasses.asdict(detector)
 
 
 def _detector_line(detector: Probe) -> str:

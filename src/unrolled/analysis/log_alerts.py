@@ -1,4 +1,4 @@
-"""Alerts: lines of a log with more bits than a threshold, in a text, a labelled table, or a file that grows."""
+"""Alerts: lines of a log with more bits than a threshold, in a text, a labeled table, or a file that grows."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class AlertScan:
             if labels is not None:
                 require_as_many(len(labels), len(own_lines))
         elif options.label is not None:
-            lines, labels = labelled_lines(name, options.label, options.source, format)
+            lines, labels = labeled_lines(name, options.label, options.source, format)
             blocks = self._blocks.blocks_of_lines(lines)
         else:
             blocks = session.text_blocks(name, format, files=files)
@@ -87,7 +87,7 @@ class AlertScan:
             is_anomaly(self._labels)
         self.threshold = alert_threshold(session, options, score_options)
         self._stream = ScoringStream(["model"], [open_scorer(session, score_options)], blocks, files)
-        self._bits, self._alert_numbers = array("d"), array("q")
+        self._bits, self._alert_numbers, self.num_alerts = array("d"), array("q"), 0
         self._finder = AlertFinder.of(session, options, self.threshold)
         self._notes = self._blocks.notes if text is not None or options.label is not None else list
 
@@ -100,6 +100,7 @@ class AlertScan:
             if number is not None and self._labels is not None:
                 self._alert_numbers.append(number)
             if number == line.number:
+                self.num_alerts += 1
                 yield _alert(line)
         for note in self._notes():
             logger.info(note)
@@ -209,7 +210,7 @@ def read_labels(name: str) -> list[str]:
     return lines[:-1] if lines and not lines[-1] else lines
 
 
-def labelled_lines(name: str | None, label: str, source: str | None, format: TableFormat) -> tuple[list[str], list[str]]:
+def labeled_lines(name: str | None, label: str, source: str | None, format: TableFormat) -> tuple[list[str], list[str]]:
     """Return the lines and the labels of the rows of a table."""
     if name is None:
         raise UsageError("--label names a column of a table: give the table as INPUT.")

@@ -31,7 +31,6 @@ class SavedSong(Displayed):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         return {"path": self.path, "notes": self.notes, "seconds": f"{self.seconds:.1f}", "left out": dict(self.left_out)}
 
     def summary(self) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import math
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from unrolled import __version__
 from unrolled.atomic_io import write_atomic
 from unrolled.checkpoints.run_data import load_request
 from unrolled.checkpoints.run_dir import Run
+from unrolled.checkpoints.run_summary import is_number
 from unrolled.display import Displayed, page_frame
 from unrolled.errors import UsageError
 from unrolled.options import GROUP_TITLES, ModelOptions, ReportOptions, TrainRequest
@@ -33,7 +33,6 @@ class WrittenReport(Displayed):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         return {"page": self.page_path, **{item["name"]: item["value"] for item in self.data["headline"]}}
 
     def _repr_html_(self) -> str:
@@ -75,10 +74,10 @@ def run_sections(run: Run | None, tokens_per_epoch: int | None) -> dict[str, Any
         if is_table(request) or not name.startswith("tables")
     ]
     records = list(_valid_records(run.metrics.read()))
-    train_records = [record for record in records if record.get("event") == "train" and _is_number(record.get("epochs"))]
+    train_records = [record for record in records if record.get("event") == "train" and is_number(record.get("epochs"))]
 
     def curve(key: str, records: Iterable[dict[str, Any]]) -> list[list[Any]]:
-        numeric = [record for record in records if _is_number(record.get(key))]
+        numeric = [record for record in records if is_number(record.get(key))]
         rows = [
             [record["step"], record["seconds"], _tokens_seen(record, train_records, tokens_per_epoch), record[key]]
             for record in numeric
@@ -98,7 +97,7 @@ def run_sections(run: Run | None, tokens_per_epoch: int | None) -> dict[str, Any
         "samples": [
             {"step": record["step"], "seconds": record["seconds"], "val_nats": record.get("val_nats"), "text": record["text"]}
             for record in _valid_records(run.samples.read())
-            if isinstance(record.get("text"), str) and (record.get("val_nats") is None or _is_number(record["val_nats"]))
+            if isinstance(record.get("text"), str) and (record.get("val_nats") is None or is_number(record["val_nats"]))
         ],
     }
 
@@ -107,7 +106,7 @@ def run_evidence(
     run: Run, sections: dict[str, Any], options: ModelOptions, noun: str, learns_numbers: bool = False
 ) -> RunEvidence:
     """Return what the logs of a run show of what would help; `sections` is what `run_sections` returns."""
-    epochs = [record["epochs"] for record in _valid_records(run.metrics.read()) if _is_number(record.get("epochs"))]
+    epochs = [record["epochs"] for record in _valid_records(run.metrics.read()) if is_number(record.get("epochs"))]
     curve = [(float(row[0]), float(row[3])) for row in sections["curves"]["validation"]]
     dropout = None if learns_numbers else options.dropout
     return RunEvidence(curve, float(epochs[-1]) if epochs else 0.0, options.hidden, dropout, noun)
@@ -118,7 +117,7 @@ def training_time(run: Run | None) -> dict[str, str]:
     train_records = [record for record in _valid_records(run.metrics.read()) if record.get("event") == "train"] if run else []
     last = train_records[-1] if train_records else {}
     seconds, num_epochs = float(last.get("seconds") or 0), last.get("epochs")
-    passes = float(num_epochs) if num_epochs is not None and _is_number(num_epochs) else 0.0
+    passes = float(num_epochs) if num_epochs is not None and is_number(num_epochs) else 0.0
     return {
         "name": "training",
         "value": f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.1f} min",
@@ -128,11 +127,7 @@ def training_time(run: Run | None) -> dict[str, str]:
 
 def _valid_records(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield the records that have a step and a time; skip others, which this program did not write."""
-    return (record for record in records if _is_number(record.get("step")) and _is_number(record.get("seconds")))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    return (record for record in records if is_number(record.get("step")) and is_number(record.get("seconds")))
 
 
 def _setting_row(field: dataclasses.Field[Any], value: Any, request: TrainRequest) -> list[str]:

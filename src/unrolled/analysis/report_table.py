@@ -12,9 +12,9 @@ from unrolled.analysis.explain_rows import number_error
 from unrolled.analysis.report_data import created_by, run_evidence, run_sections, training_time
 from unrolled.analysis.series_charts import DrawnRow, series_charts
 from unrolled.analysis.table_session import EvaluatedRows, TableSession
+from unrolled.display import shell_argument
 from unrolled.evaluation.predictor import Prediction
 from unrolled.options import PredictOptions
-from unrolled.printable import shell_argument
 from unrolled.tables.cell_values import Cell, display_text
 from unrolled.tables.numeric_columns import NumberColumn, VectorColumn
 from unrolled.training.diagnosis import advice_from_run

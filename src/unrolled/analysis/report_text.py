@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from unrolled.analysis.baselines import MAX_TRAIN_TOKENS, Baselines, measure_baselines, ngram_samples
+from unrolled.analysis.explain_text import probe_text
 from unrolled.analysis.keep_if import CheckingCommand
 from unrolled.analysis.novel_samples import sample_ids
 from unrolled.analysis.report_data import created_by, run_evidence, run_sections, training_time
 from unrolled.analysis.text_session import TextSession
+from unrolled.display import shell_argument
 from unrolled.errors import UsageError
 from unrolled.evaluation.language_model import Evaluation, evaluate_part
 from unrolled.evaluation.memorization import find_known_documents, measure_memorization
@@ -22,9 +24,8 @@ from unrolled.interpret.activations import Activations, record_activations
 from unrolled.interpret.context_use import ContextUse, measure_context_use
 from unrolled.interpret.gate_saturation import activation_histograms, gate_saturation
 from unrolled.interpret.loss_breakdown import count_words, loss_by_class
-from unrolled.interpret.probes import Probe, ProbeReport, probe_units, too_short_to_probe
+from unrolled.interpret.probes import Probe, ProbeReport, too_short_to_probe
 from unrolled.options import ReportOptions, SampleOptions
-from unrolled.printable import shell_argument
 from unrolled.text.tokenizer import Ids
 from unrolled.training.diagnosis import MIN_GAIN_NATS, advise
 
@@ -63,8 +64,8 @@ class TextReportBuilder:
         num_searched = min(len(self.train_ids), MAX_SEARCHED_TOKENS)
         logger.info(f"searching for samples in {num_searched:,} tokens of the training text")
         copying, samples = self._copying()
-        logger.info(f"searching for detectors on {len(self.activations.tokenized):,} tokens, and measuring the use of context")
-        probe_report = self._probe_units()
+        probe_report = probe_text(self.activations, self.options.seed)
+        logger.info("measuring the use of context")
         context_use = measure_context_use(
             session.model,
             session.machine,
@@ -94,13 +95,6 @@ class TextReportBuilder:
             **_activation_plots(self.activations),
             "context_use": None if context_use is None else _context_use_dict(context_use),
         }
-
-    def _probe_units(self) -> ProbeReport | None:
-        tokenized = self.activations.tokenized
-        if reason := too_short_to_probe(len(tokenized)):
-            logger.info(reason)
-            return None
-        return probe_units(self.activations, tokenized.one_char_per_token(), seed=self.options.seed)
 
     def _headline(
         self, evaluation: Evaluation, baselines: Baselines, copying: dict[str, Any], probe_report: ProbeReport | None

@@ -13,12 +13,11 @@ from unrolled.analysis.linear_baseline import with_linear_baseline
 from unrolled.checkpoints.model_file import TableModelFile
 from unrolled.checkpoints.run_dir import Run, model_name
 from unrolled.datasets.tables import is_builtin_table
-from unrolled.display import Displayed, agree, plural
+from unrolled.display import Displayed, agree, plural, shell_argument
 from unrolled.errors import DataError, UnrolledError, UsageError
 from unrolled.evaluation.predictor import Prediction, Predictor, evaluate_predictions, headline_error
 from unrolled.nn.device import DeviceConfig
 from unrolled.options import PredictOptions
-from unrolled.printable import shell_argument
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.frames import is_table, table_of_frame
 from unrolled.tables.metric_report import MetricReport
@@ -63,7 +62,6 @@ class TableSession(Displayed):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         return {"path": self.path, "model": self.description}
 
     @property

@@ -89,7 +89,6 @@ class TextSession(Displayed):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         return {"path": self.path, "model": self.description}
 
     @property

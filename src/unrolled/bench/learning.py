@@ -23,7 +23,7 @@ from unrolled.errors import DataError, Interrupted
 from unrolled.options import DataOptions, TrainRequest
 from unrolled.text.corpus import open_corpus
 from unrolled.text.tokenizer import Ids
-from unrolled.training.callbacks import NullProgress, Progress
+from unrolled.training.callbacks import Progress, ProgressCallback
 from unrolled.training.launch import TrainResult, start_run
 
 EVAL_FRACTIONS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -41,7 +41,7 @@ MIN_TRAIN_TOKENS = 50 * 51
 """Tokens of one batch of the tutorials: 50 columns of 50 steps."""
 
 
-class CurveCallback(NullProgress):
+class CurveCallback(ProgressCallback):
     """Records the loss curve of a training of this package."""
 
     def __init__(self) -> None:

@@ -25,9 +25,9 @@ from unrolled.atomic_io import TMP_MARK, atomic_dir, make_dir, remove_dir, remov
 from unrolled.checkpoints.format_1 import upgrade_config
 from unrolled.datasets.base_models import base_model_path
 from unrolled.datasets.stdlib import PREFIX
+from unrolled.display import shell_argument
 from unrolled.errors import ModelError, UsageError, did_you_mean
 from unrolled.options import TrainRequest
-from unrolled.printable import shell_argument
 
 if TYPE_CHECKING:  # the models of a run are read and written with torch, the folder is not
     from torch import Tensor
@@ -370,6 +370,6 @@ def _record_step(record: dict[str, Any]) -> float:
 
 
 def _encode_line(record: dict[str, Any]) -> str:
-    """Return a record as one line, also for readers that take U+2028 and its kind for line ends; half a pair is escaped."""
+    """Return a record as one line of JSON; other line ends of Unicode (U+2028 ...) and lone surrogates are escaped."""
     text = json.dumps(record, ensure_ascii=False)
     return _ESCAPED_CHARACTERS.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"

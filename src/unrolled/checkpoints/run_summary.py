@@ -36,7 +36,6 @@ class RunSummary(Displayed):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         loss = self.loss_text or "unknown"
         return {"run": self.path, "kind": self.kind, "network": self.network, "steps": f"{self.steps:,}", "loss": loss}
 
@@ -69,14 +68,14 @@ def summarize_run(path: Path) -> RunSummary | None:
     records: list[dict[str, Any]] = []
     with contextlib.suppress(StorageError):
         records.extend(JsonLinesLog(path / "metrics.jsonl").read())
-    losses = [record["val_nats"] for record in records if _is_number(record.get("val_nats"))]
+    losses = [record["val_nats"] for record in records if is_number(record.get("val_nats"))]
     is_table = is_table_run(inputs, options)
     return RunSummary(
         path=str(path),
         kind="table" if is_table else "text",
         inputs=inputs,
         network=f"{options.get('layers')}x{options.get('hidden')} {options.get('cell')}",
-        steps=max((int(record["step"]) for record in records if _is_number(record.get("step"))), default=0),
+        steps=max((int(record["step"]) for record in records if is_number(record.get("step"))), default=0),
         val_nats=min(losses, default=None),
         has_model=(path / MODEL_FILE_NAME).is_file(),
         changed=changed,
@@ -97,7 +96,7 @@ def loss_curve(records: Iterable[Mapping[str, Any]]) -> list[dict[str, float | N
     """
     points: dict[int, dict[str, float | None]] = {}
     for record in records:
-        values = {key: record[key] for key in CURVE_KEYS if _is_number(record.get(key))}
+        values = {key: record[key] for key in CURVE_KEYS if is_number(record.get(key))}
         if "step" in values and len(values) > 1 and record.get("event") not in ("baselines", "rollback"):
             points.setdefault(values["step"], dict.fromkeys(CURVE_KEYS)).update(values)
     return [points[step] for step in sorted(points)]
@@ -116,5 +115,6 @@ def table_of_runs(summaries: list[RunSummary]) -> str:
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Return whether a value of a record is a finite number that can be computed with."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300 and math.isfinite(value)

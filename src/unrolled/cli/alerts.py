@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from unrolled.cli.json_output import JSON_VERSION
+from unrolled.cli.json_output import JSON_VERSION, write_json_list
 from unrolled.cli.parser import print_note
-from unrolled.display import plural
+from unrolled.display import plural, printable
 from unrolled.errors import UsageError
 from unrolled.option_rules import refuse_unused
-from unrolled.printable import printable
 
 if TYPE_CHECKING:
     from unrolled.analysis.log_alerts import AlertScan
@@ -57,17 +55,13 @@ def print_scan(scan: AlertScan, as_json: bool) -> None:
     if as_json:
         _print_json(scan)
         return
-    num_alerts = 0
     for alert in scan:
-        num_alerts += 1
         print(alert_text(alert))
     if scan.threshold is not None:
-        of = f" ({num_alerts / scan.num_lines:.3%})" if scan.num_lines else ""
-        print(
-            "\n".join(
-                [f"{plural(num_alerts, 'alert')} in {plural(scan.num_lines, 'line')}{of}", *following_notes(scan.cooldown)]
-            )
-        )
+        of = f" ({scan.num_alerts / scan.num_lines:.3%})" if scan.num_lines else ""
+        print(f"{plural(scan.num_alerts, 'alert')} in {plural(scan.num_lines, 'line')}{of}")
+        for note in following_notes(scan.cooldown):
+            print(note)
         print(threshold_text(scan.threshold))
     if (metrics := scan.metrics) is not None:
         print("\n".join(metrics_text(metrics)))
@@ -75,17 +69,17 @@ def print_scan(scan: AlertScan, as_json: bool) -> None:
 
 def _print_json(scan: AlertScan) -> None:
     """Write one document, alert by alert while the text is read; the rest comes last."""
-    out = sys.stdout
-    out.write(f'{{"version": {JSON_VERSION}, "alerts": [')
-    num_alerts = 0
-    for alert in scan:
-        out.write((",\n" if num_alerts else "\n") + json.dumps(alert.to_json()))
-        num_alerts += 1
-    metrics = None if scan.metrics is None else asdict(scan.metrics)
-    threshold = None if scan.threshold is None else asdict(scan.threshold)
-    summary: dict[str, Any] = {"lines": scan.num_lines, "num_alerts": num_alerts}
-    summary |= {"num_following": scan.cooldown.num_following, "threshold": threshold, "metrics": metrics}
-    out.write("],\n" + json.dumps(summary)[1:] + "\n")
+
+    def summary() -> dict[str, Any]:
+        return {
+            "lines": scan.num_lines,
+            "num_alerts": scan.num_alerts,
+            "num_following": scan.cooldown.num_following,
+            "threshold": None if scan.threshold is None else asdict(scan.threshold),
+            "metrics": None if scan.metrics is None else asdict(scan.metrics),
+        }
+
+    write_json_list("alerts", (alert.to_json() for alert in scan), summary)
 
 
 def alert_text(alert: Alert) -> str:
@@ -116,13 +110,13 @@ def metrics_text(metrics: LabelMetrics) -> list[str]:
 def follow(model: Model, options: AlertOptions, score_options: ScoreOptions, as_json: bool) -> None:
     """Print the alerts of a file that grows, each at once, until SIGINT or SIGTERM."""
     from unrolled.analysis.log_alerts import follow_alerts
-    from unrolled.training.signals import StopRequest
+    from unrolled.training.signals import StopSignals
 
     def on_start(threshold: Threshold, num_earlier: int) -> None:
         _print_start(options, as_json, threshold, num_earlier)
 
-    with StopRequest() as stop:
-        for alert in follow_alerts(model.session, options, score_options, stop.is_set, on_start):
+    with StopSignals() as stop:
+        for alert in follow_alerts(model.session, options, score_options, lambda: stop.number is not None, on_start):
             print(json.dumps({"event": "alert", **alert.to_json()}) if as_json else alert_text(alert), flush=True)
 
 

@@ -21,10 +21,10 @@ from typing import Any, Literal, NoReturn
 
 from unrolled.datasets.base_models import BASE_MODELS
 from unrolled.datasets.stdlib import PREFIX
+from unrolled.display import printable, shell_argument
 from unrolled.errors import UsageError, did_you_mean
 from unrolled.flag_names import KEYWORD_FLAGS
 from unrolled.options import MachineOptions, choices, flag_name, from_dict, split_by_class
-from unrolled.printable import printable, shell_argument
 
 HELP_WIDTH = 80
 _MESSAGE_REWRITES = (

@@ -1,4 +1,4 @@
-"""A simulated log of a storage service: interleaved sessions of 20 kinds of lines, with anomalies of five kinds, labelled.
+"""A simulated log of a storage service: interleaved sessions of 20 kinds of lines, with anomalies of five kinds, labeled.
 
 It is what the search for unusual lines is tested and measured on. The same seed gives the same log.
 """

@@ -68,7 +68,6 @@ class Evaluation(Displayed):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         return {
             "nats per character": f"{self.nats:.4f}",
             "bits per character": f"{self.bits:.4f}",

@@ -40,7 +40,6 @@ class Threshold(Displayed):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         return {"bits": f"{self.bits:.2f}", "chosen": self.origin}
 
     @property
@@ -148,7 +147,6 @@ class LabelMetrics(Displayed):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         return {name: f"{value:.4f}" if isinstance(value, float) else value for name, value in asdict(self).items()}
 
 
@@ -170,7 +168,7 @@ def is_anomaly(labels: Sequence[str]) -> npt.NDArray[np.bool_]:
         kind = "anomalies" if mask.all() and len(mask) else "normal lines"
         raise DataError(
             f"All {len(labels):,} labels are those of {kind} ({shown or 'none'}): precision, recall and AUC need both; a "
-            "normal line is labelled 0, false, no, normal, ok, benign or -, and every other label is an anomaly."
+            "normal line is labeled 0, false, no, normal, ok, benign or -, and every other label is an anomaly."
         )
     return mask
 
@@ -257,7 +255,6 @@ class Alert(Displayed):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         return {"line": self.place, "bits": f"{self.bits:.1f}", "session": self.key or "", "text": self.text}
 
     def to_json(self) -> dict[str, Any]:
@@ -281,7 +278,6 @@ class AlertReport(Displayed):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         metrics = {} if self.metrics is None else {"ROC AUC": f"{self.metrics.roc_auc:.4f}"}
         bits = "" if self.threshold is None else f"{self.threshold.bits:.2f} bits"
         return {"lines": f"{self.num_lines:,}", "alerts": f"{len(self.alerts):,}", "threshold": bits, **metrics}

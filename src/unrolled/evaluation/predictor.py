@@ -67,7 +67,6 @@ class Prediction(Displayed):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         probability = {} if self.probability is None else {"probability": f"{self.probability:.4f}"}
         return {"text": self.text, **probability}
 

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled import __version__
+from unrolled.display import shell_argument
 from unrolled.exchange.vectors import TestVectors, make_vectors
 from unrolled.generation.prompt_replacements import PromptReplacements, prompt_replacements
 from unrolled.network_shapes import LINEAR_CELLS, sigmoid_cell
-from unrolled.printable import shell_argument
 from unrolled.runtime import portable_arithmetic as step
 from unrolled.runtime.portable import PortableLayer, PortableNetwork
 from unrolled.runtime.portable_arithmetic import FloatMatrix, Int4Matrix, Int8Matrix, Matrix

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from unrolled import __version__
+from unrolled.display import shell_argument
 from unrolled.exchange.export_job import ExportJob, ExportResult
-from unrolled.printable import shell_argument
 from unrolled.runtime.text_network import GATE_NAMES, TextNetwork
 
 MEMORY_TOKENS = 2000

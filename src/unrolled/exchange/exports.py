@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from unrolled.atomic_io import write_atomic
 from unrolled.checkpoints.array_file import read_model
 from unrolled.checkpoints.run_dir import Run, find_model, is_run_dir, run_of_model
+from unrolled.display import shell_argument
 from unrolled.errors import UnrolledError, UsageError
 from unrolled.exchange.export_job import ExportJob, ExportResult
 from unrolled.exchange.export_options import ExportOptions
 from unrolled.options import REGISTRIES, MachineOptions
 from unrolled.output_paths import check_new_file, check_outputs
-from unrolled.printable import shell_argument
 from unrolled.runtime.text_network import GATE_NAMES, to_text_model
 
 if TYPE_CHECKING:

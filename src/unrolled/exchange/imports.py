@@ -18,6 +18,7 @@ from unrolled.atomic_io import make_dir, storage_error
 from unrolled.checkpoints.array_file import save_arrays
 from unrolled.checkpoints.model_file import TableModelFile, TextModelFile, save_model
 from unrolled.checkpoints.run_dir import MODEL_FILE_NAME, is_run_dir
+from unrolled.display import shell_argument
 from unrolled.errors import DataError, ModelError, UsageError
 from unrolled.exchange.char_rnn import read_char_rnn
 from unrolled.exchange.import_check import ImportCheck, run_check, token_losses
@@ -33,7 +34,6 @@ from unrolled.exchange.torch7 import Table, TorchObject, is_torch7, modules_with
 from unrolled.exchange.torch_rnn import read_torch_rnn
 from unrolled.exchange.vocabulary import TEXT_ORDERS, VocabularyFile, build_vocabulary
 from unrolled.output_paths import check_outputs
-from unrolled.printable import shell_argument
 from unrolled.runtime.text_network import TextModel
 
 MAX_TEXT_BYTES = 1 << 20

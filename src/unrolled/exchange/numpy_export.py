@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from unrolled.display import shell_argument
 from unrolled.errors import UsageError
 from unrolled.exchange.export_job import (
     ExportError,
@@ -22,7 +23,6 @@ from unrolled.exchange.export_job import (
     run_program,
 )
 from unrolled.network_shapes import HARD_SIGMOID_CELLS
-from unrolled.printable import shell_argument
 from unrolled.runtime.portable_arithmetic import Floats
 
 CHECK_TOKENS, CHECK_LOGITS = 20, 8

@@ -22,12 +22,12 @@ import safetensors
 import safetensors.torch
 
 from unrolled.atomic_io import storage_error
+from unrolled.display import shell_argument
 from unrolled.errors import ModelError, UsageError
 from unrolled.exchange.source_model import LayerWeights, SourceModel
 from unrolled.exchange.torch7 import Storage, Tensor
 from unrolled.exchange.torch_pickle import LEGACY_MAGIC, Instance, read_torch_pickle
 from unrolled.exchange.vocabulary import Token, VocabularyFile, build_vocabulary, find_tokens, parts_within
-from unrolled.printable import shell_argument
 from unrolled.text.compressed_files import ZipArchive
 
 Array: TypeAlias = npt.NDArray[np.float32]

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled import __version__
+from unrolled.display import shell_argument
 from unrolled.exchange.c_export import OPTIMIZATIONS, find_compiler, run_c_test
 from unrolled.exchange.c_source import Tables, c_prefix, wrap_lines
 from unrolled.exchange.export_job import TOLERANCE, ExportResult, array_of
 from unrolled.exchange.series_model import SeriesModel, unsupported_series
 from unrolled.nn.number_loss import MAX_LOG_DEVIATION
-from unrolled.printable import shell_argument
 from unrolled.runtime.portable_arithmetic import Floats
 from unrolled.runtime.text_network import GATE_NAMES, TextLayer
 from unrolled.tables.time_features import CYCLES, num_time_features

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from unrolled import __version__
-from unrolled.display import loss_text
+from unrolled.display import loss_text, shell_argument
 from unrolled.exchange.card_export import UNKNOWN_DATA, card_markdown, joined_line, training_lines
 from unrolled.exchange.export_job import ExportResult
 from unrolled.exchange.table_export import TableExportJob
-from unrolled.printable import shell_argument
 from unrolled.tables.spec import TableSpec
 
 MAX_LABELS = 20

@@ -66,7 +66,6 @@ class Sample(Displayed):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         return {"text": self.text, "seed": self.seed, "tokens": self.num_tokens, "ended by": self.finish_reason}
 
     def to_json(self) -> dict[str, Any]:

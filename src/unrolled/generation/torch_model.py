@@ -15,8 +15,8 @@ from torch import Tensor
 from unrolled.checkpoints.array_file import window_refusal
 from unrolled.checkpoints.model_file import TextModelFile
 from unrolled.errors import ModelError, UsageError
+from unrolled.nn.cell_wrappers import clamped
 from unrolled.nn.cells import CELLS, map_state, unroll_by_step
-from unrolled.nn.clamped_cell import clamped
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.language_model import RecurrentLM, cross_entropy, parameter_count
 from unrolled.nn.unit_clamp import Clamp

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from unrolled.display import Displayed
+from unrolled.nn.cell_wrappers import ClampedCell, clamped
 from unrolled.nn.cells import Cell, GatedCell, LSTMCell, State, to_dense
-from unrolled.nn.clamped_cell import ClampedCell, clamped
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.nn.stack import Layer, StackState
 from unrolled.nn.unit_clamp import Clamp
@@ -45,7 +45,6 @@ class Activations(Displayed):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         num_steps, num_layers, hidden_size = self.h.shape
         names = ", ".join([*self.states_and_gates, "logits"])
         return {"steps": num_steps, "layers": num_layers, "units": hidden_size, "arrays": names}

@@ -14,7 +14,7 @@ import torch
 
 from unrolled.generation.sampling import generate
 from unrolled.interpret.activations import record_activations
-from unrolled.nn.clamped_cell import clamped
+from unrolled.nn.cell_wrappers import clamped
 from unrolled.nn.language_model import RecurrentLM, cross_entropy
 from unrolled.nn.unit_clamp import Clamp
 from unrolled.options import SampleOptions

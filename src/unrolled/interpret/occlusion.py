@@ -32,7 +32,7 @@ GRID = 7
 BATCH_ROWS = 64
 
 MAX_LOG_ODDS = 100.0
-"""Those of the only label there is, instead of infinity."""
+"""Log odds of an answer with the probability 1, in place of infinity."""
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,6 @@ class ProbeReport(Displayed):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         return {"features": len(self.best_units), "detectors": f"{self.detector_fraction:.1%} of the units"}
 
 

@@ -15,8 +15,8 @@ from unrolled.display import Displayed
 from unrolled.errors import DataError
 from unrolled.evaluation.predictor import Prediction, Predictor
 from unrolled.interpret.activations import cell_activations
+from unrolled.nn.cell_wrappers import CellRecord, record_cells
 from unrolled.nn.encoder_decoder import EncoderDecoder
-from unrolled.nn.recorder import ActivationRecorder, CellRecord, record_cells
 from unrolled.tables.cell_values import Cell
 
 Array = npt.NDArray[np.float32]
@@ -41,7 +41,6 @@ class RowActivations(Displayed):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         return {"predicted": self.prediction.text, "source steps": len(self.source_tokens), "arrays": ", ".join(self.arrays())}
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -66,7 +65,7 @@ def record_row(predictor: Predictor, cell: Cell) -> RowActivations:
     prediction, attention = predictor.predict_with_attention(cell)
     batch = predictor.collate([steps])
     step_probs = None
-    with record_cells(model) as recorder:
+    with record_cells(model) as records:
         if model.decoder is None:
             logits = model.logits(batch)
             if predictor.spec.mode.output == "aligned" and model.dims.target_tensor_kind == "ids":
@@ -80,20 +79,20 @@ def record_row(predictor: Predictor, cell: Cell) -> RowActivations:
     return RowActivations(
         source_tokens,
         prediction,
-        _encoder_activations(model, recorder),
-        _decoder_activations(model, recorder),
+        _encoder_activations(model, records),
+        _decoder_activations(model, records),
         step_probs,
         attention,
     )
 
 
-def _encoder_activations(model: EncoderDecoder, recorder: ActivationRecorder) -> dict[str, Array]:
+def _encoder_activations(model: EncoderDecoder, records: dict[str, CellRecord]) -> dict[str, Array]:
     """Return the encoder's activations `(S, L, H)`."""
     layers: list[dict[str, Tensor]] = []
     for index in range(model.options.layers):
-        forward = recorder.records.get(f"encoder.layers.{index}.forward_cell")
-        backward = recorder.records.get(f"encoder.layers.{index}.backward_cell")
-        one_way = recorder.records.get(f"encoder.stack.layers.{index}.cell")
+        forward = records.get(f"encoder.layers.{index}.forward_cell")
+        backward = records.get(f"encoder.layers.{index}.backward_cell")
+        one_way = records.get(f"encoder.stack.layers.{index}.cell")
         if forward is not None and backward is not None:
             forward_values, backward_values = _record_activations(forward), _record_activations(backward)
             layers.append(
@@ -104,10 +103,10 @@ def _encoder_activations(model: EncoderDecoder, recorder: ActivationRecorder) ->
     return _stack_layers(layers)
 
 
-def _decoder_activations(model: EncoderDecoder, recorder: ActivationRecorder) -> dict[str, Array]:
+def _decoder_activations(model: EncoderDecoder, records: dict[str, CellRecord]) -> dict[str, Array]:
     """Return the decoder's activations `(M, L, H)`."""
-    records = [recorder.records.get(f"decoder.stack.layers.{index}.cell") for index in range(model.options.layers)]
-    return _stack_layers([_record_activations(record) for record in records if record is not None])
+    layers = [records.get(f"decoder.stack.layers.{index}.cell") for index in range(model.options.layers)]
+    return _stack_layers([_record_activations(layer) for layer in layers if layer is not None])
 
 
 def _record_activations(record: CellRecord) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""The units to clamp, as `--clamp` names them: described without torch; `clamped_cell` and the numpy step carry it out."""
+"""The units to clamp, as `--clamp` names them: described without torch; `cell_wrappers` and the numpy step carry it out."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ class NumpyModel(LanguageModel):
 
     Args:
         network: The arrays. Its cell must be in `CELL_STEPS`.
-        clamps: Units whose output is set to a constant, as in `nn.clamped_cell`.
+        clamps: Units whose output is set to a constant, as in `nn.cell_wrappers`.
 
     Raises `UsageError` for a clamp of a layer or unit that does not exist.
     """

@@ -18,10 +18,10 @@ from unrolled.atomic_io import storage_error
 from unrolled.checkpoints.run_dir import is_run_dir, require_free
 from unrolled.datasets.base_models import base_model_path
 from unrolled.datasets.stdlib import PREFIX
+from unrolled.display import printable
 from unrolled.errors import UnrolledError, UsageError
 from unrolled.flag_names import with_keywords
 from unrolled.options import OPTION_CLASSES, TrainRequest, flag_name, present_names
-from unrolled.printable import printable
 from unrolled.server.catalog import Catalog
 from unrolled.server.http_errors import ApiError
 from unrolled.server.requests import TrainRequestBody

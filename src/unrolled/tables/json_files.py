@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from unrolled.datasets.tables import Row
+from unrolled.display import shell_argument
 from unrolled.errors import DataError
-from unrolled.printable import shell_argument
 from unrolled.tables.table_format import MAX_CHARS, MAX_HEADER_ROWS, NumberedRows, ReadErrors, Source
 from unrolled.text.compressed_files import open_bytes
 

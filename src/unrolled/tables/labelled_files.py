@@ -18,9 +18,10 @@ from unrolled.errors import DataError
 from unrolled.tables.table_format import MAX_CHARS, NumberedRows, ReadErrors
 from unrolled.text.archives import archive_names, read_member, text_members
 from unrolled.text.compressed_files import ZipArchive, open_bytes
-from unrolled.text.encodings import EncodingError, conversion_hint, file_encoding, marked_encoding_error
+from unrolled.text.encodings import EncodingError, conversion_hint, file_encoding, is_office_file, marked_encoding_error
+from unrolled.text.file_signatures import is_office_head
 from unrolled.text.folder_files import files_in
-from unrolled.text.office_files import is_office_file, is_office_head, office_text
+from unrolled.text.office_files import office_text
 from unrolled.text.text_files import looks_like_text
 
 TEXT, LABEL, FILE = "text", "label", "file"

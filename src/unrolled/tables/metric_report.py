@@ -61,7 +61,6 @@ class MetricReport(Displayed):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         metrics = {name: _format_metric(name, value) for name, value in self.metrics.items()}
         return {**metrics, f"{self.row_noun}s": f"{self.num_evaluated:,}"}
 

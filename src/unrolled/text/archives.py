@@ -18,7 +18,7 @@ from unrolled.text.compressed_files import (
     without_documentation,
 )
 from unrolled.text.encodings import is_text_head, make_copy
-from unrolled.text.office_files import is_office_head
+from unrolled.text.file_signatures import is_office_head
 
 HEAD_BYTES = 8192
 

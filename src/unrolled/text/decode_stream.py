@@ -28,7 +28,7 @@ class DecodeStream:
 
 
 class CharDecodeStream(DecodeStream):
-    """Of characters."""
+    """A decode stream of characters."""
 
     def __init__(self, code_points: npt.NDArray[Any], has_eos: bool) -> None:
         self._code_points, self._has_eos = code_points, has_eos
@@ -45,7 +45,7 @@ class CharDecodeStream(DecodeStream):
 
 
 class ByteDecodeStream(DecodeStream):
-    """Of the bytes of UTF-8; `errors` as of Python's decoders."""
+    """A decode stream of the bytes of UTF-8; `errors` is that of Python's decoders."""
 
     def __init__(self, errors: str = "replace") -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors)

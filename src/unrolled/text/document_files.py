@@ -17,12 +17,14 @@ from unrolled.display import plural
 from unrolled.errors import UsageError
 from unrolled.options import DataOptions
 from unrolled.text.archives import archive_names, unpack_texts
-from unrolled.text.encodings import decoded_chunks, display_name, file_encoding, is_text_head, make_copy
+from unrolled.text.compressed_files import inner_suffix
+from unrolled.text.encodings import decoded_chunks, display_name, file_encoding, is_office_file, is_text_head, make_copy
+from unrolled.text.file_signatures import OFFICE_NOUNS, SUBTITLE_SUFFIXES, has_office_suffix
 from unrolled.text.line_format import PLAIN_LINES, LineFormat
-from unrolled.text.office_files import NOUNS, has_office_suffix, is_office_file, office_text
+from unrolled.text.office_files import office_text
 from unrolled.text.record_tokenizers import RecordTokenizer
 from unrolled.text.session_files import group_lines, mask_lines
-from unrolled.text.subtitles import is_subtitles, subtitle_text
+from unrolled.text.subtitles import subtitle_text
 from unrolled.text.text_files import is_temporary_copy, read_lines
 from unrolled.text.tokenizer import RECORD_SEPARATOR
 from unrolled.text.tokenizers import tokenizer_class
@@ -72,7 +74,7 @@ def _replace_by_text(paths: list[Path], position: int, encoding: str | None, fol
         _replace(paths, position, folder, lambda old: decoded_chunks(old, name))
         counts["recoded"] += 1
     shown = Path(display_name(path))
-    if is_subtitles(shown):
+    if inner_suffix(shown) in SUBTITLE_SUFFIXES:
         _replace(paths, position, folder, lambda old: _subtitle_lines(old, shown, counts))
 
 
@@ -83,9 +85,9 @@ def _log_counts(counts: Counter[str], encoding: str | None) -> None:
         which = "" if num_files == 1 and num_recoded else f"{num_recoded:,} of {plural(num_files, 'file')} "
         utf8 = f", {num_files - num_recoded:,} as UTF-8, which they are" if num_recoded < num_files else ""
         logger.info(f"{which}read as {encoding}{utf8}")
-    nouns = [plural(count, noun) for noun in dict.fromkeys(NOUNS.values()) if (count := counts.pop(noun, 0))]
+    nouns = [plural(count, noun) for noun in dict.fromkeys(OFFICE_NOUNS.values()) if (count := counts.pop(noun, 0))]
     if nouns:
-        is_pdf = all(NOUNS[".pdf"] in noun for noun in nouns)
+        is_pdf = all(OFFICE_NOUNS[".pdf"] in noun for noun in nouns)
         left_out = "running heads and page numbers" if is_pdf else "formatting, notes and comments"
         num_lines = plural(counts.pop("lines"), "line")
         logger.info(f"{', '.join(nouns)} read as text ({num_lines}), without {left_out}")
@@ -96,7 +98,7 @@ def _log_counts(counts: Counter[str], encoding: str | None) -> None:
 
 def needs_copy(path: Path) -> bool:
     """Return whether a file is encoded as a copy whatever the options are: subtitles, documents, archives of several texts."""
-    return is_subtitles(path) or is_office_file(path) or _is_unpacked(path)
+    return inner_suffix(path) in SUBTITLE_SUFFIXES or is_office_file(path) or _is_unpacked(path)
 
 
 def _is_unpacked(path: Path) -> bool:
@@ -104,7 +106,7 @@ def _is_unpacked(path: Path) -> bool:
     if path.suffix.lower() != ".zip" or not path.is_file():
         return False
     names = archive_names(path)
-    return len(names) > 1 or any(is_subtitles(Path(name)) or has_office_suffix(name) for name in names)
+    return len(names) > 1 or any(inner_suffix(Path(name)) in SUBTITLE_SUFFIXES or has_office_suffix(name) for name in names)
 
 
 def accepted_heads(tokens: str) -> Callable[[bytes], bool]:
@@ -140,7 +142,7 @@ def _accepts_all(head: bytes) -> bool:
 
 def _office_lines(path: Path, counts: Counter[str]) -> Iterator[bytes]:
     name = str(display_name(path))
-    counts[NOUNS[Path(name).suffix.lower()]] += 1
+    counts[OFFICE_NOUNS[Path(name).suffix.lower()]] += 1
     for line in office_text(path, name):
         counts["lines"] += 1
         yield line.encode("utf-8", "replace") + b"\n"

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from unrolled.atomic_io import make_dir, storage_error
+from unrolled.display import shell_argument
 from unrolled.errors import DataError, UsageError
-from unrolled.printable import shell_argument
 from unrolled.text.compressed_files import is_compressed, open_bytes, read_bytes
 from unrolled.text.encoding_guess import is_mostly_utf8, likely_encoding, seven_bit_encoding
-from unrolled.text.file_signatures import describe_binary, marked_encoding
+from unrolled.text.file_signatures import describe_binary, has_office_suffix, is_office_head, marked_encoding
 
 BUFFER_PREFIX = "unrolled-stdin-"
 """Prefix of the names of copies of standard input."""
@@ -38,6 +38,18 @@ def display_name(path: Path) -> str:
     if path.name.startswith(COPY_PREFIX):
         return path.name.removeprefix(COPY_PREFIX)[9:].removesuffix(".txt")
     return "Standard input" if path.name.startswith(BUFFER_PREFIX) else str(path)
+
+
+def is_office_file(path: Path) -> bool:
+    """Return whether a file, by its suffix and its first bytes, is a document that is read as text."""
+    name = str(display_name(path))
+    if not has_office_suffix(name):
+        return False
+    try:
+        with open(path, "rb") as file:
+            return is_office_head(name, file.read(4))
+    except OSError:
+        return False
 
 
 def make_copy(path: Path, chunks: Iterable[bytes], folder: Path) -> Path:

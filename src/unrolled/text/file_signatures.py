@@ -1,11 +1,19 @@
-"""What the first bytes of a file say: an encoding by a byte order mark, or that it is no text, and how to get one out of it."""
+"""What the name and the first bytes of a file say: its encoding, that it is a document or MIDI, or no text, and what to do."""
 
 from __future__ import annotations
 
 import codecs
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
-from unrolled.printable import shell_argument
+from unrolled.display import shell_argument
+
+OFFICE_NOUNS = {
+    ".docx": "Word document", ".docm": "Word document", ".odt": "OpenDocument text", ".epub": "e-book", ".pdf": "PDF document",
+}  # fmt: skip
+"""Suffixes of documents that are read as text, and what they are called in messages."""
+
+MIDI_MAGIC, MIDI_SUFFIXES = b"MThd", (".mid", ".midi", ".smf")
+SUBTITLE_SUFFIXES = (".srt", ".vtt")
 
 _COMPRESSED = (
     (b"\x1f\x8b", "gzip", ".gz"),
@@ -48,6 +56,26 @@ def marked_encoding(data: bytes) -> str | None:
     """Return the encoding that a byte order mark names, other than UTF-8."""
     marks = ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16"))
     return next((name for mark, name in marks if data.startswith(mark)), None)
+
+
+def has_office_suffix(name: str) -> bool:
+    """Return whether the name of a file is that of a document that is read as text.
+
+    Example:
+        >>> has_office_suffix("Novel.DOCX"), has_office_suffix("novel.txt")
+        (True, False)
+    """
+    return Path(name).suffix.lower() in OFFICE_NOUNS
+
+
+def is_office_head(name: str, head: bytes) -> bool:
+    """Return whether a file with this name, which begins with these bytes, is a document that is read as text."""
+    return has_office_suffix(name) and head.startswith(b"%PDF" if Path(name).suffix.lower() == ".pdf" else b"PK\x03\x04")
+
+
+def is_midi_head(head: bytes | bytearray) -> bool:
+    """Return whether a file that begins with these bytes is a MIDI file."""
+    return head.startswith(MIDI_MAGIC)
 
 
 def describe_binary(data: bytes, name: str) -> str | None:

@@ -7,22 +7,18 @@ song of notes does not have (controllers, pitch bends, texts) is counted and lef
 from __future__ import annotations
 
 import io
-import os
 import struct
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from unrolled.display import counted, plural
 from unrolled.errors import DataError
-from unrolled.text.archives import archive_names
-from unrolled.text.compressed_files import inner_suffix, open_bytes, read_bytes
-from unrolled.text.folder_files import files_in
+from unrolled.text.compressed_files import read_bytes
+from unrolled.text.file_signatures import is_midi_head
 from unrolled.text.midi_text import MAX_BEATS, MAX_TEMPO, MIN_TEMPO, Note, Song, bar_steps
 
-MAGIC = b"MThd"
-SUFFIXES = (".mid", ".midi", ".smf")
 MAX_BYTES = 32 << 20
 MICROSECONDS = 60_000_000
 """In a minute: the tempo of a file is in microseconds per beat."""
@@ -36,37 +32,6 @@ NO_NOTES = "without notes, left out"
 CLIPPED_TEMPO = f"tempos set to a limit ({MIN_TEMPO} to {MAX_TEMPO} beats a minute)"
 OTHER_METER = "meters that do not fit the grid, left out"
 LEFT_OUT = "messages left out: "
-
-
-def is_midi_head(head: bytes | bytearray) -> bool:
-    """Return whether a file that begins with these bytes is a MIDI file."""
-    return head.startswith(MAGIC)
-
-
-def is_midi_input(name: str) -> bool:
-    """Return whether an input is MIDI: a file by its name or first bytes, a folder or zip archive if most of its files are."""
-    path = Path(name)
-    if path.is_dir():
-        return _are_mostly_midi([str(file.relative_to(path)) for file in files_in(path).files])
-    if not path.is_file():
-        return False
-    if path.suffix.lower() == ".zip":
-        return _are_mostly_midi(archive_names(path))
-    if _has_midi_suffix(name):
-        return True
-    try:
-        with open_bytes(path) as file:
-            return is_midi_head(file.read(len(MAGIC)))
-    except Exception:  # whatever is wrong with it is reported when it is read
-        return False
-
-
-def _are_mostly_midi(names: list[str]) -> bool:
-    return 2 * sum(map(_has_midi_suffix, names)) > len(names)
-
-
-def _has_midi_suffix(name: str | os.PathLike[str]) -> bool:
-    return inner_suffix(PurePath(name)) in SUFFIXES
 
 
 def read_songs(path: Path, name: str, grid: int, counts: Counter[str]) -> list[Song]:

@@ -19,14 +19,9 @@ from xml.parsers import expat
 
 from unrolled.errors import DataError
 from unrolled.text.compressed_files import CHUNK_BYTES, DECOMPRESSION_ERRORS, ZipArchive
-from unrolled.text.encodings import display_name
+from unrolled.text.file_signatures import OFFICE_NOUNS
 from unrolled.text.html_text import html_lines
 from unrolled.text.pdf_files import pdf_lines
-
-NOUNS = {
-    ".docx": "Word document", ".docm": "Word document", ".odt": "OpenDocument text", ".epub": "e-book", ".pdf": "PDF document",
-}  # fmt: skip
-"""Suffixes, and what a file is called in messages."""
 
 MAX_MEMBER_BYTES = 1 << 30
 """Bytes of one file of an archive, unzipped: far beyond what a person writes."""
@@ -50,33 +45,6 @@ _BLANKS = re.compile(r"[ \t\r\n\f]+")
 _DECLARED_ENCODING = re.compile(rb"<\?xml[^>]*encoding\s*=\s*[\"']([A-Za-z0-9_.-]{1,40})[\"']")
 
 
-def has_office_suffix(name: str) -> bool:
-    """Return whether the name of a file is that of a document that is read as text.
-
-    Example:
-        >>> has_office_suffix("Novel.DOCX"), has_office_suffix("novel.txt")
-        (True, False)
-    """
-    return Path(name).suffix.lower() in NOUNS
-
-
-def is_office_head(name: str, head: bytes) -> bool:
-    """Return whether a file with this name, which begins with these bytes, is a document that is read as text."""
-    return has_office_suffix(name) and head.startswith(b"%PDF" if Path(name).suffix.lower() == ".pdf" else b"PK\x03\x04")
-
-
-def is_office_file(path: Path) -> bool:
-    """Return whether a file, by its suffix and its first bytes, is a document that is read as text."""
-    name = str(display_name(path))
-    if not has_office_suffix(name):
-        return False
-    try:
-        with open(path, "rb") as file:
-            return is_office_head(name, file.read(4))
-    except OSError:
-        return False
-
-
 def office_text(file: Path | IO[bytes], name: str) -> Iterator[str]:
     """Yield the lines of a document, without line ends.
 
@@ -87,8 +55,8 @@ def office_text(file: Path | IO[bytes], name: str) -> Iterator[str]:
     Raises:
         DataError: It is damaged, encrypted, of another kind, or has no text.
     """
-    noun, has_text = NOUNS[Path(name).suffix.lower()], False
-    for line in pdf_lines(file, name) if noun == NOUNS[".pdf"] else _zipped_lines(file, name, noun):
+    noun, has_text = OFFICE_NOUNS[Path(name).suffix.lower()], False
+    for line in pdf_lines(file, name) if noun == OFFICE_NOUNS[".pdf"] else _zipped_lines(file, name, noun):
         has_text |= bool(line.strip())
         yield line
     if not has_text:
@@ -121,7 +89,7 @@ class _Members:
     def open(self, member: str, limit: int = MAX_MEMBER_BYTES) -> IO[bytes]:
         """Return a file in the archive. Raises `DataError` if there is none of this name, or it is too large."""
         if member not in self.names:
-            noun = NOUNS[Path(self.name).suffix.lower()]
+            noun = OFFICE_NOUNS[Path(self.name).suffix.lower()]
             raise DataError(f"{self.name} is no {noun}, or damaged: it has no {member:.99}.")
         if self.archive.getinfo(member).file_size > limit:
             raise DataError(f"{self.name}: {member:.99} holds more than {limit >> 20:,} MB: save it as plain text (UTF-8).")

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from unrolled.errors import UsageError
 from unrolled.text.encodings import is_text_head
-from unrolled.text.midi_files import describe_counts, is_midi_head, read_songs
+from unrolled.text.file_signatures import is_midi_head
+from unrolled.text.midi_files import describe_counts, read_songs
 from unrolled.text.midi_text import EVENT_PATTERN, song_text
 from unrolled.text.record_files import COMPLEMENT, abc_tunes, fasta_records
 from unrolled.text.rule_tokenizer import RuleTokenizer, Split

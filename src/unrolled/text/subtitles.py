@@ -17,18 +17,12 @@ from unrolled.errors import DataError
 from unrolled.text.compressed_files import inner_suffix
 from unrolled.text.encodings import display_name
 
-SUFFIXES = (".srt", ".vtt")
 _TIMES = re.compile(r"\s*(?:\d+:)?\d{1,2}:\d{1,2}[,.]\d{1,3}\s*-->\s*(?:\d+:)?\d{1,2}:\d{1,2}[,.]\d{1,3}(?:\s.*)?")
 _TAG = re.compile(
     r"</?(?:b|c|em|font|i|lang|rt|ruby|s|span|strong|u|v)(?:[\s.][^<>]*)?>|<(?:\d+:)?\d\d:\d\d\.\d{3}>|\{\\[^{}]*\}"
 )
 _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _SPEAKER = re.compile(r"\s*[-\u2010-\u2015]")
-
-
-def is_subtitles(path: Path) -> bool:
-    """Return whether the suffix of a file, which may be compressed, is that of subtitles."""
-    return inner_suffix(path) in SUFFIXES
 
 
 def subtitle_text(path: Path, suffix_of: Path, lines: Iterable[str], counts: Counter[str]) -> Iterator[str]:

@@ -37,13 +37,13 @@ from unrolled.text.encodings import (
     conversion_hint,
     display_name,
     encoding_error,
+    is_office_file,
     is_text_head,
     marked_encoding_error,
     name_to_type,
 )
 from unrolled.text.file_signatures import describe_binary
 from unrolled.text.folder_files import files_in
-from unrolled.text.office_files import is_office_file
 
 logger = logging.getLogger(__name__)
 

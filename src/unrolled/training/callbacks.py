@@ -1,11 +1,50 @@
-"""What training reports while it runs: its progress, and the callback that receives it."""
+"""The state of a training, its progress, and the callback that receives it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
+
+from unrolled.training.schedule import BudgetUsed
+
+LOG_EVERY = 10
+"""Steps between two records of training in metrics.jsonl; where a training stops, there is one more."""
+
+
+def is_record_of_stop(record: dict[str, Any]) -> bool:
+    """Return whether a record of metrics was written since the training stopped, and not after `LOG_EVERY` steps."""
+    step = record.get("step")
+    return record.get("event") == "train" and isinstance(step, int) and step % LOG_EVERY != 0
+
+
+@dataclass
+class TrainerState:
+    """What a trainer must remember, apart from tensors, to go on exactly where it stopped: a part of every checkpoint.
+
+    `best_nats` is the lowest validation loss, in nats per loss unit. `cursor` is the position in the batches. `first_nats` is
+    the training loss of the first steps. `rollbacks` counts how often training diverged and went back: each halves the learning
+    rate. `evals_without_progress` counts the evaluations since the lowest validation loss. `logit_scale` is the result of the
+    last calibration.
+    """
+
+    used: BudgetUsed = field(default_factory=BudgetUsed)
+    cursor: dict[str, int] = field(default_factory=dict)
+    evals: int = 0
+    last_eval_step: int = 0
+    best_nats: float | None = None
+    best_step: int = 0
+    train_nats: float | None = None
+    first_nats: float | None = None
+    evals_without_progress: int = 0
+    rollbacks: int = 0
+    logit_scale: float = 1.0
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> TrainerState:
+        """Build the state from the JSON value of a checkpoint."""
+        return TrainerState(**{**value, "used": BudgetUsed(**value["used"])})
 
 
 @dataclass(frozen=True)
@@ -30,20 +69,8 @@ class Progress:
         return {"event": "train", **values}
 
 
-class ProgressCallback(Protocol):
-    """Receives the progress of a training: a progress bar, a notebook, a test."""
-
-    def on_step(self, progress: Callable[[], Progress]) -> None:
-        """Is called after every step. Calling `progress` waits for the device."""
-        ...
-
-    def on_evaluate(self, progress: Progress, val_nats: float | None, sample: str | None) -> None:
-        """Is called after every validation."""
-        ...
-
-
-class NullProgress:
-    """A `ProgressCallback` that does nothing; a base class for others."""
+class ProgressCallback:
+    """Receives the progress of a training: a progress bar, a notebook, a test. This one does nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -53,7 +80,7 @@ class NullProgress:
     ) -> None: ...
 
     def on_step(self, progress: Callable[[], Progress]) -> None:
-        """Called after every step."""
+        """Called after every step. Calling `progress` waits for the device."""
 
     def on_evaluate(self, progress: Progress, val_nats: float | None, sample: str | None) -> None:
         """Called after every validation."""

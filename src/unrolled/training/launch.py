@@ -27,7 +27,7 @@ from unrolled.option_rules import complete_text_request
 from unrolled.options import MachineOptions, TrainRequest
 from unrolled.output_paths import check_outputs
 from unrolled.text.batching import BatchSource, StreamBatches
-from unrolled.training.callbacks import NullProgress, ProgressCallback
+from unrolled.training.callbacks import ProgressCallback
 from unrolled.training.distributed import ProcessGroup, ShardedBatches, join
 from unrolled.training.open_data import is_table, open_with_base, with_recognized_tokens
 from unrolled.training.recipe import fill_defaults
@@ -83,7 +83,6 @@ class TrainResult(Displayed):
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What is displayed."""
         return {
             "run": self.run,
             "steps": f"{self.steps:,}",
@@ -167,7 +166,7 @@ class TrainingRun:
 def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:
     """Start a new run. The run folder is written only after data, settings and machine have been checked."""
     request, process_group = request.check(), join()
-    callback = callback if process_group.is_main else NullProgress()
+    callback = callback if process_group.is_main else ProgressCallback()
     if process_group.restarts and (started_run := find_started_run(request)) is not None:
         return resume_run(started_run, {}, callback)
     path = None if request.run.out is None else Path(request.run.out)
@@ -213,7 +212,7 @@ def resume_run(path: Path, changes: dict[str, Any], callback: ProgressCallback, 
     differently from one that was not stopped.
     """
     process_group = join()
-    callback = callback if process_group.is_main else NullProgress()
+    callback = callback if process_group.is_main else ProgressCallback()
     run = process_group.main_process_first(lambda: Run.open(path))
     if process_group.is_main:
         run.lock()

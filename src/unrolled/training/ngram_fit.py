@@ -8,6 +8,7 @@ higher accuracy than training it by the optimizer steps of the recurrent layers 
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -17,13 +18,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from unrolled.nn.base_classifier import BaseClassifier
+from unrolled.display import plural
+from unrolled.nn.base_classifier import MAX_STEPS, BaseClassifier
 from unrolled.nn.encoder_decoder import EncoderDecoder
+from unrolled.nn.kernels.select import set_kernel
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.nn.ngram_classifier import SCALE, NgramClassifier
 from unrolled.tables.cell_values import Array
-from unrolled.tables.pair_batching import PairDataset
-from unrolled.training.base_features import read_features, rows_to_read
+from unrolled.tables.padding import pad_base_ids
+from unrolled.tables.pair_batching import PairDataset, bucket_by_length
+
+logger = logging.getLogger(__name__)
 
 PENALTY = 0.15
 """Half of this times the sum of squares of the table, divided by the number of rows, is added to the mean loss. On 50, 200,
@@ -48,6 +53,10 @@ SUFFICIENT_DECREASE, MAX_HALVINGS = 1e-4, 20
 
 MAX_LOGIT_TERMS = 1 << 26
 """N-grams of all rows times labels: of longer tables, rows are left out evenly. The fit to so many takes 8 s of one core."""
+
+MAX_CHARACTERS, MAX_BATCH_ROWS = 1 << 22, 64
+"""Characters of all rows that a language model reads: of longer tables, rows are left out evenly. So many take 134 s of one
+core. And rows that it reads at a time."""
 
 Objective = Callable[[Tensor], tuple[float, Tensor]]
 
@@ -83,16 +92,40 @@ def fit_rows(dataset: PairDataset, rows: npt.NDArray[np.int64], base: RecurrentL
     ngrams, reader, features = NgramClassifier(dims.ngram_buckets, dims.target_size), None, None
     rows = rows[:: -(-int(dataset.ngrams.lengths[rows].sum()) * dims.target_size // MAX_LOGIT_TERMS) or 1]
     if dims.base is not None and base is not None:
-        rows = rows_to_read(dataset, rows)
+        rows = _rows_to_read(dataset, rows)
         reader = BaseClassifier(dims.base, dims.target_size)
         reader.load_base(base)
-        features = reader.standardize(read_features(reader, dataset, rows))
+        features = reader.standardize(_read_features(reader, dataset, rows))
     row_ngrams = [dataset.ngrams[row] % np.uint32(dims.ngram_buckets) for row in rows.tolist()]
     labels = np.array([dataset.target[row][0] for row in rows.tolist()])  # or numbers
     table = fit_ngrams(ngrams, row_ngrams, labels, dataset.label_weights, features)
     if reader is not None:
         reader.table.copy_(table)
     return FittedClassifier(ngrams, reader)
+
+
+def _rows_to_read(dataset: PairDataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the rows of some that are read: as many as have `MAX_CHARACTERS`, spread evenly."""
+    if dataset.base_ids is None:
+        return rows
+    chosen = rows[:: -(-int(dataset.base_ids.lengths[rows].sum()) // MAX_CHARACTERS) or 1]
+    if len(chosen) < len(rows):
+        logger.info(f"the language model and the n-grams learn from {len(chosen):,} of {plural(len(rows), 'row')}")
+    num_characters = int(dataset.base_ids.lengths[chosen].sum())
+    logger.info(f"the language model reads {plural(num_characters, 'character')} before the first step")
+    return chosen
+
+
+def _read_features(reader: BaseClassifier, dataset: PairDataset, rows: npt.NDArray[np.int64]) -> Tensor:
+    """Return the features `(N, K)` of some rows, read in batches of similar length."""
+    if dataset.base_ids is None:
+        raise ValueError("These rows are not encoded for a language model.")
+    set_kernel(reader, "auto")
+    features, places = torch.empty(len(rows), len(reader.means)), np.arange(len(rows))
+    for group in bucket_by_length(places, dataset.base_ids.lengths[rows], MAX_BATCH_ROWS, MAX_STEPS):
+        texts = pad_base_ids([dataset.base_ids[row] for row in rows[group].tolist()])
+        features[torch.from_numpy(group)] = reader.features(*map(torch.from_numpy, texts.values()))
+    return features
 
 
 def fit_ngrams(

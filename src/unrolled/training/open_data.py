@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from pathlib import PurePath
+import os
+from pathlib import Path, PurePath
 
 from unrolled.checkpoints.run_dir import is_table_run
 from unrolled.nn.device import DeviceConfig
 from unrolled.options import TrainRequest
-from unrolled.text.compressed_files import inner_suffix
-from unrolled.text.midi_files import is_midi_input
+from unrolled.text.archives import archive_names
+from unrolled.text.compressed_files import inner_suffix, open_bytes
+from unrolled.text.file_signatures import MIDI_MAGIC, MIDI_SUFFIXES, is_midi_head
+from unrolled.text.folder_files import files_in
 from unrolled.training.automatic_base import choose_base
 from unrolled.training.distributed import ProcessGroup
 from unrolled.training.fine_tuning import adopt_encoder, adopt_settings, load_base
@@ -37,13 +40,39 @@ _RULES_BY_SUFFIX = (
 def with_recognized_tokens(request: TrainRequest) -> TrainRequest:
     """Return a request with the tokens of its files, where they are of a kind that is no text, and no tokens were chosen."""
     if "tokens" not in request.explicit and request.data.tokens == "characters" and request.inputs:
-        if all(map(is_midi_input, request.inputs)):
+        if all(map(_is_midi_input, request.inputs)):
             logger.info("these are MIDI files, learned as --tokens midi")
             return dataclasses.replace(request, data=dataclasses.replace(request.data, tokens="midi"))
         for suffixes, what, flags in _RULES_BY_SUFFIX:
             if all(inner_suffix(PurePath(name)) in suffixes for name in request.inputs):
                 logger.info(f"learned as characters; {flags} reads {what}")
     return request
+
+
+def _is_midi_input(name: str) -> bool:
+    """Return whether an input is MIDI: a file by its name or first bytes, a folder or zip archive if most of its files are."""
+    path = Path(name)
+    if path.is_dir():
+        return _are_mostly_midi([str(file.relative_to(path)) for file in files_in(path).files])
+    if not path.is_file():
+        return False
+    if path.suffix.lower() == ".zip":
+        return _are_mostly_midi(archive_names(path))
+    if _has_midi_suffix(name):
+        return True
+    try:
+        with open_bytes(path) as file:
+            return is_midi_head(file.read(len(MIDI_MAGIC)))
+    except Exception:  # whatever is wrong with it is reported when it is read
+        return False
+
+
+def _are_mostly_midi(names: list[str]) -> bool:
+    return 2 * sum(map(_has_midi_suffix, names)) > len(names)
+
+
+def _has_midi_suffix(name: str | os.PathLike[str]) -> bool:
+    return inner_suffix(PurePath(name)) in MIDI_SUFFIXES
 
 
 def open_with_base(

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks the loop to save and stop, the second exits at once."""
+"""Ctrl-C and SIGTERM: the first asks a loop to end, the second exits at once."""
 
 from __future__ import annotations
 
@@ -16,42 +16,17 @@ logger = logging.getLogger(__name__)
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class StopRequest:
-    """While the block runs, SIGINT and SIGTERM only set a flag, which `is_set` returns; a second one ends the process."""
-
-    def __init__(self) -> None:
-        self._number: int | None = None
-        self._old_handlers: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            for number in STOP_SIGNALS:
-                self._old_handlers[number] = signal.signal(number, self._set)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._old_handlers.items():
-            signal.signal(number, handler)
-
-    def is_set(self) -> bool:
-        """Return whether a stop was asked for."""
-        return self._number is not None
-
-    def _set(self, number: int, frame: object) -> None:
-        if self._number is not None:
-            os._exit(128 + number)  # a second one does not wait
-        self._number = number
-
-
 class StopSignals:
-    """While the block runs, `number` is the first stop signal that came, or None. A second one ends the process.
+    """While the block runs, `number` is the first stop signal that came, or None; `message` is then logged, if there is one.
 
-    Python runs signal handlers between its own instructions, and one of torch's may take seconds; so signals are read from a
-    pipe by a thread, which sees each of them at once. Files are replaced atomically, so exiting at once leaves them whole.
-    Python installs signal handlers in the main thread only; in others, nothing is caught.
+    A second signal ends the process. Python runs signal handlers between its own instructions, and one of
+    torch's may take seconds; so signals are read from a pipe by a thread, which sees each of them at once. Files are replaced
+    atomically, so exiting at once leaves them whole. Python installs signal handlers in the main thread only; in others,
+    nothing is caught.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, message: str = "") -> None:
+        self.message = message
         self.number: int | None = None
         self._old_handlers: dict[int, Any] = {}
         self._old_wakeup_fd = -1
@@ -89,4 +64,5 @@ class StopSignals:
                 if self.number is not None:
                     os._exit(128 + number)
                 self.number = number
-                logger.info("stopping: this step is finished and saved; a second signal exits at once")
+                if self.message:
+                    logger.info(self.message)

@@ -23,14 +23,13 @@ from unrolled.nn.device import DeviceConfig, gc_frozen
 from unrolled.nn.sequence_model import Network
 from unrolled.options import TrainRequest
 from unrolled.text.batching import AnyBatch, BatchSource
-from unrolled.training.callbacks import Progress, ProgressCallback
+from unrolled.training.callbacks import LOG_EVERY, Progress, ProgressCallback, TrainerState, is_record_of_stop
 from unrolled.training.distributed import SINGLE_PROCESS, ProcessGroup
 from unrolled.training.schedule import Budget, eval_fractions, learning_rate, make_budget
 from unrolled.training.signals import STOP_SIGNALS, StopSignals
 from unrolled.training.tasks.base import TrainingTask
 from unrolled.training.thread_control import ThreadControl
 from unrolled.training.train_step import TrainStep
-from unrolled.training.trainer_state import LOG_EVERY, TrainerState, is_record_of_stop
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +39,9 @@ MAX_ROLLBACKS = 3
 DIVERGENCE_RATIO, NUMBER_DIVERGENCE_RATIO = 1.2, 10.0
 """A training loss above this multiple of the first one (plus 1 nat) counts as divergence: of tokens and labels, and of numbers,
 whose losses have no bound and differ from batch to batch. Both are means of `LOG_EVERY` steps."""
+
+
+STOPPING = "stopping: this step is finished and saved; a second signal exits at once"
 
 
 class Trainer:
@@ -91,7 +93,7 @@ class Trainer:
         Everything is saved either way. Raises `DivergedError` if training still diverges after `MAX_ROLLBACKS` rollbacks.
         """
         self.model.train()
-        with StopSignals() as stop, gc_frozen():
+        with StopSignals(STOPPING) as stop, gc_frozen():
             try:
                 if self._last_save_step < 0:
                     self.state.cursor = self.batches.cursor

@@ -11,9 +11,8 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from unrolled.display import escape
+from unrolled.display import escape, printable
 from unrolled.evaluation.line_surprisal import ScoredLine
-from unrolled.printable import printable
 
 FULL_COLOR_BITS = 8.0
 """Bits at which a token has the full color."""

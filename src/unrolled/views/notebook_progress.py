@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from unrolled.display import escape
-from unrolled.training.callbacks import NullProgress, Progress
+from unrolled.training.callbacks import Progress, ProgressCallback
 from unrolled.views.progress import LogProgress, MessageProgress, format_duration, format_loss, loss_name
 from unrolled.views.svg_curves import loss_curves_svg
 
@@ -24,7 +24,7 @@ DRAW_INTERVAL = 1.0
 MAX_MESSAGES = 12
 
 
-def python_progress() -> NullProgress:
+def python_progress() -> ProgressCallback:
     """Return the progress for a training that Python code starts: a display in a notebook, else log lines."""
     return NotebookProgress() if in_notebook() else LogProgress()
 

@@ -42,13 +42,10 @@ def write_csv(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows, 
         writer.writerow(map(csv_value, [*(row.get(column) for column in table.columns), *new_cells.values()]))
 
 
-def write_json(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows, options: PredictOptions, version: int) -> None:
-    """Write one JSON document: the version of its keys, and a list of rows."""
-    out.write(f'{{"version": {version}, "rows": [')
+def json_rows(table: Table, spec: TableSpec, rows: PredictedRows, options: PredictOptions) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the table with their predictions, as JSON values."""
     if spec.long is not None and spec.is_stream:
-        for number, step_cells in enumerate(step_rows(spec, rows, PREDICTED_COLUMN), 1):
-            out.write(("\n" if number == 1 else ",\n") + json.dumps(step_cells, ensure_ascii=False))
-        out.write("\n]}\n")
+        yield from step_rows(spec, rows, PREDICTED_COLUMN)
         return
     table = _without_series(table, spec)
     for number, (row, prediction) in enumerate(rows, 1):
@@ -57,8 +54,7 @@ def write_json(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows,
             unused_name(name, table.columns): value
             for name, value in prediction_cells(spec, prediction, options, number).items()
         }
-        out.write(("\n" if number == 1 else ",\n") + json.dumps(cells | new_cells, ensure_ascii=False))
-    out.write("\n]}\n")
+        yield cells | new_cells
 
 
 def _without_series(table: Table, spec: TableSpec) -> Table:

@@ -23,9 +23,9 @@ from rich.segment import ControlType, Segment
 from rich.table import Table
 from rich.text import Text
 
+from unrolled.display import printable
 from unrolled.flag_names import in_terms_of_caller
-from unrolled.printable import printable
-from unrolled.training.callbacks import NullProgress, Progress
+from unrolled.training.callbacks import Progress, ProgressCallback
 
 LOG_INTERVAL = 5.0
 """Seconds between two log lines; the first comes after `FIRST_LOG_AFTER`."""
@@ -82,7 +82,7 @@ class MessageHandler(logging.Handler):
         self._logger.setLevel(self._level)
 
 
-class MessageProgress(NullProgress):
+class MessageProgress(ProgressCallback):
     """A view that also shows the messages of the package's loggers while it is entered."""
 
     def __init__(self) -> None:
@@ -213,7 +213,7 @@ class BarProgress(MessageProgress):
         self._next_time = time.monotonic() + BAR_INTERVAL
 
 
-def make_progress() -> NullProgress:
+def make_progress() -> ProgressCallback:
     """Return a live bar if stderr is a terminal, else log lines."""
     console = Console(stderr=True)
     return BarProgress() if console.is_terminal and not console.is_dumb_terminal else LogProgress()

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from unrolled.datasets.tables import Row
+from unrolled.display import printable
 from unrolled.evaluation.predictor import Prediction
-from unrolled.printable import printable
 from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.step_times import next_times

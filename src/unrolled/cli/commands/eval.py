@@ -21,11 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser, accepted_options, print_note
-from unrolled.display import plural
+from unrolled.display import plural, printable
 from unrolled.errors import UsageError
 from unrolled.option_rules import check_portable_machine, refuse_unused
 from unrolled.options import EvaluateOptions, MachineOptions, flag_name, from_dict
-from unrolled.printable import printable
 
 if TYPE_CHECKING:
     from unrolled.analysis.baselines import Baselines

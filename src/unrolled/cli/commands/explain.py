@@ -22,10 +22,10 @@ from pathlib import Path
 
 from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser, print_note
+from unrolled.display import printable
 from unrolled.errors import UsageError
 from unrolled.option_rules import refuse_unused
 from unrolled.options import ExplainOptions, MachineOptions, from_dict
-from unrolled.printable import printable
 
 
 def run(argv: list[str]) -> int:

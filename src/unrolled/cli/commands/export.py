@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser
+from unrolled.display import printable
 from unrolled.exchange.export_options import ExportOptions
 from unrolled.options import from_dict
-from unrolled.printable import printable
 
 if TYPE_CHECKING:
     from unrolled.exchange.export_job import ExportResult

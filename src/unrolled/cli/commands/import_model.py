@@ -18,9 +18,9 @@ from pathlib import Path
 
 from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser, print_note
+from unrolled.display import printable, shell_argument
 from unrolled.exchange.import_options import ImportOptions
 from unrolled.options import from_dict
-from unrolled.printable import printable, shell_argument
 
 
 def run(argv: list[str]) -> int:

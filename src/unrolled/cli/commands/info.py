@@ -13,7 +13,7 @@ from typing import Any
 
 from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser
-from unrolled.printable import printable
+from unrolled.display import printable
 
 LABELS = {"training": "saved at"}
 """What facts are called on a terminal: the saved model is the best one, and the steps are those after which it was saved."""

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser, print_note
-from unrolled.display import plural
+from unrolled.display import plural, printable
 from unrolled.errors import DataError
-from unrolled.printable import printable
 
 
 def run(argv: list[str]) -> int:

@@ -23,14 +23,13 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from unrolled.cli.json_output import JSON_VERSION, print_json
+from unrolled.cli.json_output import print_json, write_json_list
 from unrolled.cli.parser import CommandParser, accepted_options, print_note
-from unrolled.display import plural
+from unrolled.display import plural, printable, result_stream, shell_argument
 from unrolled.errors import UsageError, did_you_mean
 from unrolled.option_rules import check_prediction
 from unrolled.options import MachineOptions, PredictOptions
 from unrolled.output_paths import check_outputs
-from unrolled.printable import printable, result_stream, shell_argument
 
 
 def run(argv: list[str]) -> int:
@@ -52,7 +51,7 @@ def run(argv: list[str]) -> int:
         raise UsageError(f"A table to predict, as INPUT, or --text is expected, and {problem}. See unrolled predict --help")
     options, settings, machine_settings = parser.split_options(cli_values, PredictOptions)
     from unrolled.api import load_table
-    from unrolled.views.prediction_writer import write_csv, write_json, write_sound
+    from unrolled.views.prediction_writer import json_rows, write_csv, write_sound
     from unrolled.views.progress import MessageHandler
 
     model = load_table(run_path, **machine_settings)
@@ -71,7 +70,7 @@ def run(argv: list[str]) -> int:
             written = f"{sound['wav']}: {plural(sound['samples'], 'sample')}, {sound['rate']:,} a second"
             print_json(sound) if as_json else print(written)
         elif as_json:
-            write_json(result_stream(), table, model.spec, rows, options, JSON_VERSION)
+            write_json_list("rows", json_rows(table, model.spec, rows, options), out=result_stream(), ensure_ascii=False)
         else:
             write_csv(result_stream(), table, model.spec, rows, options)
     return 0

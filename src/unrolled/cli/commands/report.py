@@ -15,8 +15,8 @@ from pathlib import Path
 
 from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser, print_note
+from unrolled.display import printable
 from unrolled.options import MachineOptions, ReportOptions, from_dict
-from unrolled.printable import printable
 
 
 def run(argv: list[str]) -> int:

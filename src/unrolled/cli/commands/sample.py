@@ -30,10 +30,10 @@ from typing import TYPE_CHECKING, Any
 from unrolled.atomic_io import storage_error
 from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser, accepted_options, print_note
+from unrolled.display import printable
 from unrolled.errors import DataError, UsageError
 from unrolled.option_rules import check_portable_machine
 from unrolled.options import MachineOptions, SampleOptions, flag_name
-from unrolled.printable import printable
 
 if TYPE_CHECKING:
     from unrolled.generation.sampling import Sample

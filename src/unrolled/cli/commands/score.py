@@ -14,7 +14,7 @@ Examples:
   unrolled score runs/book page.txt --html heat.html
   unrolled score builtin:english letter.txt --adapt
   unrolled score runs/log new.log --alert-rate 0.001
-  unrolled score runs/log labelled.csv --label label --alert-rate 0.001
+  unrolled score runs/log labeled.csv --label label --alert-rate 0.001
   unrolled score runs/log --follow /var/log/app.log --alert-rate 0.0001 --json
 """
 
@@ -28,14 +28,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unrolled.cli import alerts
-from unrolled.cli.json_output import JSON_VERSION
+from unrolled.cli.json_output import write_json_list
 from unrolled.cli.parser import CommandParser, accepted_options, print_note
-from unrolled.display import plural
+from unrolled.display import plural, printable
 from unrolled.errors import UsageError
 from unrolled.option_rules import check_portable_machine, refuse_unused
 from unrolled.options import AlertOptions, MachineOptions, ScoreOptions, from_dict, split_by_class
 from unrolled.output_paths import check_outputs
-from unrolled.printable import printable
 
 if TYPE_CHECKING:
     from unrolled.evaluation.line_surprisal import ScoredLine, ScoringStream
@@ -104,7 +103,7 @@ def _print_scores(
 
 def _print_json(scoring: ScoringStream, options: ScoreOptions, all_lines: bool) -> None:
     """Write one document, item by item while the text is read; the totals come last."""
-    out, has_several_models = sys.stdout, len(scoring.model_names) > 1
+    has_several_models = len(scoring.model_names) > 1
     items: Iterable[dict[str, Any]]
     if options.per == "character":
         items = (
@@ -119,9 +118,10 @@ def _print_json(scoring: ScoringStream, options: ScoreOptions, all_lines: bool) 
         items = (
             _line_dict(line, has_several_models) for line in (scoring.lines() if all_lines else scoring.top_lines(options.top))
         )
-    out.write(f'{{"version": {JSON_VERSION}, "{"tokens" if options.per == "character" else "lines"}": [')
-    for index, item in enumerate(items):
-        out.write((",\n" if index else "\n") + json.dumps(item))
+    write_json_list("tokens" if options.per == "character" else "lines", items, lambda: _totals_dict(scoring))
+
+
+def _totals_dict(scoring: ScoringStream) -> dict[str, Any]:
     totals = scoring.totals
     models = [
         {
@@ -134,7 +134,7 @@ def _print_json(scoring: ScoringStream, options: ScoreOptions, all_lines: bool) 
         for i, name in enumerate(scoring.model_names)
     ]
     summary = {"characters": totals.num_chars, "bits": totals.bits[0], "bits_per_character": models[0]["bits_per_character"]}
-    out.write("],\n" + json.dumps({**summary, "unknown": totals.num_unknown, "models": models})[1:] + "\n")
+    return {**summary, "unknown": totals.num_unknown, "models": models}
 
 
 def _known(bits: float) -> float | None:

@@ -30,10 +30,9 @@ from typing import Any
 from unrolled import __version__
 from unrolled.cli.json_output import print_json
 from unrolled.cli.parser import CommandParser, program_name
-from unrolled.display import one_line, plural
+from unrolled.display import one_line, plural, shell_argument
 from unrolled.errors import Interrupted, UsageError
 from unrolled.options import BUDGET_OPTIONS, GROUP_TITLES, OPTION_CLASSES, PRESETS, TrainRequest, present_names
-from unrolled.printable import shell_argument
 
 MAX_SHOWN_INPUTS = 400
 """Characters of the names of inputs in the first line."""

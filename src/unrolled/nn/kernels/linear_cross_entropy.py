@@ -1,23 +1,32 @@
-"""Linear head and cross-entropy fused, forward and backward in one pass, without storing all logits at once."""
+"""The native loss: linear head and cross-entropy fused, forward and backward in one pass, without storing all logits."""
 
 from __future__ import annotations
 
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from unrolled.nn.kernels.extension import ROW_PADDING, native_module, padded_size
-from unrolled.nn.kernels.native_layer import pack_weight, pack_weight_backward, sum_parts, weight_gradients
+from unrolled.nn.kernels.native import pack_weight, pack_weight_backward, product_dtype, sum_parts, weight_gradients
 
 PADDING_BIAS = -1e30
 """Bias of the columns that pad a tile: their probability is zero."""
 
-
 SERIAL_SUM = 16_384
 """Numbers that torch adds up with one thread, however many there are; the bits of longer sums depend on them (torch 2.13)."""
+
+
+def loss(ys: Tensor, head: nn.Linear, targets: Tensor) -> Tensor:
+    """Return the mean cross-entropy in nats of the logits `head(ys)`, `ys` `(T, B, H)`, with `targets` `(T, B)`.
+
+    Targets below zero do not count.
+    """
+    dtype = product_dtype()
+    with torch.autocast("cpu", enabled=False):
+        return cast(Tensor, LinearCrossEntropy.apply(dtype, ys, head.weight, head.bias, targets))  # type: ignore[no-untyped-call]
 
 
 class LinearCrossEntropy(torch.autograd.Function):

@@ -24,7 +24,7 @@ from unrolled.nn.cells import (
 )
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder_decoder import EncoderDecoder
-from unrolled.nn.kernels import aten, native
+from unrolled.nn.kernels import aten, linear_cross_entropy, native
 from unrolled.nn.language_model import RecurrentLM, cross_entropy
 from unrolled.nn.sequence_model import Network
 from unrolled.options import MachineOptions, TrainingOptions
@@ -73,7 +73,7 @@ def set_kernel(model: Network | BaseClassifier, name: str, dtype: torch.dtype = 
     if isinstance(model, EncoderDecoder) and model.base is not None:
         set_kernel(model.base, "auto")
     if isinstance(model, RecurrentLM):
-        model.loss_kernel = native.loss if name == "native" else None
+        model.loss_kernel = linear_cross_entropy.loss if name == "native" else None
     return name
 
 
@@ -199,7 +199,7 @@ def loss_relative_error(head: nn.Linear, dtype: torch.dtype, batch_size: int, st
     for name, compute_dtype in (("reference", torch.float32), ("native", dtype)):
         ys = xs.clone().requires_grad_()
         with torch.autocast("cpu", dtype=compute_dtype, enabled=compute_dtype != torch.float32):
-            loss = native.loss(ys, head, targets) if name == "native" else cross_entropy(head(ys), targets)
+            loss = linear_cross_entropy.loss(ys, head, targets) if name == "native" else cross_entropy(head(ys), targets)
         results.append([loss.detach(), *torch.autograd.grad(loss, [ys, *head.parameters()])])
     return _max_relative_error(*results)
 

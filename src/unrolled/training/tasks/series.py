@@ -167,7 +167,6 @@ class SeriesTask(TableTask):
         return SeriesBatches(rows, self.train_parts, options.batch, options.bptt, self.dataset.label_weights)
 
     def step_seconds(self, request: TrainRequest, machine: DeviceConfig) -> float:
-        """Return how long a step of a request takes here."""
         batches = self.batches(request.training)
         return batches.batch_size * batches.seq_len / self.throughput(request, machine)
 
@@ -227,7 +226,7 @@ class SeriesTask(TableTask):
         return find_cycles([series[part.row].seconds[part.start : part.stop] for part in self.train_parts])
 
     def _lag(self, difference: str) -> int:
-        """Return how many steps before a number that one is which its change is from; 0: it is no change."""
+        """Return the lag of `--difference`: a number is forecast as its change from that so many steps before; 0: as it is."""
         if difference != "season":
             return int(difference == "on")
         if self._period is None:
@@ -292,11 +291,10 @@ class SeriesTask(TableTask):
             errors.append((model.eval().logits(tensors).float().cpu().numpy() - batch.target)[:, 0])
         target.residual = np.sqrt(np.nanmean(np.square(np.concatenate(errors).astype(np.float64)), axis=0))
 
-    def complete(self, model_file: ModelFile) -> ModelFile:
+    def complete(self, model_file: TableModelFile) -> TableModelFile:
         """Return the model file with the spread that the final evaluation measured."""
-        if isinstance(model_file, TableModelFile) and isinstance(self.spec.target, NumbersColumn):
-            target = model_file.spec.target
-            if isinstance(target, NumbersColumn):
-                target.residual = self.spec.target.residual
+        target = model_file.spec.target
+        if isinstance(target, NumbersColumn) and isinstance(self.spec.target, NumbersColumn):
+            target.residual = self.spec.target.residual
             return model_file
         return super().complete(model_file)

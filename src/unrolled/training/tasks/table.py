@@ -40,10 +40,15 @@ from unrolled.training.diagnosis import judge_table
 from unrolled.training.fine_tuning import load_base
 from unrolled.training.grown_model import load_reader
 from unrolled.training.ngram_fit import FittedClassifier, fit_rows
-from unrolled.training.table_base import choose_columns
 from unrolled.training.table_recipe import TableStats, choose_table_options
-from unrolled.training.tasks.base import FinalEvaluation, StopCheck
-from unrolled.training.tasks.request_table import cells_of, open_request_table, open_validation_table, resolve_columns
+from unrolled.training.tasks.base import FinalEvaluation, StopCheck, TrainingTask
+from unrolled.training.tasks.request_table import (
+    cells_of,
+    choose_columns,
+    open_request_table,
+    open_validation_table,
+    resolve_columns,
+)
 from unrolled.training.throughput import time_steps
 from unrolled.training.train_step import TrainStep
 
@@ -55,10 +60,8 @@ FINAL_EVAL_ROWS = 1000
 SAMPLE_ROWS = 6
 
 
-class TableTask:
+class TableTask(TrainingTask):
     """Two columns of a table, split into training, validation and test rows (or validated on another table)."""
-
-    tokens_per_character = 1.0
 
     def __init__(self, request: TrainRequest, spec: TableSpec | None, opened: tuple[Table, TableSpec] | None = None) -> None:
         """Read the table of a request, or take one that is `opened`, with its columns; `spec` are those of a run."""
@@ -194,7 +197,6 @@ class TableTask:
         return cells_of(self.table, self.spec, self.dataset.read_rows[self.train_rows[:MAX_BASELINE_ROWS]].tolist())
 
     def apply_recipe(self, request: TrainRequest, machine: DeviceConfig) -> TrainRequest:
-        """Let the recipe fill in what was not given."""
         source_steps = sum(int(arrays.lengths[self.train_rows].sum()) for arrays in (self.dataset.source, *self.dataset.others))
         targets = self.batches(request.training).tokens_per_epoch
         stats = TableStats(len(self.train_rows), source_steps, targets, isinstance(self.spec.source.tokenizer, WordTokenizer))
@@ -237,7 +239,6 @@ class TableTask:
 
     @property
     def loss_unit(self) -> str:
-        """What the loss is measured per: `target`, or `number` if it is the loss of numbers, such as their squared error."""
         return self.spec.loss_unit
 
     def depends_on_threads(self, machine: DeviceConfig, kernels: str) -> bool:
@@ -272,7 +273,6 @@ class TableTask:
         return TableModelFile(model, self.spec, history)
 
     def matches(self, model_file: ModelFile) -> bool:
-        """Return whether a saved model has these columns."""
         return isinstance(model_file, TableModelFile) and model_file.spec.to_json() == self.spec.to_json()
 
     @functools.cached_property
@@ -320,7 +320,6 @@ class TableTask:
     def final_eval(
         self, model: EncoderDecoder, machine: DeviceConfig, limit: int, best_fraction: float, epochs: float
     ) -> FinalEvaluation:
-        """Evaluate the saved model on the validation rows and on the test rows."""
         if self.validation is None:
             why = "No rows were held out for validation, so the last model is kept, not the best: add rows or --validation."
             return self._with_test(FinalEvaluation(None, why), model, machine)
@@ -351,10 +350,7 @@ class TableTask:
         self.spec = replace(self.spec, threshold=threshold)
         return f" '{labels[1]}' is predicted from a probability of {threshold:.3g} on, chosen on the validation rows."
 
-    def complete(self, model_file: ModelFile) -> ModelFile:
-        """Return the model file with the threshold that the final evaluation chose."""
-        if not isinstance(model_file, TableModelFile):
-            return model_file
+    def complete(self, model_file: TableModelFile) -> TableModelFile:
         return replace(model_file, spec=replace(model_file.spec, threshold=self.spec.threshold))
 
     def _with_test(self, final: FinalEvaluation, model: EncoderDecoder, machine: DeviceConfig) -> FinalEvaluation:

@@ -17,7 +17,7 @@ import torch
 
 from unrolled.checkpoints.model_file import ModelFile, TextModelFile
 from unrolled.checkpoints.run_data import open_text, reopen_corpus
-from unrolled.display import plural
+from unrolled.display import plural, shell_argument
 from unrolled.errors import DataError, UnrolledError, UsageError
 from unrolled.evaluation.calibration import fit_logit_scale
 from unrolled.evaluation.language_model import evaluate_part
@@ -29,7 +29,6 @@ from unrolled.nn.device import DeviceConfig
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.option_rules import TABLE_OPTIONS, check_training
 from unrolled.options import DataOptions, SampleOptions, TrainingOptions, TrainRequest, flag_name
-from unrolled.printable import shell_argument
 from unrolled.tables.column_text import require_column
 from unrolled.tables.table_files import open_table
 from unrolled.tables.table_format import BINARY_KINDS, has_table_suffix, suffix_kind
@@ -49,7 +48,7 @@ from unrolled.training.fine_tuning import (
 )
 from unrolled.training.grown_model import grow_model, grow_tokenizer
 from unrolled.training.recipe import TextStats, choose_text_options, threshold_value
-from unrolled.training.tasks.base import FinalEvaluation, StopCheck
+from unrolled.training.tasks.base import FinalEvaluation, StopCheck, TrainingTask
 from unrolled.training.throughput import measure_throughput
 
 logger = logging.getLogger(__name__)
@@ -72,7 +71,7 @@ MIN_TOKENS = 10
 """Tokens of a text from which a training starts; from a word of three letters nothing can be learned."""
 
 
-class TextTask:
+class TextTask(TrainingTask):
     """A corpus, cut into `train`, `validation` and `test`; the last two are None where nothing is left for them.
 
     Raises `DataError` for a text from which nothing can be learned.
@@ -162,7 +161,6 @@ class TextTask:
             logger.warning("no part is left for validation: the last model is kept, not the best")
 
     def apply_recipe(self, request: TrainRequest, machine: DeviceConfig) -> TrainRequest:
-        """Let the recipe fill in what was not given."""
         stats = TextStats(tokens=len(self.train) - 1, vocab_size=self.corpus.tokenizer.vocab_size)
         measure = functools.partial(self.throughput, machine=machine)
         if self.base is not None:
@@ -184,11 +182,9 @@ class TextTask:
         return self._throughputs[key]
 
     def step_seconds(self, request: TrainRequest, machine: DeviceConfig) -> float:
-        """Return how long a step of a request takes here."""
         return request.training.batch * request.training.bptt / self.throughput(request, machine)
 
     def depends_on_threads(self, machine: DeviceConfig, kernels: str) -> bool:
-        """Return whether the bits of the weights depend on the number of threads."""
         return machine.device.type == "cpu" and kernels != "native"
 
     def baseline_losses(self, limit: int) -> dict[str, float]:
@@ -213,17 +209,11 @@ class TextTask:
         return StreamBatches(self.train, options.batch, options.bptt, eos_id)
 
     def model_file(self, model: RecurrentLM, history: dict[str, Any], logit_scale: float = 1.0) -> TextModelFile:
-        """Return the content of a model file, the logits multiplied by `logit_scale`."""
         model = model if logit_scale == 1 else model.with_scaled_logits(logit_scale)
         history = history if self.source is None else history | {"source": self.source}
         return TextModelFile(model, self.corpus.tokenizer, self.corpus.documents, history)
 
-    def complete(self, model_file: ModelFile) -> ModelFile:
-        """Return the model file as it is."""
-        return model_file
-
     def matches(self, model_file: ModelFile) -> bool:
-        """Return whether a saved model has the tokenizer of this text."""
         return isinstance(model_file, TextModelFile) and model_file.tokenizer.to_json() == self.corpus.tokenizer.to_json()
 
     @functools.cached_property
@@ -264,7 +254,6 @@ class TextTask:
     def final_eval(
         self, model: RecurrentLM, machine: DeviceConfig, limit: int, best_fraction: float, epochs: float
     ) -> FinalEvaluation:
-        """Evaluate the saved model on more text than during training, and on the test split."""
         held_out_limit = max(FINAL_EVAL_TOKENS, limit)
         train, val = evaluate_part(self.corpus, self.train, model, machine, max_tokens=limit).nats, None
         if self.validation is not None:

@@ -1,19 +1,34 @@
-"""Clamping: units held at a fixed value while the network runs, to see what they cause and not only what they follow."""
+"""Cells around a cell, for the time of a `with` block: units held at a value, and runs that are recorded."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from unrolled.nn.cells import Cell, GatedCell, State
+from unrolled.nn.cells import Cell, GatedCell, Inputs, State, to_dense
 from unrolled.nn.stack import Stack
 from unrolled.nn.unit_clamp import Clamp, check_clamps
 
 
-class ClampedCell(Cell):
+class WrappedCell(Cell):
+    """A cell that does what `cell` does; a subclass changes a part of it."""
+
+    def __init__(self, cell: GatedCell) -> None:
+        super().__init__()
+        self.cell, self.input_size, self.hidden_size = cell, cell.input_size, cell.hidden_size
+
+    def initial_state(self, batch_size: int) -> State:
+        return self.cell.initial_state(batch_size)
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        return self.cell.step(x, state)
+
+
+class ClampedCell(WrappedCell):
     """A cell with some units clamped: `h = where(mask, values, h)` after each step; `mask` and `values` are `(B or 1, H)`.
 
     The layers above and the next step read the clamped `h`, the output. The cell state `c` of an LSTM is not changed; it has
@@ -21,17 +36,36 @@ class ClampedCell(Cell):
     """
 
     def __init__(self, cell: GatedCell, mask: Tensor, values: Tensor) -> None:
-        super().__init__()
-        self.input_size, self.hidden_size = cell.input_size, cell.hidden_size
-        self.cell, self.mask, self.values = cell, mask, values
-
-    def initial_state(self, batch_size: int) -> State:
-        return self.cell.initial_state(batch_size)
+        super().__init__(cell)
+        self.mask, self.values = mask, values
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         y, next_state = self.cell.step(x, state)
         y = torch.where(self.mask, self.values.to(y.dtype), y)
         return y, next_state._replace(h=y) if "h" in next_state._fields else next_state
+
+
+@dataclass
+class CellRecord:
+    """One run of a cell over T steps: inputs `(T, B, I)`, the state before the first step, outputs `(T, B, H)`."""
+
+    cell: GatedCell
+    xs: Tensor
+    state: State
+    ys: Tensor
+
+
+class RecordingCell(WrappedCell):
+    """A cell that also stores each run in `records`, under `name`."""
+
+    def __init__(self, cell: GatedCell, name: str, records: dict[str, CellRecord]) -> None:
+        super().__init__(cell)
+        self.name, self.records = name, records
+
+    def unroll(self, xs: Inputs, state: State, resets: Tensor | None = None) -> tuple[Tensor, State]:
+        ys, final_state = self.cell.unroll(xs, state, resets)
+        self.records[self.name] = CellRecord(self.cell, to_dense(xs), state, ys)
+        return ys, final_state
 
 
 @contextlib.contextmanager
@@ -63,3 +97,22 @@ def _clamp_tensors(cell: GatedCell, clamps: list[Clamp], batch_size: int) -> tup
         mask[rows, clamp.unit] = True
         values[rows, clamp.unit] = clamp.value
     return mask, values
+
+
+@contextlib.contextmanager
+def record_cells(network: nn.Module) -> Iterator[dict[str, CellRecord]]:
+    """Record every cell of a network inside a `with` block: the latest run of each, by its name in the network."""
+    records: dict[str, CellRecord] = {}
+    cells = [
+        (f"{path}.{name}".lstrip("."), module, name, child)
+        for path, module in network.named_modules()
+        for name, child in module.named_children()
+        if isinstance(child, GatedCell)
+    ]
+    try:
+        for path, module, name, child in cells:
+            setattr(module, name, RecordingCell(child, path, records))
+        yield records
+    finally:
+        for _, module, name, child in cells:
+            setattr(module, name, child)
