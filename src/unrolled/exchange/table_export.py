@@ -25,6 +25,7 @@ from unrolled.exchange.series_c_export import export_series, unsupported_in_c
 from unrolled.exchange.series_html_export import export_series_html, unsupported_series_in_page
 from unrolled.exchange.series_onnx_export import export_series_onnx, unsupported_series_in_onnx
 from unrolled.output_paths import check_outputs
+from unrolled.runtime.portable import Weights
 
 if TYPE_CHECKING:
     from unrolled.checkpoints.model_file import TableModelFile
@@ -45,6 +46,9 @@ class TableExportJob:
     float16: bool = False
     data: str = ""
     """What the run was trained on, in words, for its card."""
+
+    weights: Weights = "int8"
+    """Number format of the weights of the page of a model that labels texts."""
 
 
 def is_table_model(path: Path) -> bool:
@@ -81,7 +85,7 @@ def open_table_job(path: Path, options: ExportOptions) -> TableExportJob:
     name = model_name(model_path, run)
     model_file.model.eval()
     out = Path(options.out) if options.out else default_out(options.to, name)
-    return TableExportJob(model_file, model_path, out, name, options.float16, data_text(run))
+    return TableExportJob(model_file, model_path, out, name, options.float16, data_text(run), options.weights)
 
 
 def unsupported_reason(model_file: TableModelFile) -> str | None:
@@ -111,9 +115,10 @@ def export_table(job: TableExportJob, to: str = "onnx") -> ExportResult:
     """Return the file of a model in ONNX, C or HTML, checked. Raises `ExportError` if it computes something else."""
     if to == "c":
         return export_series(job.model_file, job.title, job.out)
+    if to == "html" and job.model_file.spec.is_stream:
+        return export_series_html(job.model_file, job.title, job.out)
     if to == "html":
-        export = export_series_html if job.model_file.spec.is_stream else export_classifier_html
-        return export(job.model_file, job.title, job.out)
+        return export_classifier_html(job.model_file, job.title, job.out, job.weights, job.path)
     if job.model_file.spec.is_stream:
         return export_series_onnx(job.model_file, job.float16, job.out)
     require_onnx()
