@@ -26,7 +26,7 @@ HOSTILE = "</script><img src=x onerror=alert(1)> was awful"
 @pytest.fixture(params=["words", "characters"])
 def page_path(request: pytest.FixtureRequest, cli: Cli) -> Path:
     save_model(Path("m.safetensors"), classifier(request.param))
-    done = cli("export", "m.safetensors", "--to", "html", "--out", "m.html")
+    done = cli("export", "m.safetensors", "--to", "html", "--out", "m.html", "--weights", "float32")
     assert done.code == 0, done.err
     return Path("m.html").resolve()
 
@@ -88,7 +88,7 @@ def test_rows_are_answered_as_on_the_command_line(page_path: Path, cli: Cli, bro
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (360, True)])
 def test_it_fits_the_window(cli: Cli, browser: Browser, width: int, dark: bool) -> None:
     save_model(Path("m.safetensors"), classifier(labels=30))
-    assert cli("export", "m.safetensors", "--to", "html", "--out", "m.html").code == 0
+    assert cli("export", "m.safetensors", "--to", "html", "--out", "m.html", "--weights", "float32").code == 0
     with open_page(browser, Path("m.html").resolve(), size=(width, 800), dark=dark, ready=READY) as page:
         write(page, WORDS + " " + "x" * 300)
         assert page.locator("#probabilities li").count() == 20
