@@ -48,9 +48,12 @@ MODELS: dict[str, dict[str, Any]] = {
         "tokens": "characters",
         "base": base_text(ByteTokenizer(), cell="gru", residual=False, embedding=5),
     },
+    "a label for each word": {"tags": "words"},
+    "a label for each word, with their blanks": {"tags": "words", "spaces": False, "bidirectional": False, "cell": "gru"},
+    "a label for each character": {"tokens": "characters", "tags": "characters"},
     **{cell: {"cell": cell} for cell in ("rnn", "gru-reset-before", "mingru", "rg-lru", "slstm", "mogrifier-gru")},
 }
-QUICK = ("words", "characters", "a language model helps")
+QUICK = ("words", "characters", "a language model helps", "a label for each word")
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in MODELS])
@@ -59,7 +62,8 @@ def test_the_script_computes_what_the_model_computes(name: str, node: str) -> No
     exact, rounded = (export_classifier_html(model_file, name, PAGE, weights) for weights in ("float32", "int8"))
     for result in (exact, rounded):
         assert result.checks[0].startswith("node: every logit of 1")
-        assert "(of 1, 7, 40 tokens, and odd ones), and the effects of" in result.checks[0]
+        assert "(of 1, 7, 40 tokens, and odd ones)" in result.checks[0]
+        assert ("and the effects of" in result.checks[0]) is model_file.spec.labels_one_text
         assert b"https:" not in result.files[PAGE]
     sizes = [len(data_of(result.files[PAGE])) for result in (exact, rounded)]
     assert sizes[1] < 0.8 * sizes[0]
@@ -150,7 +154,7 @@ def test_the_cost_of_rounding_is_that_of_predictions(node: str, cli: Cli) -> Non
     metrics = model.evaluate()
     assert rounding["accuracy"] - rounding["extra_accuracy"] == pytest.approx(metrics.metrics["accuracy"])
     assert abs(rounding["extra_bits"]) < 0.05
-    assert "by rounding) and" in cli("export", "run", "--to", "html", "--force").out
+    assert "by rounding)," in cli("export", "run", "--to", "html", "--force").out
     assert "weights:" not in cli("export", "run", "--to", "html", "--force", "--weights", "float32").out
     Path("run/model.safetensors").rename("alone.safetensors")
     assert "not known without the table of its run" in cli("export", "alone.safetensors", "--to", "html").out
@@ -173,6 +177,20 @@ SCRIPT_FAULTS = {
     "layers begin with ones": ("state = layers.initialState();", "state = layers.initialState(); state.h[0].fill(1);"),
     "the text is left as it is for n-grams": ('parts.filter((_, other) => other !== index).join("")', 'parts.join("")'),
 }  # fmt: skip
+
+
+TAGGER_FAULTS = {
+    "steps are read the wrong way round": ("(ids) => encode(ids).map(", "(ids) => encode(ids).reverse().map("),
+    "the temperature of tags is dropped": ("(logit) => f(logit) / model.temperature", "(logit) => f(logit)"),
+    "the last step is each": ("(ids) => encode(ids).map(", "(ids) => encode(ids).map((x, _, all) => all.at(-1) ?? x).map("),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", TAGGER_FAULTS)
+def test_a_wrong_script_of_a_tagger_is_caught(fault: str, node: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    change_script(monkeypatch, *TAGGER_FAULTS[fault])
+    with pytest.raises(ExportError, match="computes something else than the model: text"):
+        export_classifier_html(classifier(tags="words"), "m", PAGE)
 
 
 @pytest.mark.parametrize("fault", SCRIPT_FAULTS)
@@ -233,7 +251,7 @@ def test_what_has_no_page_is_refused(cli: Cli) -> None:
     model_file.spec.source.tokenizer = ByteTokenizer(False)
     assert "reads words and characters, and 'text' has the tokens bytes" in str(unsupported_classifier(model_file))
     numbers = series_model()
-    assert "a text that gets one label, besides series and models of texts" in str(unsupported_classifier(numbers))
+    assert "a text that gets a label, or one for each token, besides series" in str(unsupported_classifier(numbers))
     save_model(Path("m.safetensors"), classifier())
     done = cli("export", "m.safetensors", "--to", "html", "--weights", "int4")
     assert "--weights is int4; the page of a model that labels texts has int8 or float32" in done.err

@@ -244,7 +244,7 @@ def test_what_has_no_form_is_refused_with_the_reason(cli: Cli, tmp_path: Path) -
         assert f"model of a table, which has no form as {to}: use --to html or --to onnx or --to card" in refused.err
     refused = cli("export", "s", "--to", "html")
     assert refused.code == 2
-    assert "a page is for a text that gets one label, besides series and models of texts" in refused.err
+    assert "a page is for a text that gets a label, or one for each token, besides series" in refused.err
     for run, facts in (
         ("r", ("text2text-generation", "| back |")),
         ("s", ("tabular-classification", "| y | target | label |", "3 labels: a, b, c.")),

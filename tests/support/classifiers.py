@@ -13,7 +13,7 @@ from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions, PairOptions
 from unrolled.tables.base_text import BaseText
-from unrolled.tables.label_columns import LabelColumn
+from unrolled.tables.label_columns import LabelColumn, LabelsColumn
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.text_column import TextColumn
 from unrolled.tables.word_tokenizer import WordTokenizer, split_words
@@ -51,12 +51,14 @@ def base_model() -> TextModelFile:
 def classifier(
     tokens: str = "words", cell: Any = "lstm", ngrams: int = 1024, labels: int = 3, spaces: bool = True, **pair: Any
 ) -> TableModelFile:
-    """Return a model of a text and a label; `base` of `pair` helps it."""
+    """Return a model of a text and a label; `base` of `pair` helps it. With `tags`, `words` or `characters`, each token has a
+    label."""
     column, max_length = text_column(tokens, spaces), pair.pop("max_length", None)
     column.base = pair.pop("base", None)
-    column.ngram_buckets, column.ngram_version = ngrams, pair.pop("version", 2)
+    column.ngram_buckets, column.ngram_version = 0 if "tags" in pair else ngrams, pair.pop("version", 2)
     column.normalization = pair.pop("normalization", "none")
-    target = LabelColumn("label", [f"label {number}" for number in range(labels)])
+    names, tags = [f"label {number}" for number in range(labels)], pair.pop("tags", None)
+    target = LabelsColumn("labels", ["B", "I", "O"], tags) if tags else LabelColumn("label", names)
     spec = TableSpec(column, target, max_length=max_length, threshold=pair.pop("threshold", None))
     torch.manual_seed(0)
     options = ModelOptions(cell=cell, hidden=13, layers=2, two_biases=cell.startswith("gru"))

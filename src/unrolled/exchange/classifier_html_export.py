@@ -55,9 +55,9 @@ MAX_LONG_STEPS = 300
 def unsupported_classifier(model_file: TableModelFile) -> str | None:
     """Say why a model of a table has no page, or return None if it has one."""
     spec, cell = model_file.spec, model_file.model.options.cell
-    if not spec.labels_one_text:
+    if not spec.labels_one_text and not spec.labels_each_token:
         what = f"this one has {spec.mode.name}: {spec.columns_text}"
-        return f"a page is for a text that gets one label, besides series and models of texts, and {what}"
+        return f"a page is for a text that gets a label, or one for each token, besides series and models of texts, and {what}"
     if not isinstance(spec.source, TextColumn) or not reads_plain_tokens(spec.source):
         tokens = spec.source.tokenizer.setting if spec.source.tokenizer else ""
         return f"a page reads words and characters, and '{spec.source.name}' has the tokens {tokens:.99}"
@@ -85,7 +85,8 @@ def export_classifier_html(
     page = text_classifier_page(data)
     num_parts = sum(len(case["effects"] or ()) for case in data["vectors"]["cases"])
     texts, lengths = plural(len(data["vectors"]["cases"]), "text"), ", ".join(str(steps) for steps, _ in SHAPES)
-    checked = f"every logit of {texts} (of {lengths} tokens, and odd ones), and the effects of {num_parts} parts of them"
+    effects = f", and the effects of {num_parts} parts of them" * model_file.spec.labels_one_text
+    checked = f"every logit of {texts} (of {lengths} tokens, and odd ones){effects}"
     facts: dict[str, Any] = {"weights": weights, "mode": model_file.spec.mode.name}
     if is_rounded:
         facts["rounding"] = None if path is None else rounding_cost(model_file, computed, path)
@@ -104,12 +105,12 @@ def vectors_data(model_file: TableModelFile) -> dict[str, Any]:
         if not len(source):
             continue
         with torch.inference_mode():
-            logits = model.logits(predictor.collate([source]))[0, 0].numpy()
+            logits = model.logits(predictor.collate([source]))[:, 0].numpy()
         effects: Any = None
-        if len(source) <= MAX_EXPLAINED_STEPS:  # each part is a reading of the text
+        if spec.labels_one_text and len(source) <= MAX_EXPLAINED_STEPS:  # each part is a reading of the text
             parts = occlude(predictor, cell, predictor.predict([cell])[0])
             effects = parts[0].effect if parts else []
-        cases.append({"text": text, "logits": logits[: max(1, len(logits) - 1)], "effects": effects})
+        cases.append({"text": text, "logits": logits[:, : max(1, logits.shape[1] - 1)].ravel(), "effects": effects})
     largest = max(float(np.abs(case["logits"]).max()) for case in cases)
     vectors: dict[str, Any] = to_json_value({"tolerance": TOLERANCE * max(1.0, largest), "cases": cases})
     return vectors

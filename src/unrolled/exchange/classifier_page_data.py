@@ -11,6 +11,7 @@ from unrolled.runtime.portable import portable_layer
 from unrolled.runtime.portable_arithmetic import TableMatrix
 from unrolled.runtime.text_network import GATE_NAMES, cell_layer
 from unrolled.tables import ngrams
+from unrolled.tables.label_columns import LabelsColumn
 from unrolled.tables.text_column import TextColumn
 from unrolled.tables.word_tokenizer import WordTokenizer
 from unrolled.text.tokenizer import CharTokenizer
@@ -47,7 +48,8 @@ def model_data(model_file: TableModelFile, matrix: type[TableMatrix]) -> dict[st
     labels = list(spec.target.labels)
     known = slice(max(1, model.dims.target_size - 1))
     pool, options = encoder.pool, model.options
-    hidden_weight, hidden_bias = (array_of(pool.hidden.weight), array_of(pool.hidden.bias)) if pool.hidden else (None, None)
+    has_scores = spec.labels_one_text and pool.hidden is not None
+    hidden_weight, hidden_bias = (array_of(pool.hidden.weight), array_of(pool.hidden.bias)) if has_scores else (None, None)
     return {
         "labels": labels[known],
         "threshold": spec.threshold,
@@ -57,14 +59,15 @@ def model_data(model_file: TableModelFile, matrix: type[TableMatrix]) -> dict[st
         "stack": None if encoder.stack is None else _layers(options, encoder.stack, matrix),
         "normWeight": packed(array_of(encoder.norm.weight)),
         "normBias": packed(array_of(encoder.norm.bias)),
-        "pool": pool.kind,
+        "pool": pool.kind if spec.labels_one_text else None,
         **linear_layer("poolHidden", hidden_weight, hidden_bias, matrix),
-        **linear_layer("poolScore", array_of(pool.score.weight) if pool.score else None, matrix=matrix),
+        **linear_layer("poolScore", array_of(pool.score.weight) if has_scores else None, matrix=matrix),
         **linear_layer("head", array_of(head.weight)[known], array_of(head.bias)[known], matrix),
         "temperature": float(model.temperature),
         "ngrams": _ngram_data(model_file, known, matrix),
         "base": _base_data(model_file, known, matrix),
         "products": packed_products(),
+        "separator": "" if spec.labels_each_token and cast(LabelsColumn, spec.target).split == "characters" else " ",
         "maxParts": MAX_PARTS,
         "maxLogOdds": MAX_LOG_ODDS,
     }

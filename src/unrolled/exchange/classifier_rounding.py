@@ -6,10 +6,11 @@ import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unrolled.checkpoints.run_dir import run_of_model
@@ -17,9 +18,10 @@ from unrolled.command_options import PredictOptions
 from unrolled.errors import UnrolledError
 from unrolled.evaluation.predictor import Predictor
 from unrolled.exchange.export_job import array_of
-from unrolled.nn.device import select_device
+from unrolled.nn.device import DeviceConfig, select_device
 from unrolled.options import MachineOptions
 from unrolled.runtime.portable_arithmetic import Int8Matrix
+from unrolled.tables.cell_values import Cell
 
 if TYPE_CHECKING:
     from unrolled.checkpoints.model_file import TableModelFile
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 MAX_COST_ROWS = 1000
 """Rows on which the cost is measured, at most, spread evenly."""
 
-MIN_PROBABILITY = 1e-9
+BATCH_ROWS = 32
 
 
 @torch.no_grad()
@@ -55,9 +57,10 @@ def _rounded(weight: Tensor) -> Tensor:
 
 
 def rounding_cost(model_file: TableModelFile, rounded: TableModelFile, path: Path) -> Mapping[str, Any] | None:
-    """Return what rounding costs on the held-out `rows` of the run of a model at `path`; None if they are not at hand.
+    """Return what rounding costs on the held-out rows of the run of a model at `path`; None if they are not at hand.
 
-    `accuracy` is that of the rounded model and `bits` its loss per row; `extra_accuracy` and `extra_bits` are the differences.
+    `accuracy` is that of the rounded model and `bits` its loss for each of the `labels`; `extra_accuracy` and `extra_bits` are
+    the differences.
     """
     from unrolled.analysis.table_session import TableSession
 
@@ -67,24 +70,44 @@ def rounding_cost(model_file: TableModelFile, rounded: TableModelFile, path: Pat
     except (UnrolledError, OSError):  # there is no run, or its table is gone: the command says so
         return None
     step = -(-len(cells) // MAX_COST_ROWS) or 1
-    cells, truths = cells[::step], truths[::step]
-    known = [(cell, int(model_file.spec.target.encode(truth)[0])) for cell, truth in zip(cells, truths, strict=True)]
-    known = [(cell, label) for cell, label in known if label != model_file.spec.target.unk_id]
-    if not known:
+    rows = list(zip(cells[::step], truths[::step], strict=True))
+    exact, ours = (_measure(each, rows, machine) for each in (model_file, rounded))
+    if not ours.num_labels:
         return None
-    exact, ours = (_accuracy_and_bits(each, known, machine) for each in (model_file, rounded))
-    differences = {"extra_accuracy": ours[0] - exact[0], "extra_bits": ours[1] - exact[1]}
-    return {"accuracy": ours[0], "bits": ours[1], **differences, "rows": len(known)}
+    differences = {"extra_accuracy": ours.accuracy - exact.accuracy, "extra_bits": ours.bits - exact.bits}
+    return {"accuracy": ours.accuracy, "bits": ours.bits, **differences, "labels": ours.num_labels}
 
 
-def _accuracy_and_bits(model_file: TableModelFile, rows: list[Any], machine: Any) -> tuple[float, float]:
-    predictor = Predictor(model_file.model, model_file.spec, machine, PredictOptions())
-    labels = np.array([label for _, label in rows])
-    found = predictor.predict([cell for cell, _ in rows])
-    answers = np.array([int(prediction.values[0]) if len(prediction.values) else -1 for prediction in found])
-    probabilities = [
-        0.0 if prediction.probabilities is None else float(prediction.probabilities[label])
-        for prediction, label in zip(found, labels, strict=True)
-    ]
-    bits = -np.mean(np.log2(np.maximum(probabilities, MIN_PROBABILITY)))
-    return float(np.mean(answers == labels)), float(bits)
+class _Measure(NamedTuple):
+    """Which part of some labels is right, and the mean loss."""
+
+    accuracy: float
+    bits: float
+    num_labels: int
+
+
+def _measure(model_file: TableModelFile, rows: list[tuple[Cell, Cell]], machine: DeviceConfig) -> _Measure:
+    """Return the figures of the known labels of rows."""
+    model, spec = model_file.model, model_file.spec
+    predictor = Predictor(model, spec, machine, PredictOptions())
+    right, bits = [], []
+    for start in range(0, len(rows), BATCH_ROWS):
+        read = [(predictor.encode(cell), spec.target.encode(truth)) for cell, truth in rows[start : start + BATCH_ROWS]]
+        read = [(source, labels) for source, labels in read if len(source) and len(labels)]
+        if not read:
+            continue
+        with torch.inference_mode():
+            logits = model.logits(predictor.collate([source for source, _ in read]))
+        log_probabilities = logits[..., : max(1, logits.shape[-1] - 1)].double().log_softmax(-1).numpy()
+        for column, (source, labels) in enumerate(read):
+            steps = log_probabilities[: len(source), column]
+            known = np.flatnonzero(labels[: len(steps)] != spec.target.unk_id)
+            right += [_answer(steps[step], spec.threshold) == labels[step] for step in known]
+            bits += (-steps[known, labels[known]] / np.log(2)).tolist()
+    return _Measure(float(np.mean(right)), float(np.mean(bits)), len(bits)) if bits else _Measure(0.0, 0.0, 0)
+
+
+def _answer(log_probabilities: NDArray[np.float64], threshold: float | None) -> int:
+    if threshold is not None and len(log_probabilities) == 2:
+        return int(log_probabilities[1] >= np.log(threshold))
+    return int(log_probabilities.argmax())

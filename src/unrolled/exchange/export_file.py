@@ -39,7 +39,7 @@ def export_file(path: Path, options: ExportOptions, given: Collection[str]) -> E
     if not is_table_model(path):
         return export_model(open_job(path, options), options.to, options.force)
     job = open_table_job(path, options)
-    has_weights = options.to == "html" and job.model_file.spec.labels_one_text
+    has_weights = options.to == "html" and not job.model_file.spec.is_stream
     refuse_unused(options, given, {name: reason for name, reason in FOR_TEXTS.items() if name != "weights" or not has_weights})
     if options.weights == "int4" and has_weights:
         raise UsageError("--weights is int4; the page of a model that labels texts has int8 or float32.")

@@ -95,6 +95,11 @@ class TableSpec:
         )  # fmt: skip
 
     @property
+    def labels_each_token(self) -> bool:
+        """Whether it gives each token of a text a label."""
+        return self.source.kind == "text" and self.target.kind == "labels" and not self.others
+
+    @property
     def labels_one_text(self) -> bool:
         """Whether one label is predicted from one text."""
         return self.source.kind == "text" and not self.others and self.target.kind == "label"

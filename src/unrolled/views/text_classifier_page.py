@@ -22,7 +22,8 @@ STYLES = (
     "shared/page.css", "report/drawings.css", "report/report.css", "rows/rows.css", "shared/form_page.css",
     "text_classifier/text_classifier.css",
 )  # fmt: skip
-SCRIPT = "text_classifier/main.js"
+TAGGER_STYLE = "text_tagger/text_tagger.css"
+SCRIPT, TAGGER_SCRIPT = "text_classifier/main.js", "text_tagger/main.js"
 BODY = "text_classifier/text_classifier.html"
 
 END_OF_DIGITS = 0x20000
@@ -38,8 +39,13 @@ _CLASSES = {
 
 
 def text_classifier_page(data: Mapping[str, Any]) -> str:
-    """Return the page. `data` has `title`, `subtitle`, the `model`, and the names of its columns `source` and `target`."""
-    return render_page(str(data["title"]), STYLES, SCRIPT, to_json_value(data), BODY, WASM_POLICY)
+    """Return the page. `data` has `title`, `subtitle`, the `model`, and the names of its columns `source` and `target`.
+
+    A model without pooling gives each token a label.
+    """
+    is_tagger = data["model"]["pool"] is None
+    styles, script = ((*STYLES, TAGGER_STYLE), TAGGER_SCRIPT) if is_tagger else (STYLES, SCRIPT)
+    return render_page(str(data["title"]), styles, script, to_json_value(data), BODY, WASM_POLICY)
 
 
 def reader_data(column: TextColumn, max_steps: int) -> dict[str, Any]:

@@ -56,10 +56,10 @@ def _print_result(result: ExportResult) -> None:
     for check in result.checks:
         print(f"checked: {check}")
     rounding: dict[str, Any] | None = result.facts.get("rounding")
-    if rounding is not None and "rows" in rounding:
+    if rounding is not None and "labels" in rounding:
         print(
-            f"weights: {result.facts['weights']}, accuracy {rounding['accuracy']:.4f} ({rounding['extra_accuracy']:+.4f} by "
-            f"rounding) and {rounding['bits']:.4f} bits ({rounding['extra_bits']:+.4f}) per row on {rounding['rows']:,} rows"
+            f"weights: {result.facts['weights']}, {rounding['labels']:,} held-out labels: accuracy {rounding['accuracy']:.4f} "
+            f"({rounding['extra_accuracy']:+.4f} by rounding), {rounding['bits']:.4f} bits ({rounding['extra_bits']:+.4f})"
         )
     elif rounding is not None:
         print(

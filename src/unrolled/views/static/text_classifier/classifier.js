@@ -31,7 +31,7 @@ import { createReader } from "./tokens.js";
  * @property {Layers | null} stack
  * @property {Float32Array} normWeight
  * @property {Float32Array} normBias
- * @property {"last" | "mean" | "max" | "attention"} pool
+ * @property {"last" | "mean" | "max" | "attention" | null} pool null: each token has a label
  * @property {FloatMatrix | null} poolHidden
  * @property {Float32Array | null} poolHiddenBias
  * @property {FloatMatrix | null} poolScore
@@ -136,6 +136,9 @@ export function createClassifier(model) {
     return logits.map((logit, label) => f(ngrams ? logit + ngrams.share * (linear[label] + (helped?.[label] ?? 0)) : logit) / temperature);
   }
 
+  /** Return the logits of the labels of each step of a text. @param {number[]} ids */
+  const stepLogitsOf = (ids) => encode(ids).map((x) => Array.from(add(product(model.head, x), model.headBias), (logit) => f(logit) / model.temperature));
+
   /** @param {number[]} logits */
   function probabilitiesOf(logits) {
     const largest = Math.max(...logits);
@@ -186,6 +189,19 @@ export function createClassifier(model) {
     },
 
     /**
+     * Return the label of each token of a text, with their probabilities; null if there is nothing in it.
+     * @param {string} text
+     */
+    tag(text) {
+      const reading = reader.read(text);
+      if (!splitBlanks(text).length || !reading.ids.length) return null;
+      const logits = stepLogitsOf(reading.ids);
+      const probabilities = logits.map(probabilitiesOf);
+      const labels = probabilities.map(answerOf);
+      return { reading, logits: logits.flat(), labels, probabilities: labels.map((label, step) => probabilities[step][label]) };
+    },
+
+    /**
      * Return the parts of a text, such as its words.
      * @param {Reading} reading
      */
@@ -223,13 +239,13 @@ export function createClassifier(model) {
 export function findDifference(model, vectors) {
   const classifier = createClassifier(model);
   for (const [number, { text, logits, effects }] of vectors.cases.entries()) {
-    const found = classifier.classify(text);
+    const found = model.pool ? classifier.classify(text) : classifier.tag(text);
     if (!found) return `text ${number} is empty`;
     const differs = (/** @type {number[]} */ ours, /** @type {number[]} */ expected, tolerance = vectors.tolerance) =>
       ours.length === expected.length ? expected.findIndex((value, index) => !(Math.abs(ours[index] - value) <= tolerance)) : 0;
     const label = differs(found.logits, logits);
     if (label >= 0) return `text ${number}, label ${label}: logit ${found.logits[label]}, expected ${logits[label]}`;
-    if (!effects) continue;
+    if (!effects || !("answer" in found)) continue;
     const ours = [...classifier.effects(found.reading, classifier.partsOf(found.reading), found.logits, found.answer)];
     const part = differs(ours, effects, 4 * vectors.tolerance); // of differences of logits
     if (part >= 0) return `text ${number}, part ${part}: effect ${ours[part]}, expected ${effects[part]}`;
