@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
-from support.classifiers import WORDS, classifier
+import unrolled
+from support.classifiers import WORDS, base_text, classifier
 from support.cli import Cli
 from support.programs import change_script, run_module
 from support.series import series_model
+from support.tables import many_to_one, write_csv
 from unrolled.checkpoints.model_file import save_model
 from unrolled.exchange import classifier_html_export, classifier_page_data
 from unrolled.exchange.classifier_html_export import export_classifier_html, unsupported_classifier
+from unrolled.exchange.classifier_rounding import rounded_classifier
 from unrolled.exchange.export_job import ExportError
 from unrolled.tables import ngrams
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.text_column import TextColumn
-from unrolled.text.tokenizer import ByteTokenizer
-from unrolled.views.text_classifier_page import reader_data
+from unrolled.text.tokenizer import ByteTokenizer, CharTokenizer, Tokenizer
+from unrolled.views import portable_data
+from unrolled.views.html_page import pack_array
+from unrolled.views.text_classifier_page import base_reader_data, reader_data
 
 PAGE = Path("m.html")
 MODELS: dict[str, dict[str, Any]] = {
@@ -34,17 +43,36 @@ MODELS: dict[str, dict[str, Any]] = {
     "long texts of characters": {"tokens": "characters", "max_length": 9, "normalization": "nfc"},
     "one label": {"labels": 1},
     "two labels with a threshold": {"labels": 2, "threshold": 0.2},
+    "a language model helps": {"base": base_text()},
+    "another one, of bytes": {
+        "tokens": "characters",
+        "base": base_text(ByteTokenizer(), cell="gru", residual=False, embedding=5),
+    },
+    "a label for each word": {"tags": "words"},
+    "a label for each word, with their blanks": {"tags": "words", "spaces": False, "bidirectional": False, "cell": "gru"},
+    "a label for each character": {"tokens": "characters", "tags": "characters"},
     **{cell: {"cell": cell} for cell in ("rnn", "gru-reset-before", "mingru", "rg-lru", "slstm", "mogrifier-gru")},
 }
-QUICK = ("words", "characters")
+QUICK = ("words", "characters", "a language model helps", "a label for each word")
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in MODELS])
 def test_the_script_computes_what_the_model_computes(name: str, node: str) -> None:
-    result = export_classifier_html(classifier(**MODELS[name]), name, PAGE)
-    assert result.checks[0].startswith("node: every logit of 1")
-    assert "(of 1, 7, 40 tokens, and odd ones), and the effects of" in result.checks[0]
-    assert b"https:" not in result.files[PAGE]
+    model_file = classifier(**MODELS[name])
+    exact, rounded = (export_classifier_html(model_file, name, PAGE, weights) for weights in ("float32", "int8"))
+    for result in (exact, rounded):
+        assert result.checks[0].startswith("node: every logit of 1")
+        assert "(of 1, 7, 40 tokens, and odd ones)" in result.checks[0]
+        assert ("and the effects of" in result.checks[0]) is model_file.spec.labels_one_text
+        assert b"https:" not in result.files[PAGE]
+    sizes = [len(data_of(result.files[PAGE])) for result in (exact, rounded)]
+    assert sizes[1] < 0.8 * sizes[0]
+
+
+def data_of(page: bytes) -> str:
+    found = re.search(r'id="data">(.*?)</script>', page.decode(), re.DOTALL)
+    assert found is not None
+    return found[1]
 
 
 def swapped_layers(data: dict[str, Any]) -> dict[str, Any]:
@@ -65,6 +93,13 @@ DATA_FAULTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     },
     "the pooling is another": lambda data: {"pool": "mean"},
     "parts are longer": lambda data: {"maxParts": 3},
+    "the language model is dropped": lambda data: {"base": None},
+    "the language model reads without a start": lambda data: {
+        "base": data["base"] | {"reader": data["base"]["reader"] | {"maxCharacters": 9}}
+    },
+    "letters are replaced by others": lambda data: {
+        "base": data["base"] | {"reader": data["base"]["reader"] | {"replacements": []}}
+    },
 }
 
 
@@ -73,10 +108,56 @@ DATA_FAULTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 def test_a_wrong_writer_is_caught(fault: str, node: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model_data = classifier_page_data.model_data
     monkeypatch.setattr(
-        classifier_page_data, "model_data", lambda model_file: (data := model_data(model_file)) | DATA_FAULTS[fault](data)
+        classifier_page_data, "model_data", lambda *args: (data := model_data(*args)) | DATA_FAULTS[fault](data)
     )
     with pytest.raises(ExportError, match="computes something else than the model: text"):
-        export_classifier_html(classifier(), "m", PAGE)
+        export_classifier_html(classifier(base=base_text()), "m", PAGE)
+
+
+def test_scales_of_other_rows_are_caught(node: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def shifted(*args: Any) -> Any:
+        data = matrix_data(*args)
+        return data if data is None or data["scale"] is None else data | {"scale": pack_array(np.roll(args[0].scale, 1))}
+
+    matrix_data = portable_data.matrix_data
+    monkeypatch.setattr(portable_data, "matrix_data", shifted)
+    with pytest.raises(ExportError, match="computes something else than the model: text"):
+        export_classifier_html(classifier(), "m", PAGE, "int8")
+
+
+def test_rounding_is_that_of_each_row() -> None:
+    model_file = classifier(base=base_text())
+    exact, rounded = (each.model.state_dict() for each in (model_file, rounded_classifier(model_file)))
+    for name, weight in exact.items():
+        ours, known = rounded[name], slice(3)
+        if weight.dim() != 2:
+            assert torch.equal(ours, weight), name
+            continue
+        if name == "ngrams.table":
+            ours, weight = ours[:, known], weight[:, known]
+        elif name == "base.table":
+            ours, weight = ours[:, known].T, weight[:, known].T
+        largest = weight.abs().amax(1, keepdim=True)
+        assert ((ours - weight).abs() <= 0.5001 * largest / 127).all(), name
+        assert not torch.equal(ours, weight), name
+
+
+def test_the_cost_of_rounding_is_that_of_predictions(node: str, cli: Cli) -> None:
+    """Of a run, on its held-out rows; of a model alone, it is not known."""
+    write_csv(Path("rows.csv"), many_to_one(80, 1))
+    options = ["--steps", 30, "--hidden", 16, "--layers", 1, "--batch", 8, "--threads", 1, "--from", "none"]
+    assert cli("train", "rows.csv", "--source", "text", "--target", "label", *options, "--out", "run").code == 0
+    done = cli("export", "run", "--to", "html", "--json")
+    assert done.code == 0, done.err
+    rounding = json.loads(done.out)["rounding"]
+    model = unrolled.load_table("run")
+    metrics = model.evaluate()
+    assert rounding["accuracy"] - rounding["extra_accuracy"] == pytest.approx(metrics.metrics["accuracy"])
+    assert abs(rounding["extra_bits"]) < 0.05
+    assert "by rounding)," in cli("export", "run", "--to", "html", "--force").out
+    assert "weights:" not in cli("export", "run", "--to", "html", "--force", "--weights", "float32").out
+    Path("run/model.safetensors").rename("alone.safetensors")
+    assert "not known without the table of its run" in cli("export", "alone.safetensors", "--to", "html").out
 
 
 @pytest.mark.slow
@@ -96,6 +177,20 @@ SCRIPT_FAULTS = {
     "layers begin with ones": ("state = layers.initialState();", "state = layers.initialState(); state.h[0].fill(1);"),
     "the text is left as it is for n-grams": ('parts.filter((_, other) => other !== index).join("")', 'parts.join("")'),
 }  # fmt: skip
+
+
+TAGGER_FAULTS = {
+    "steps are read the wrong way round": ("(ids) => encode(ids).map(", "(ids) => encode(ids).reverse().map("),
+    "the temperature of tags is dropped": ("(logit) => f(logit) / model.temperature", "(logit) => f(logit)"),
+    "the last step is each": ("(ids) => encode(ids).map(", "(ids) => encode(ids).map((x, _, all) => all.at(-1) ?? x).map("),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", TAGGER_FAULTS)
+def test_a_wrong_script_of_a_tagger_is_caught(fault: str, node: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    change_script(monkeypatch, *TAGGER_FAULTS[fault])
+    with pytest.raises(ExportError, match="computes something else than the model: text"):
+        export_classifier_html(classifier(tags="words"), "m", PAGE)
 
 
 @pytest.mark.parametrize("fault", SCRIPT_FAULTS)
@@ -140,14 +235,24 @@ def test_texts_are_read_as_in_python(node: str, settings: dict[str, Any]) -> Non
         assert found["text"] == column.read_text(cell), text
 
 
+@pytest.mark.parametrize("tokenizer", [None, ByteTokenizer(), CharTokenizer("abc\u0301 \n.e", has_eos=True)])
+def test_a_language_model_reads_as_in_python(node: str, tokenizer: Tokenizer | None) -> None:
+    base = base_text(tokenizer)
+    data = {"texts": TEXTS, "reader": base_reader_data(base)}
+    found = run_module(node, "text_classifier/tokens.js", "data.texts.map(module.createBaseReader(data.reader))", data)
+    assert found == [base.encode(text).tolist() for text in TEXTS]
+
+
 def test_what_has_no_page_is_refused(cli: Cli) -> None:
+    helped = classifier(base=base_text(cell="gated-deltanet"))
+    assert "the cell gated-deltanet is not in the page" in str(unsupported_classifier(helped))
     assert "the cell gated-deltanet is not in the page" in str(unsupported_classifier(classifier(cell="gated-deltanet")))
     model_file = classifier(tokens="characters")
     model_file.spec.source.tokenizer = ByteTokenizer(False)
     assert "reads words and characters, and 'text' has the tokens bytes" in str(unsupported_classifier(model_file))
     numbers = series_model()
-    assert "a text that gets one label, besides series and models of texts" in str(unsupported_classifier(numbers))
+    assert "a text that gets a label, or one for each token, besides series" in str(unsupported_classifier(numbers))
     save_model(Path("m.safetensors"), classifier())
     done = cli("export", "m.safetensors", "--to", "html", "--weights", "int4")
-    assert "--weights is for models of texts" in done.err
+    assert "--weights is int4; the page of a model that labels texts has int8 or float32" in done.err
     assert cli("export", "m.safetensors", "--to", "c").code == 2

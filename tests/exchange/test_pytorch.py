@@ -2,7 +2,9 @@
 
 import contextlib
 import io
+import json
 import pickle
+import string
 import struct
 import zipfile
 from pathlib import Path
@@ -15,6 +17,7 @@ import torch
 from torch import nn
 
 from support.imported import IDS, LETTERS, CharModel, E, H, V, log_probs, message
+from unrolled.checkpoints.model_file import TextModelFile
 from unrolled.errors import UnrolledError
 from unrolled.exchange.import_options import ImportOptions
 from unrolled.exchange.imports import import_file
@@ -79,6 +82,30 @@ class Opaque:
 
     def __init__(self, **values: Any) -> None:
         self.__dict__ |= values
+
+
+def test_100_tokens_without_a_vocabulary_are_those_of_char_rnn_pytorch(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    parts = {"encoder": nn.Embedding(100, 8), "rnn": nn.GRU(8, 8), "decoder": nn.Linear(8, 100)}
+    torch.save(nn.ModuleDict(parts).state_dict(), tmp_path / "m.pt")
+    source = import_file(tmp_path / "m.pt", ImportOptions())
+    assert any("taken to be the characters of Python's string.printable" in note for note in source.notes)
+    ids = [string.printable.index(character) for character in "Hello, 42!\n"]
+    xs, _ = parts["rnn"](parts["encoder"](torch.tensor(ids)))
+    expected = parts["decoder"](xs).log_softmax(-1).detach().numpy()
+    vocabulary = tmp_path / "printable.json"
+    vocabulary.write_text(json.dumps(list(string.printable)))
+    named = import_file(tmp_path / "m.pt", ImportOptions(vocabulary=str(vocabulary)))
+    assert not any("string.printable" in note for note in named.notes)
+    for result in (source, named):
+        model_file = result.model_file
+        assert isinstance(model_file, TextModelFile)
+        tokens, model = model_file.tokenizer.token_strings(), model_file.model
+        own = torch.tensor([tokens.index(character) for character in "Hello, 42!\n"])
+        with torch.inference_mode():
+            found = model(own[:, None], model.initial_state(1))[0][:, 0].log_softmax(-1)
+        order = [tokens.index(character) for character in string.printable]
+        assert found[:, order].numpy() == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 
 from support.programs import change_script, run_module
-from support.series import LAYER_FAULTS, MODELS, model_with_start, right_and_wrong, series_model
+from support.series import COVARIATES, LAYER_FAULTS, MODELS, model_with_start, right_and_wrong, series_model
 from unrolled.exchange import series_page_data
 from unrolled.exchange.export_job import ExportError
 from unrolled.exchange.series_html_export import export_series_html, unsupported_series_in_page
 from unrolled.exchange.series_model import SeriesModel
-from unrolled.tables.numbers_column import NumbersColumn
+from unrolled.exchange.series_page_data import MISSING_NAMES
 from unrolled.tables.step_times import next_times, time_positions
 from unrolled.tables.time_features import next_seconds
-from unrolled.views.series_predictor_page import date_rules
+from unrolled.views.series_predictor_page import date_rules, scaling_data
 
 PAGE = Path("m.html")
 MORE_MODELS: dict[str, dict[str, Any]] = {
@@ -26,6 +26,12 @@ MORE_MODELS: dict[str, dict[str, Any]] = {
     "a forecast of quantiles": {"horizon": 5, "difference": 1, "loss": "quantiles"},
     "a forecast without a spread": {"horizon": 5, "loss": "mse"},
     "a forecast of one step": {"horizon": 1, "loss": "mae", "gaps": True},
+    "a forecast with covariates": {"horizon": 5, "known": True, "gaps": True, "cycles": ("day",)},
+    "changes with covariates": {"horizon": 9, "known": True, "difference": 7, "loss": "quantiles", "center": "group"},
+    "without what the columns share": {"center": "row", "gaps": True},
+    "labels without the median of a series": {"center": "group", "labels": True, "gaps": True},
+    "without the spread of a series": {"scale": "group", "loss": "mse"},
+    "a forecast in the unit of each series": {"scale": "group", "center": "group", "horizon": 5, "gaps": True},
 }
 
 
@@ -35,6 +41,9 @@ QUICK = (
     "forecast with the calendar",
     "the scaling is dropped",
     "the calendar is frozen",
+    "changes with covariates",
+    "without what the columns share",
+    "a forecast in the unit of each series",
     "two gates are swapped",
 )
 
@@ -95,6 +104,13 @@ SCRIPT_FAULTS = {
     "quantiles of a forecast are those of one path": ("path < numPaths; path++", "path < 1; path++"),
     "a forecast does not read what it drew": ("([...path[place], ...gaps", "([...path[0], ...gaps"),
     "draws are uniform": ("const draw = createNormals(seed);", "const draw = () => 0.5;"),
+    "covariates are those of this step": ("known: known.slice(1) };", "known };"),
+    "covariates have no changes": ("f(value - covariates[place - lag][index])", "0"),
+    "a forecast stays without its drift": ("* factor[column] + shift[column]", ""),
+    "the drift is the mean": ("shift = own.map(({ center }) => center);", "shift = own.map(({ center }) => center + 0.1);"),
+    "spreads are those of all numbers": ("(third - first) / normalIqr", "0"),
+    "gaps of covariates are zeros": ("if (value !== null && !isGap)", "last[place] = 0; if (value !== null && !isGap)"),
+    "categories keep their case": ("text.toLowerCase()]", "text]"),
     "levels are those of the last step": ("...known.slice(-reach)]", "...new Array(reach).fill(known[known.length - 1])]"),
 }  # fmt: skip
 
@@ -102,8 +118,9 @@ SCRIPT_FAULTS = {
 @pytest.mark.parametrize("fault", some_slow(SCRIPT_FAULTS))
 def test_a_wrong_script_is_caught(fault: str, node: str, monkeypatch: pytest.MonkeyPatch) -> None:
     change_script(monkeypatch, *SCRIPT_FAULTS[fault])
+    model_file = series_model(horizon=9, difference=7, cycles=("day",), gaps=True, known=True, scale="group")
     with pytest.raises(ExportError, match="computes something else than the model"):
-        export_series_html(series_model(horizon=9, difference=7, cycles=("day",), gaps=True), "m", PAGE)
+        export_series_html(model_file, "m", PAGE)
 
 
 def test_without_node_the_page_checks_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,11 +129,7 @@ def test_without_node_the_page_checks_itself(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_what_has_no_page_is_refused() -> None:
-    assert "--center and --scale need the other numbers" in str(unsupported_series_in_page(series_model(center="group")))
     assert "the cell mlstm is not in the page" in str(unsupported_series_in_page(series_model("mlstm")))
-    model_file = series_model(horizon=3)
-    cast(NumbersColumn, model_file.spec.source).covariates = ("holiday",)
-    assert "--known-covariates" in str(unsupported_series_in_page(model_file))
 
 
 def test_draws_are_those_of_numpy(node: str) -> None:
@@ -243,6 +256,9 @@ def read_table(node: str, text: str, **columns: Any) -> Any:
         "orderBy": None,
         "examples": [],
         "needsDates": False,
+        "covariates": [],
+        "missingNames": MISSING_NAMES,
+        "horizon": 0,
     }
     settings |= {"missing": ["", "NA"], "dates": date_rules()}
     return run_module(node, "series_predictor/rows.js", expression, {"text": text, "columns": settings | columns})
@@ -262,6 +278,12 @@ def test_rows_are_read(node: str) -> None:
     assert twice["notes"] == ["1 row has the same 't' as another row of the series, and is a step of their own."]
 
 
+PRICE: dict[str, Any] = {
+    "covariates": [{"name": "price", "scaling": scaling_data(COVARIATES[0].scaling), "hasGaps": False, "categories": []}],  # type: ignore[arg-type]
+    "horizon": 2,
+}
+
+
 @pytest.mark.parametrize(
     ("text", "columns", "message"),
     [
@@ -273,6 +295,9 @@ def test_rows_are_read(node: str) -> None:
         ("x\n1\n", {"orderBy": "t"}, "has no column 't'"),
         ("t,x\nsoon,1\n", {"orderBy": "t"}, "'t' is 'soon' in one row"),
         ("t,x\n1,1\n2,5\n", {"orderBy": "t", "needsDates": True}, "'t' has numbers: give it dates"),
+        ("x,price\n1,1\n2,1\n,1\n", PRICE, "reads 'price' of each step, and 1 row has these after the last 'x': add 1 with"),
+        ("x,price\n1,1\n2,1\n,1\n,\n", PRICE, "'price' is empty in a step that is forecast"),
+        ("x,price\n1,1\n2,many\n,1\n,1\n", PRICE, "'many' is no number, and 'price' has numbers"),
     ],
 )
 def test_rows_that_cannot_be_read_are_told(node: str, text: str, columns: dict[str, Any], message: str) -> None:

@@ -136,7 +136,7 @@ def test_wrong_preparation_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_has_no_form_is_refused_by_name() -> None:
     assert "--center and --scale need the other numbers" in str(unsupported_series_in_onnx(series_model(center="group")))
-    assert "--known-covariates are read with the step" in str(unsupported_series_in_onnx(series_model(covariates=["sun"])))
+    assert "--known-covariates are read with the step" in str(unsupported_series_in_onnx(series_model(known=True)))
     assert "the cell mlstm is not in ONNX; these are: rnn, gru," in str(unsupported_series_in_onnx(series_model("mlstm")))
 
 

@@ -14,9 +14,10 @@ import pytest
 import torch
 
 import unrolled
+from support.classifiers import base_model, base_text, classifier
 from support.cli import Cli
 from support.tables import write_jsonl
-from unrolled.checkpoints.model_file import TableModelFile
+from unrolled.checkpoints.model_file import TableModelFile, save_model
 from unrolled.exchange import onnx_builder, onnx_cells, onnx_table, table_export
 from unrolled.exchange.export_job import ExportError
 from unrolled.exchange.table_export import TableExportJob, export_table, unsupported_reason
@@ -123,6 +124,52 @@ def test_cells_without_a_node_of_onnx(cell: str, target: str) -> None:
         assert session.get_inputs()[0].shape[:2] == ["T", "B"]
 
 
+BASES: list[dict[str, Any]] = [
+    {}, {"cell": "gru", "residual": False, "embedding": 5}, {"embedding": 0, "residual": False}, {"cell": "mingru"},
+]  # fmt: skip
+
+
+def base_job(float16: bool = False, **base: Any) -> TableExportJob:
+    """Return a job of a model that a language model helps to label texts."""
+    return TableExportJob(classifier(base=base_text(**base)), Path("model"), Path("m.onnx"), "m", float16)
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_a_language_model_that_helps_is_in_the_graph(base: dict[str, Any]) -> None:
+    for float16 in (False, True):
+        job = base_job(float16, **base)
+        session = onnxruntime.InferenceSession(export_table(job).files[job.out], providers=["CPUExecutionProvider"])
+        assert {item.name: item.shape for item in session.get_inputs()} == {
+            "source": ["T", "B"], "lengths": ["B"], "ngrams": ["K", "B"], "base_ids": ["S", "B"], "base_lengths": ["B"]
+        }  # fmt: skip
+
+
+def test_wrong_writers_of_a_language_model_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = onnx_table._TableGraph
+    stack, masks, node = graph.stack, graph.masks, graph.node
+    faults: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+        "dropped": lambda patch: patch.setattr(
+            graph, "base_logits", lambda self, base: self.weight("none", np.zeros(3, np.float32))
+        ),
+        "layers": lambda patch: patch.setattr(
+            graph, "stack", lambda self, prefix, x, *args: x if prefix else stack(self, prefix, x, *args)
+        ),
+        "padding": lambda patch: patch.setattr(graph, "blocked", lambda self, name, x, mask: x),
+        "lengths": lambda patch: patch.setattr(
+            graph, "masks", lambda self, x, lengths, prefix="": masks(self, x, "lengths", prefix)
+        ),
+        "minimum": lambda patch: patch.setattr(
+            graph, "node", lambda self, kind, *args, **more: node(self, "Identity" if kind == "Neg" else kind, *args, **more)
+        ),
+        "share": lambda patch: patch.setattr(onnx_table, "array_of", without_temperature),
+    }
+    for fault in faults.values():
+        with monkeypatch.context() as patch:
+            fault(patch)
+            with pytest.raises(ExportError, match="differ"):
+                export_table(base_job())
+
+
 def test_wrong_writers_of_a_step_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = onnx_cells.StepNodes
     faults: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
@@ -162,7 +209,7 @@ def test_wrong_writers_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         "layer": lambda patch: patch.setattr(
             graph, "bidirectional_layer", lambda self, *args: args[1] if "1" in args[0] else layer(self, *args)
         ),
-        "mask": lambda patch: patch.setattr(graph, "blocked", lambda self, name, x: x),
+        "mask": lambda patch: patch.setattr(graph, "blocked", lambda self, name, x, mask: x),
         "temperature": lambda patch: patch.setattr(onnx_table, "array_of", without_temperature),
     }
     for fault in faults.values():
@@ -197,7 +244,7 @@ def test_what_has_no_form_is_refused_with_the_reason(cli: Cli, tmp_path: Path) -
         assert f"model of a table, which has no form as {to}: use --to html or --to onnx or --to card" in refused.err
     refused = cli("export", "s", "--to", "html")
     assert refused.code == 2
-    assert "a page is for a text that gets one label, besides series and models of texts" in refused.err
+    assert "a page is for a text that gets a label, or one for each token, besides series" in refused.err
     for run, facts in (
         ("r", ("text2text-generation", "| back |")),
         ("s", ("tabular-classification", "| y | target | label |", "3 labels: a, b, c.")),
@@ -219,8 +266,11 @@ def test_the_example_of_the_docs_predicts_as_the_command(cli: Cli) -> None:
     write_jsonl(Path("t.jsonl"), rows)
     options = ["--steps", 20, "--hidden", 16, "--layers", 1, "--batch", 8, "--sample-length", 0, "--threads", 1]
     example, _ = re.findall(r"```python\n(import json\n.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
-    for target, out in (("color:label", "reviews"), ("words:number", "numbers")):
-        assert cli("train", "t.jsonl", "--source", "text:characters", "--target", target, *options, "--out", out).code == 0
+    save_model(Path("base.safetensors"), base_model())
+    helped = ("color:label", "helped", "--from", "base.safetensors")
+    for target, out, *more in (("color:label", "reviews"), ("words:number", "numbers"), helped):
+        columns = ["--source", "text:characters", "--target", target]
+        assert cli("train", "t.jsonl", *columns, *options, "--out", out, *more).code == 0
         assert cli("export", out, "--to", "onnx").code == 0
         expected = unrolled.load_table(out).predict(texts)
         names: dict[str, Any] = {"rows": texts}
@@ -229,4 +279,4 @@ def test_the_example_of_the_docs_predicts_as_the_command(cli: Cli) -> None:
         answers = names["answers"]
         assert len(answers) == len(texts)
         for value, answer in zip(expected, answers, strict=True):
-            assert value == answer if out == "reviews" else abs(float(value) - answer[0]) < 1e-3 * abs(float(value))
+            assert value == answer if out != "numbers" else abs(float(value) - answer[0]) < 1e-3 * abs(float(value))

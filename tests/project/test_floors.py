@@ -95,7 +95,8 @@ ORDER = {
         "export_options", "export_job", "vectors", "c_source", "c_export", "html_export", "onnx_builder",
         "onnx_cells", "onnx_graph", "onnx_table", "onnx_export", "numpy_export", "card_export", "exports", "open_job",
         "series_model", "series_c_export", "onnx_series", "series_onnx_export", "series_page_data",
-        "series_html_export", "classifier_page_data", "classifier_html_export", "table_export", "table_card", "export_file",
+        "series_html_export", "classifier_page_data", "classifier_rounding", "classifier_html_export",
+        "table_export", "table_card", "export_file",
     ],
     "models": ["base", "text_scoring", "text", "table"],
     "server": [

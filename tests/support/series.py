@@ -12,25 +12,37 @@ from support.tables import write_long
 from unrolled.checkpoints.model_file import TableModelFile
 from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.options import ModelOptions, PairOptions
+from unrolled.tables.known_covariates import Covariate
 from unrolled.tables.label_columns import LabelsColumn
+from unrolled.tables.long_table import LongFormat
 from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.scaling import Scaling
 from unrolled.tables.spec import TableSpec
+
+COVARIATES = (
+    Covariate.fit("price", None, [1.5, 2.0, None, 4.0, 9.0], False),
+    Covariate.fit("holiday", None, ["", "Easter", "May Day", ""], False),
+    Covariate.fit("open", None, [True, False, True], False),
+)
+"""Columns that are known in advance: numbers with a gap, texts, and true or false."""
 
 
 def series_model(
     cell: Any = "lstm", loss: str = "gaussian", horizon: int = 0, residual: bool = True, labels: bool = False, **source: Any
 ) -> TableModelFile:
-    """Return a model of two columns with noisy weights."""
+    """Return a model of two columns with noisy weights; `known` in `source`: one that reads `COVARIATES`."""
     values = np.random.default_rng(0).normal([1e4, -3.0], [2.0, 500.0], (400, 2))
     values[7] = np.nan if source.pop("gaps", False) else values[7]
     settings: dict[str, Any] = {"loss": loss, "quantiles": (0.05, 0.5, 0.9), "horizon": horizon}
     settings["difference"] = source.pop("difference", 0)
+    settings |= {name: source.pop(name) for name in ("center", "scale") if name in source}
+    known = COVARIATES if source.pop("known", False) else ()
+    source["covariates"] = [name for covariate in known for name in covariate.inputs]
     columns = [NumbersColumn("a,b", ["a", "b"], Scaling.fit(values), **settings, **part) for part in (source, {})]
     for column in columns:
         column.fit_training([values])
     target = LabelsColumn("state", ["up", "down", "off"], "words") if labels else columns[1]
-    spec = TableSpec(columns[0], target)
+    spec = TableSpec(columns[0], target, long=LongFormat(covariates=known) if known else None)
     torch.manual_seed(0)
     options = ModelOptions(cell=cell, hidden=13, layers=2, residual=residual, two_biases=cell.startswith("gru"))
     model = EncoderDecoder(spec.dims, options, PairOptions(bidirectional=False)).eval()

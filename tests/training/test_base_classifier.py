@@ -240,14 +240,6 @@ def test_texts_and_bases_that_do_not_fit(cli: Cli) -> None:
     assert "is a model of a table, and one of texts is expected" in cli(*flags, "run").err
 
 
-def test_onnx_is_refused_with_the_way(cli: Cli) -> None:
-    save_base()
-    train(steps=1)
-    done = cli("export", "run", "--to", "onnx")
-    assert done.code == 2
-    assert "a language model reads 'text' too; train one with --from none for that" in done.err
-
-
 @pytest.mark.parametrize("change", [{"hidden": 10**6}, {"layers": 10**6}, {"hidden": 13}, {"cell": "gru"}])
 def test_a_damaged_shape_of_the_base_is_refused(change: dict[str, Any]) -> None:
     save_base()

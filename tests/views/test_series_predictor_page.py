@@ -28,6 +28,7 @@ HOSTILE = "</script><img src=x onerror=alert(1)>"
 def exported(cli: Cli, long: LongFormat, **model: Any) -> Path:
     """Save and export a model of series whose table has these columns of names and times; return the page."""
     model_file = series_model(**model)
+    long = dataclasses.replace(long, covariates=model_file.spec.known_covariates)
     save_model(Path("m.safetensors"), dataclasses.replace(model_file, spec=dataclasses.replace(model_file.spec, long=long)))
     done = cli("export", "m.safetensors", "--to", "html", "--out", "m.html")
     assert done.code == 0, done.err
@@ -64,6 +65,8 @@ def run(page: Page, table: str) -> None:
         {"horizon": 5, "loss": "quantiles"},
         {"loss": "quantiles", "gaps": True},
         {"loss": "mse", "cycles": ("day",)},
+        {"scale": "group", "center": "group", "horizon": 5, "gaps": True},
+        {"center": "row", "loss": "gaussian", "gaps": True},
     ],
 )
 def test_the_page_predicts_what_the_command_line_predicts(cli: Cli, browser: Browser, model: dict[str, Any]) -> None:
@@ -77,6 +80,34 @@ def test_the_page_predicts_what_the_command_line_predicts(cli: Cli, browser: Bro
     expected = rows_of(cli("predict", "m.safetensors", table, "--precision", "float32").out)
     assert list(found[0]) == list(expected[0])
     assert [row["time"] for row in found] == [row["time"].replace(" ", "T") for row in expected]
+    for name in list(expected[0])[2:]:
+        ours, theirs = (np.array([float(row[name]) for row in rows]) for rows in (found, expected))
+        assert ours == pytest.approx(theirs, abs=2e-4 * float(np.ptp(theirs)) + 1e-6)
+
+
+def test_a_forecast_reads_what_is_known_in_advance(cli: Cli, browser: Browser) -> None:
+    model = {"horizon": 6, "known": True, "difference": 3, "gaps": True, "cycles": ("day",)}
+    path = exported(cli, LongFormat("name", "time"), **model)
+    draw = np.random.default_rng(4)
+    hours = np.datetime64("2024-02-27T00:00") + np.timedelta64(1, "h") * np.arange(60)
+    a, b = draw.normal([1e4, -3.0], [2.0, 500.0], (120, 2)).T.astype(str).tolist()
+    for values in (a, b):
+        values[54:60], values[112:] = [""] * 6, [""] * 8  # to be forecast, and two more
+    price = [*draw.normal(3, 2, 117), "", "", 4.5]
+    others = {"holiday": ["", "Easter", "May Day", "Monday"] * 30, "open": ["TRUE", "false", "1"] * 40}
+    table = write_long(
+        "t.csv", {"name": ["north"] * 60 + ["south"] * 60, "time": [*hours, *hours], "a": a, "b": b, "price": price, **others}
+    )
+    with open_page(browser, path, ready=READY) as page:
+        assert "price, holiday, open, also in 6 rows after the last a" in page.inner_text("#rows-hint")
+        run(page, table)
+        found = downloaded(page)
+        page.click("#example")
+        page.wait_for_selector("#results:not([hidden])")
+        assert "failed" not in str(page.get_attribute("#status", "class"))
+    expected = rows_of(cli("predict", "m.safetensors", table, "--precision", "float32").out)
+    assert [row["time"] for row in found] == [row["time"].replace(" ", "T") for row in expected]
+    assert found[0]["time"] == "2024-02-29T06:00"
     for name in list(expected[0])[2:]:
         ours, theirs = (np.array([float(row[name]) for row in rows]) for rows in (found, expected))
         assert ours == pytest.approx(theirs, abs=2e-4 * float(np.ptp(theirs)) + 1e-6)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import unrolled
 from support.classifiers import WORDS, classifier
 from support.cli import Cli
 from support.pages import open_page
@@ -26,7 +27,7 @@ HOSTILE = "</script><img src=x onerror=alert(1)> was awful"
 @pytest.fixture(params=["words", "characters"])
 def page_path(request: pytest.FixtureRequest, cli: Cli) -> Path:
     save_model(Path("m.safetensors"), classifier(request.param))
-    done = cli("export", "m.safetensors", "--to", "html", "--out", "m.html")
+    done = cli("export", "m.safetensors", "--to", "html", "--out", "m.html", "--weights", "float32")
     assert done.code == 0, done.err
     return Path("m.html").resolve()
 
@@ -88,7 +89,7 @@ def test_rows_are_answered_as_on_the_command_line(page_path: Path, cli: Cli, bro
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (360, True)])
 def test_it_fits_the_window(cli: Cli, browser: Browser, width: int, dark: bool) -> None:
     save_model(Path("m.safetensors"), classifier(labels=30))
-    assert cli("export", "m.safetensors", "--to", "html", "--out", "m.html").code == 0
+    assert cli("export", "m.safetensors", "--to", "html", "--out", "m.html", "--weights", "float32").code == 0
     with open_page(browser, Path("m.html").resolve(), size=(width, 800), dark=dark, ready=READY) as page:
         write(page, WORDS + " " + "x" * 300)
         assert page.locator("#probabilities li").count() == 20
@@ -96,3 +97,31 @@ def test_it_fits_the_window(cli: Cli, browser: Browser, width: int, dark: bool) 
         page.click("#predict")
         page.wait_for_selector("#answers table")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [({"tags": "words"}, "the battery was awful in K\u00f6ln ?"), ({"tags": "characters", "tokens": "characters"}, "bad cafe")],
+)
+def test_each_token_has_the_label_of_the_command_line(cli: Cli, browser: Browser, settings: dict[str, Any], text: str) -> None:
+    save_model(Path("m.safetensors"), classifier(**settings))
+    assert cli("export", "m.safetensors", "--to", "html", "--out", "m.html", "--weights", "float32").code == 0
+    separator = "" if settings["tags"] == "characters" else " "
+    texts = [text, "bad cab", "the battery"]
+    expected = unrolled.load_table("m.safetensors").predictions(texts)
+    rows = [{"text": row, "labels": answer.text} for row, answer in zip(texts, expected, strict=True)]
+    first = rows[1]["labels"]
+    rows[1]["labels"] = ("I" if first[0] == "B" else "B") + first[1:]
+    table = write_csv(Path("t.csv"), rows)
+    with open_page(browser, Path("m.html").resolve(), ready=READY) as page:
+        page.fill("#text", text)
+        page.wait_for_selector("#parts[data-ready]")
+        assert separator.join(page.locator("#parts rt").all_inner_texts()) == expected[0].text
+        assert page.locator("#parts .outside").count() == expected[0].text.count("O")
+        page.set_input_files("#file", table)
+        page.wait_for_selector("#answers a")
+        num_labels = sum(len(row["labels"].split()) if separator else len(row["labels"]) for row in rows)
+        assert f"{num_labels - 1} of {num_labels} answers are those of the column 'labels'" in page.inner_text("#status")
+        cells = page.locator("#answers tbody td").all_inner_texts()
+    assert [cell.strip() for cell in cells[1::3]] == [answer.text for answer in expected]
+    assert [float(cell) for cell in cells[2::3]] == pytest.approx([answer.probability for answer in expected], abs=1e-3)

@@ -16,12 +16,14 @@ from unrolled.command_options import PredictOptions
 from unrolled.display import plural
 from unrolled.evaluation.predictor import Predictor
 from unrolled.exchange.classifier_page_data import page_data, reads_plain_tokens
+from unrolled.exchange.classifier_rounding import rounded_classifier, rounding_cost
 from unrolled.exchange.export_job import SHAPES, TOLERANCE, ExportResult
 from unrolled.exchange.html_export import check_in_node
 from unrolled.interpret.occlusion import occlude
 from unrolled.nn.device import select_device
 from unrolled.options import MachineOptions
-from unrolled.runtime.portable import CELL_STEPS
+from unrolled.runtime.portable import CELL_STEPS, Weights
+from unrolled.runtime.portable_arithmetic import FloatMatrix, Int8Matrix
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.text_column import TextColumn
 from unrolled.tables.word_tokenizer import WordTokenizer
@@ -53,27 +55,41 @@ MAX_LONG_STEPS = 300
 def unsupported_classifier(model_file: TableModelFile) -> str | None:
     """Say why a model of a table has no page, or return None if it has one."""
     spec, cell = model_file.spec, model_file.model.options.cell
-    if not spec.labels_one_text:
+    if not spec.labels_one_text and not spec.labels_each_token:
         what = f"this one has {spec.mode.name}: {spec.columns_text}"
-        return f"a page is for a text that gets one label, besides series and models of texts, and {what}"
-    if model_file.model.base is not None:
-        return f"a language model reads '{spec.source.name}' too; train one with --from none for that"
+        return f"a page is for a text that gets a label, or one for each token, besides series and models of texts, and {what}"
     if not isinstance(spec.source, TextColumn) or not reads_plain_tokens(spec.source):
         tokens = spec.source.tokenizer.setting if spec.source.tokenizer else ""
         return f"a page reads words and characters, and '{spec.source.name}' has the tokens {tokens:.99}"
-    if cell not in CELL_STEPS:
-        return f"the cell {cell} is not in the page; these are: {', '.join(CELL_STEPS)}"
+    base = spec.source.base
+    for name in (cell, *([base.options.cell] if base else [])):
+        if name not in CELL_STEPS:
+            return f"the cell {name} is not in the page; these are: {', '.join(CELL_STEPS)}"
+    if base is not None and base.tokenizer.line_format.mask:
+        return f"a language model reads '{spec.source.name}' too, with --mask, and a page does not mask"
     return None
 
 
-def export_classifier_html(model_file: TableModelFile, title: str, out: Path) -> ExportResult:
-    """Return the page of a model that labels a text, checked. Raises `ExportError` if it computes something else."""
-    data = {**page_data(model_file, title), "vectors": vectors_data(model_file)}
+def export_classifier_html(
+    model_file: TableModelFile, title: str, out: Path, weights: Weights = "float32", path: Path | None = None
+) -> ExportResult:
+    """Return the page of a model that labels a text, checked. Raises `ExportError` if it computes something else.
+
+    With int8 weights, it computes what the model with these weights computes; what they cost is measured on rows of the run
+    at `path`.
+    """
+    is_rounded = weights == "int8"
+    computed = rounded_classifier(model_file) if is_rounded else model_file
+    matrix = Int8Matrix if is_rounded else FloatMatrix
+    data = {**page_data(model_file, title, matrix), "vectors": vectors_data(computed)}
     page = text_classifier_page(data)
     num_parts = sum(len(case["effects"] or ()) for case in data["vectors"]["cases"])
     texts, lengths = plural(len(data["vectors"]["cases"]), "text"), ", ".join(str(steps) for steps, _ in SHAPES)
-    checked = f"every logit of {texts} (of {lengths} tokens, and odd ones), and the effects of {num_parts} parts of them"
-    facts = {"weights": "float32", "mode": model_file.spec.mode.name}
+    effects = f", and the effects of {num_parts} parts of them" * model_file.spec.labels_one_text
+    checked = f"every logit of {texts} (of {lengths} tokens, and odd ones){effects}"
+    facts: dict[str, Any] = {"weights": weights, "mode": model_file.spec.mode.name}
+    if is_rounded:
+        facts["rounding"] = None if path is None else rounding_cost(model_file, computed, path)
     return ExportResult({out: page.encode()}, [check_in_node(page, SCRIPT, REPLAY, checked)], facts)
 
 
@@ -89,12 +105,12 @@ def vectors_data(model_file: TableModelFile) -> dict[str, Any]:
         if not len(source):
             continue
         with torch.inference_mode():
-            logits = model.logits(predictor.collate([source]))[0, 0].numpy()
+            logits = model.logits(predictor.collate([source]))[:, 0].numpy()
         effects: Any = None
-        if len(source) <= MAX_EXPLAINED_STEPS:  # each part is a reading of the text
+        if spec.labels_one_text and len(source) <= MAX_EXPLAINED_STEPS:  # each part is a reading of the text
             parts = occlude(predictor, cell, predictor.predict([cell])[0])
             effects = parts[0].effect if parts else []
-        cases.append({"text": text, "logits": logits[: max(1, len(logits) - 1)], "effects": effects})
+        cases.append({"text": text, "logits": logits[:, : max(1, logits.shape[1] - 1)].ravel(), "effects": effects})
     largest = max(float(np.abs(case["logits"]).max()) for case in cases)
     vectors: dict[str, Any] = to_json_value({"tolerance": TOLERANCE * max(1.0, largest), "cases": cases})
     return vectors

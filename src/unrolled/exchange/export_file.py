@@ -6,6 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unrolled.errors import UsageError
 from unrolled.exchange.export_options import ExportOptions
 from unrolled.option_rules import refuse_unused
 
@@ -16,8 +17,8 @@ FORMATS = {"weights": ("c", "html"), "float16": ("onnx",), "text": ("c", "html")
 """The formats that a setting is for."""
 
 FOR_TEXTS = {
-    "weights": "is for models of texts, and those of tables and series have float32 weights",
-    "text": "is for models of texts, and nothing is rounded in those of tables and series",
+    "weights": "is for models of texts and pages of models that label texts, and all others have float32 weights",
+    "text": "is for models of texts: what rounding costs those that label texts is measured on the rows of their run",
 }
 """Why models of tables have no such settings."""
 
@@ -37,8 +38,11 @@ def export_file(path: Path, options: ExportOptions, given: Collection[str]) -> E
     refuse_unused(options, given, reasons)
     if not is_table_model(path):
         return export_model(open_job(path, options), options.to, options.force)
-    refuse_unused(options, given, FOR_TEXTS)
     job = open_table_job(path, options)
+    has_weights = options.to == "html" and not job.model_file.spec.is_stream
+    refuse_unused(options, given, {name: reason for name, reason in FOR_TEXTS.items() if name != "weights" or not has_weights})
+    if options.weights == "int4" and has_weights:
+        raise UsageError("--weights is int4; the page of a model that labels texts has int8 or float32.")
 
     def export() -> ExportResult:
         return export_table_card(job) if options.to == "card" else export_table(job, options.to)

@@ -7,7 +7,8 @@ what follows them is padding, which no row depends on. A source of a single step
     numbers                  `(B, D)`, scaled as in training: times `scale`, plus `mean`, they are in the unit of the data
 
 A model with a classifier of hashed n-grams reads `ngrams` `(K, B)` too: for each distinct n-gram of the text, the remainder of
-its hash (`tables/ngrams.py`) by the number of buckets that is in the metadata, padded with that number.
+its hash (`tables/ngrams.py`) by the number of buckets that is in the metadata, padded with that number. Where a language model
+helps, it reads `base_ids` `(S, B)`, the ids of its own tokens (`tables/base_text.py`), and `base_lengths` `(B,)`.
 
 T and B are free in inputs and outputs. The temperature of the model is part of the logits.
 """
@@ -26,8 +27,10 @@ from unrolled.runtime.text_network import GATE_NAMES, NORM_EPSILON, STATE_NAMES,
 if TYPE_CHECKING:
     from torch import nn
 
+    from unrolled.nn.base_classifier import BaseClassifier
     from unrolled.nn.encoder_decoder import EncoderDecoder
     from unrolled.nn.ngram_classifier import NgramClassifier
+    from unrolled.nn.stack import Stack
 
 BLOCKED = -30000.0
 """The score of padding, in half precision too: its exp is 0."""
@@ -51,12 +54,14 @@ def build_table_graph(model: EncoderDecoder, float16: bool, metadata: dict[str, 
     size = len(graph.known_labels) if graph.is_label else model.dims.target_size
     free: list[str | int | None] = ["T", "B"] if is_aligned else ["B"]
     source: list[str | int | None] = ["T", "B"] if is_ids else ["T", "B", model.dims.source_size]
+    more = {} if model.ngrams is None else {"ngrams": ["K", "B"]}
+    more |= {} if model.base is None else {"base_ids": ["S", "B"], "base_lengths": ["B"]}
     return graph.model(
         "unrolled_table",
         [
             helper.make_tensor_value_info("source", TensorProto.INT64 if is_ids else TensorProto.FLOAT, source),
             helper.make_tensor_value_info("lengths", TensorProto.INT64, ["B"]),
-            *([helper.make_tensor_value_info("ngrams", TensorProto.INT64, ["K", "B"])] if model.ngrams is not None else []),
+            *(helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name, shape in more.items()),
         ],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, [*free, size]) for name in names],
         metadata,
@@ -72,7 +77,6 @@ class _TableGraph(GraphBuilder):
         self.is_label = model.dims.target_tensor_kind == "ids"
         self.known_labels = range(max(1, model.dims.target_size - 1) if self.is_label else model.dims.target_size)
         self.axis = {axis: self.weight(f"axis_{axis}", np.array([axis])) for axis in (0, 1, 2)}
-        self._mask = ""
 
     def linear(self, name: str, x: str, module: nn.Linear) -> str:
         """Add `x W^T + b`."""
@@ -108,16 +112,24 @@ class _TableGraph(GraphBuilder):
                 x = self.node("Add", [x, self.linear("mlp_2", self.gelu("gelu_1", y), layer.mlp[3])], ["input.mlp"])
         for index, bidirectional in enumerate(encoder.layers):
             x = self.bidirectional_layer(f"layer_{index}", x, bidirectional)
-        for index, plain in enumerate(encoder.stack.layer_list() if encoder.stack is not None else []):
-            normed = self.norm(f"layer_{index}", x, plain.norm)
-            x = self.node("Add", [x, self.read(f"layer_{index}", normed, plain.cell)], [f"layer_{index}.out"])
+        if encoder.stack is not None:
+            x = self.stack("", x, encoder.stack, self.cell)
         return self.norm("encoder", x, encoder.norm)
+
+    def stack(self, prefix: str, x: str, stack: Stack, cell: str) -> str:
+        """Add layers that read forward; return their outputs `(T, B, H)`."""
+        for index, layer in enumerate(stack.layer_list()):
+            name = f"{prefix}layer_{index}"
+            y = self.read(name, self.norm(name, x, layer.norm), layer.cell, cell)
+            x = y if layer.norm is None else self.node("Add", [x, y], [f"{name}.out"])
+        return x
 
     def bidirectional_layer(self, prefix: str, x: str, layer: Any) -> str:
         """Add a residual layer, half of whose units read each row backward."""
         normed = self.norm(prefix, x, layer.norm)
-        forward = self.read(f"{prefix}.forward", normed, layer.forward_cell)
-        backward = self.read(f"{prefix}.backward", self.reverse(f"{prefix}.reversed", normed), layer.backward_cell)
+        forward = self.read(f"{prefix}.forward", normed, layer.forward_cell, self.cell)
+        reversed_steps = self.reverse(f"{prefix}.reversed", normed)
+        backward = self.read(f"{prefix}.backward", reversed_steps, layer.backward_cell, self.cell)
         both = [forward, self.reverse(f"{prefix}.restored", backward)]
         return self.node("Add", [x, self.node("Concat", both, [f"{prefix}.both"], axis=-1)], [f"{prefix}.out"])
 
@@ -125,15 +137,15 @@ class _TableGraph(GraphBuilder):
         """Reverse each row within its own length."""
         return self.node("ReverseSequence", [x, "lengths"], [name], time_axis=0, batch_axis=1)
 
-    def read(self, prefix: str, x: str, cell: nn.Module) -> str:
+    def read(self, prefix: str, x: str, cell: nn.Module, kind: str) -> str:
         """Add a recurrent layer that begins with zeros; return its outputs `(T, B, H)`."""
-        arrays = {name: array_of(parameter) for name, parameter in cell.named_parameters()}
-        layer = cell_layer(arrays, GATE_NAMES[self.cell])
+        arrays = {name: array_of(weight) for name, weight in cell.state_dict().items()}
+        layer = cell_layer(arrays, GATE_NAMES[kind])
         size = len(layer.bias) // len(layer.gate_names)
-        if self.cell not in NODES:
+        if kind not in NODES:
             zeros = self.zeros(prefix, x, size)
-            return add_scan(self, prefix, self.cell, layer, x, [zeros] * len(STATE_NAMES.get(self.cell, "h")))[0]
-        y = self.recurrent(self.cell, [x, *self.recurrent_weights(prefix, self.cell, layer)], [f"{prefix}.Y"], size)
+            return add_scan(self, prefix, kind, layer, x, [zeros] * len(STATE_NAMES.get(kind, "h")))[0]
+        y = self.recurrent(kind, [x, *self.recurrent_weights(prefix, kind, layer)], [f"{prefix}.Y"], size)
         return self.node("Squeeze", [y, self.axis[1]], [f"{prefix}.y"])
 
     def zeros(self, prefix: str, x: str, size: int) -> str:
@@ -145,45 +157,51 @@ class _TableGraph(GraphBuilder):
         zero = numpy_helper.from_array(np.zeros(1, np.float16 if self.float16 else np.float32))
         return self.node("ConstantOfShape", [shape], [f"{prefix}.zeros"], value=zero)
 
-    def positions(self, x: str) -> tuple[str, str]:
-        """Add the positions `(T, 1)` of the steps and the lengths `(1, B)`; return their names."""
-        shape = self.node("Shape", [x], ["memory.shape"])
-        scalars = [self.weight(name, np.array(value)) for name, value in (("zero", 0), ("one", 1))]
-        steps = self.node("Gather", [shape, scalars[0]], ["steps"], axis=0)
-        positions = self.node("Range", [scalars[0], steps, scalars[1]], ["range"])
-        column = self.node("Unsqueeze", [positions, self.axis[1]], ["positions"])
-        return column, self.node("Unsqueeze", ["lengths", self.axis[0]], ["lengths.row"])
+    def masks(self, x: str, lengths: str, prefix: str = "") -> tuple[str, str]:
+        """Add which steps of `x` `(T, B, H)` are within the `lengths` `(B,)`, and which are the last: two `(T, B, 1)`."""
+        shape = self.node("Shape", [x], [f"{prefix}memory.shape"])
+        zero, one = (self.weight(f"{prefix}{name}", np.array(value)) for name, value in (("zero", 0), ("one", 1)))
+        steps = self.node("Gather", [shape, zero], [f"{prefix}steps"], axis=0)
+        column = self.node("Range", [zero, steps, one], [f"{prefix}range"])
+        column = self.node("Unsqueeze", [column, self.axis[1]], [f"{prefix}positions"])
+        row = self.node("Unsqueeze", [lengths, self.axis[0]], [f"{prefix}lengths.row"])
+        last = self.node("Equal", [column, self.node("Sub", [row, one], [f"{prefix}lengths.last"])], [f"{prefix}is_last"])
+        within = self.node("Less", [column, row], [f"{prefix}within"])
+        mask = self.node("Unsqueeze", [within, self.axis[2]], [f"{prefix}mask"])
+        return mask, self.node("Unsqueeze", [last, self.axis[2]], [f"{prefix}is_last.mask"])
 
     def pool(self, memory: str) -> str:
         """Add the pooling of `(T, B, H)` to `(B, H)`."""
         pool, is_sequence = self.net.encoder.pool, self.net.encoder.is_sequence
         if not is_sequence:
             return self.node("Squeeze", [memory, self.axis[0]], ["pooled"])
-        positions, lengths = self.positions(memory)
-        within = self.node("Less", [positions, lengths], ["within"])
-        self._mask = self.node("Unsqueeze", [within, self.axis[2]], ["mask"])  # (T, B, 1)
+        mask, is_last = self.masks(memory, "lengths")
         if pool.kind == "last":
-            return self.last(memory, positions, lengths)
+            return self.last(memory, is_last)
         if pool.kind == "max":
-            return self.node("ReduceMax", [self.blocked("memory", memory)], ["pooled"], axes=[0], keepdims=0)
+            return self.largest("memory", memory, mask)
         if pool.kind == "mean":
-            total = self.sum_of("memory", memory, self._mask)
-            count = self.node("Unsqueeze", ["lengths", self.axis[1]], ["lengths.column"])
-            return self.node("Div", [total, self.number(count, "count")], ["pooled"])
+            return self.mean("memory", memory, mask, "lengths")
         if pool.hidden is None or pool.score is None:
             raise ValueError(f"there is no pooling {pool.kind}")
         hidden = self.node("Tanh", [self.linear("pool.hidden", memory, pool.hidden)], ["pool.tanh"])
-        scores = self.blocked("scores", self.linear("pool.score", hidden, pool.score))
+        scores = self.blocked("scores", self.linear("pool.score", hidden, pool.score), mask)
         weights = self.node("Softmax", [scores], ["pool.weights"], axis=0)
         weighted = self.node("Mul", [memory, weights], ["pool.weighted"])
         return self.node("ReduceSum", [weighted, self.axis[0]], ["pooled"], keepdims=0)
 
-    def last(self, memory: str, positions: str, lengths: str) -> str:
+    def mean(self, name: str, x: str, mask: str, lengths: str) -> str:
+        """Add the mean of `x` over the steps where the mask is true, `lengths` many."""
+        count = self.node("Unsqueeze", [lengths, self.axis[1]], [f"{name}.length"])
+        return self.node("Div", [self.sum_of(name, x, mask), self.number(count, f"{name}.count")], [f"{name}.mean"])
+
+    def largest(self, name: str, x: str, mask: str) -> str:
+        """Add the maximum of `x` over the steps where the mask is true."""
+        return self.node("ReduceMax", [self.blocked(name, x, mask)], [f"{name}.max"], axes=[0], keepdims=0)
+
+    def last(self, memory: str, is_last: str) -> str:
         """Add the last step of each row; of units that read backward, that is the first."""
-        one = self.weight("one_step", np.array(1))
-        is_last = self.node("Equal", [positions, self.node("Sub", [lengths, one], ["lengths.last"])], ["is_last"])
-        mask = self.node("Unsqueeze", [is_last, self.axis[2]], ["is_last.mask"])
-        last = self.sum_of("last", memory, mask)
+        last = self.sum_of("last", memory, is_last)
         if not self.net.encoder.bidirectional:
             return last
         half = self.hidden_size // 2
@@ -204,11 +222,10 @@ class _TableGraph(GraphBuilder):
         masked = self.node("Mul", [x, self.number(mask, f"{name}.mask")], [f"{name}.masked"])
         return self.node("ReduceSum", [masked, self.axis[0]], [f"{name}.sum"], keepdims=0)
 
-    def blocked(self, name: str, x: str) -> str:
+    def blocked(self, name: str, x: str, mask: str) -> str:
         """Replace what is padding by a number below all others."""
-        return self.node(
-            "Where", [self._mask, x, self.weight(f"{name}.low", np.array(BLOCKED, np.float32))], [f"{name}.blocked"]
-        )
+        low = self.weight(f"{name}.low", np.array(BLOCKED, np.float32))
+        return self.node("Where", [mask, x, low], [f"{name}.blocked"])
 
     def head(self, features: str) -> list[str]:
         """Add the output layer; return the names of the outputs of the graph."""
@@ -225,6 +242,8 @@ class _TableGraph(GraphBuilder):
         values = self.node("Add", [product, self.weight("head.bias", bias)], ["head.values"])
         if self.net.ngrams is not None:
             values = self.node("Add", [values, self.ngram_logits(self.net.ngrams)], ["logits.joined"])
+        if self.net.base is not None:
+            values = self.node("Add", [values, self.base_logits(self.net.base)], ["logits.all"])
         if not self.is_label:
             return [self.cast(values, "numbers", to_half=False)]
         logits = self.cast(values, "logits", to_half=False)
@@ -246,3 +265,25 @@ class _TableGraph(GraphBuilder):
         roots = self.node("Sqrt", [self.node("Max", [squares, smallest], ["ngrams.positive"])], ["ngrams.roots"])
         mean = self.node("Div", [sums, self.node("Unsqueeze", [roots, self.axis[1]], ["ngrams.column"])], ["ngrams.mean"])
         return self.node("Add", [mean, self.weight("ngrams.bias", bias)], ["ngrams.logits"])
+
+    def base_logits(self, base: BaseClassifier) -> str:
+        """Add `BaseClassifier.forward`, the share and the temperature in the weights; return the logits `(B, V)`."""
+        dims, ngrams = self.net.dims.base, self.net.ngrams
+        if dims is None or ngrams is None:
+            raise ValueError("A language model without n-grams labels no text.")
+        vectors = self.weight("base.vectors", array_of(base.vectors))
+        embedded = self.node("Gather", [vectors, "base_ids"], ["base.embedded"], axis=0)
+        states = self.stack("base.", embedded, base.stack, dims.options.cell)
+        mask, is_last = self.masks(states, "base_lengths", "base.")
+        negative = self.node("Neg", [states], ["base.negative"])
+        pooled = [
+            self.mean("base.states", states, mask, "base_lengths"),
+            self.largest("base.states", states, mask),
+            self.node("Neg", [self.largest("base.negative", negative, mask)], ["base.min"]),
+            self.sum_of("base.last", states, is_last),
+        ]
+        features = self.node("Concat", pooled, ["base.features"], axis=-1)
+        centered = self.node("Sub", [features, self.weight("base.means", array_of(base.means))], ["base.centered"])
+        factor = array_of(ngrams.share) / array_of(self.net.temperature) * array_of(base.scales)
+        table = factor[:, None] * array_of(base.table)[:, : len(self.known_labels)]
+        return self.node("MatMul", [centered, self.weight("base.table", table)], ["base.logits"])

@@ -11,6 +11,7 @@ of the last layer's outputs is `scale * h + shift`, and becomes part of the outp
 from __future__ import annotations
 
 import re
+import string
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -62,7 +63,7 @@ def read_pytorch(path: Path, vocabulary_file: VocabularyFile | None = None) -> S
         notes.append("batch normalization, with its running statistics, is taken to be of the last layer's outputs")
     head_weight = _through(head_weight, projection, "the output layer")
     notes += _notes_of_weights(tensors, cell)
-    vocabulary = build_vocabulary(_tokens(path, content, vocabulary_file, len(head_bias)))
+    vocabulary = build_vocabulary(_tokens(path, content, vocabulary_file, len(head_bias), notes))
     return SourceModel(
         "PyTorch model", cell, tuple(layers), head_weight, head_bias, vocabulary, embedding, ORDERS[cell],
         (*notes, *vocabulary.notes),
@@ -315,15 +316,20 @@ def _is_float(storage: Storage) -> bool:
     return storage.is_bfloat16 or storage.elements.dtype.kind == "f"
 
 
-def _tokens(path: Path, content: Any, vocabulary_file: VocabularyFile | None, num_tokens: int) -> list[Token]:
+def _tokens(path: Path, content: Any, vocabulary_file: VocabularyFile | None, num_tokens: int, notes: list[str]) -> list[Token]:
+    """Return the tokens, and add to `notes` where they are not those of a file."""
     if vocabulary_file is not None:
         return vocabulary_file.tokens(num_tokens)
     tokens = find_tokens(content, num_tokens) if isinstance(content, Mapping | list | tuple) else None
+    if tokens is None and num_tokens == len(string.printable):
+        notes.append(
+            f"the file has no vocabulary: its {num_tokens} tokens are taken to be the characters of Python's string.printable, "
+            "as in char-rnn.pytorch; --vocabulary names others"
+        )
+        return list(string.printable)
     if tokens is None:
-        printable = " char-rnn.pytorch has the 100 characters of Python's string.printable." * (num_tokens == 100)
         raise UsageError(
             f"{path} holds no vocabulary of {num_tokens} tokens: name it with --vocabulary FILE (JSON: characters in the "
-            "order of "
-            f"their ids, or a map from characters to ids; or the text that the model was trained on).{printable}"
+            "order of their ids, or a map from characters to ids; or the text that the model was trained on)."
         )
     return tokens

@@ -21,18 +21,25 @@ if TYPE_CHECKING:
     from unrolled.checkpoints.model_file import TableModelFile
     from unrolled.nn.encoder_decoder import EncoderDecoder
     from unrolled.tables.column import Column
+    from unrolled.tables.known_covariates import Covariate
 
 MAX_NAMED_LABELS = 40
 MAX_COMPARED_LAG = 500
 """Steps, at most, that the longest compared series has more because of the lag of a model of changes."""
 
 
+def unsupported_cell(model_file: TableModelFile, cells: Collection[str], where: str) -> str | None:
+    """Say that the cell of a model is not one of `cells`, those that are `where` it goes, or return None."""
+    cell = model_file.model.options.cell
+    return None if cell in cells else f"the cell {cell} is not {where}; these are: {', '.join(cells)}"
+
+
 def unsupported_series(model_file: TableModelFile, cells: Collection[str], where: str) -> str | None:
     """Say why a step of a model of series cannot be exported, or return None: its cell is not one of `cells`, those that are
     `where` it goes, or a step needs the others."""
-    source, cell = model_file.spec.source, model_file.model.options.cell
-    if cell not in cells:
-        return f"the cell {cell} is not {where}; these are: {', '.join(cells)}"
+    source = model_file.spec.source
+    if reason := unsupported_cell(model_file, cells, where):
+        return reason
     if isinstance(source, NumbersColumn) and source.covariates:
         return "--known-covariates are read with the step that is predicted, and an exported step has its own numbers alone"
     if isinstance(source, NumbersColumn) and (source.center != "none" or source.scale != "all"):
@@ -57,6 +64,8 @@ class SeriesModel:
     numbers: NumbersColumn | None
     horizon: int
     network: EncoderDecoder
+    covariates: tuple[Covariate, ...] = ()
+    """Columns that are known in advance."""
 
     @staticmethod
     def of(model_file: TableModelFile) -> SeriesModel:
@@ -65,7 +74,7 @@ class SeriesModel:
         if not isinstance(spec.source, NumbersColumn) or not spec.is_stream:
             raise ValueError("The model does not read a series.")
         numbers = spec.target if isinstance(spec.target, NumbersColumn) else None
-        return SeriesModel(spec.source, spec.target, numbers, spec.horizon, model_file.model)
+        return SeriesModel(spec.source, spec.target, numbers, spec.horizon, model_file.model, spec.known_covariates)
 
     @property
     def num_labels(self) -> int:
@@ -112,9 +121,11 @@ class SeriesModel:
         seconds = values.seconds
         return np.append(seconds[1:], next_seconds(seconds, 1)) if self.horizon else seconds
 
-    def compared_steps(self, num_steps: int, seed: int) -> StepArray:
+    def compared_steps(self, num_steps: int, seed: int, ahead: int = 1) -> StepArray:
         """Return steps to compare on: a walk through the range of each column, with a spike if spikes are clipped, and gaps if
         there may be some. A spike that is not clipped would be the range of the outputs, and hide all differences.
+
+        Covariates are known of `ahead` steps more.
         """
         source, draw = self.source, np.random.default_rng(seed)
         walk = np.cumsum(draw.standard_normal((num_steps, len(source.columns))), axis=0)
@@ -126,7 +137,8 @@ class SeriesModel:
             values[:2, -1] = np.nan  # before the first number, too
         start = float(np.datetime64("2024-02-27", "s").astype(np.int64))
         step = min((CYCLES[cycle] for cycle in source.cycles), default=DAY) / 7
-        return StepArray.make(values, seconds=start + step * np.arange(num_steps))
+        covariates = draw.standard_normal((num_steps + ahead, len(source.covariates))).astype(np.float32)
+        return StepArray.make(values, seconds=start + step * np.arange(num_steps), covariates=covariates)
 
     def expected_outputs(self, values: StepArray) -> NDArray[np.float64]:
         """Return the outputs `(T, V)` for the steps of a series, as the network of PyTorch and its columns give them."""

@@ -10,13 +10,16 @@ import numpy as np
 
 from unrolled.analysis.series_charts import MAX_COLUMNS, MAX_DRAWN_HISTORY, MAX_DRAWN_STEPS
 from unrolled.command_options import PredictOptions
+from unrolled.display import plural
 from unrolled.evaluation.number_predictions import MAX_SCALED, NUM_PATHS
 from unrolled.exchange.export_job import array_of
 from unrolled.exchange.series_model import SeriesModel
 from unrolled.nn.number_loss import MAX_LOG_DEVIATION
 from unrolled.runtime.portable import portable_layer
 from unrolled.runtime.portable_arithmetic import FloatMatrix
-from unrolled.tables.cell_values import MISSING_IN_NUMBERS
+from unrolled.tables.cell_values import MISSING_IN_NUMBERS, NAMES_OF_MISSING_VALUES
+from unrolled.tables.known_covariates import Covariate
+from unrolled.tables.scaling import MAX_SCALED_RANGE, NORMAL_IQR, RANGE_TAIL
 from unrolled.tables.series_rows import HISTORY_STEPS
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.step_times import next_times
@@ -31,6 +34,7 @@ EXAMPLE_STEPS, EXAMPLE_PERIOD = 96, 24
 EXAMPLE_START, EXAMPLE_DISTANCE = "2024-01-01T00:00", np.timedelta64(1, "h")
 
 PREDICTED = "predicted"
+MISSING_NAMES = {"texts": sorted(NAMES_OF_MISSING_VALUES | {""}), "numbers": sorted(MISSING_IN_NUMBERS | {""})}
 
 
 def page_data(spec: TableSpec, series: SeriesModel, title: str) -> dict[str, Any]:
@@ -47,6 +51,9 @@ def page_data(spec: TableSpec, series: SeriesModel, title: str) -> dict[str, Any
         "needsDates": bool(source.cycles),
         "rate": source.rate,
         "dates": date_rules(),
+        "covariates": covariates_data(series),
+        "missingNames": MISSING_NAMES,
+        "horizon": series.horizon,
         "answers": [*(step_columns(spec, PREDICTED) if long else [STEP_COLUMN, *own]), *([] if target else ["probability"])],
     }
     return {
@@ -69,6 +76,8 @@ def _hint(table: dict[str, Any], series: SeriesModel) -> str:
     parts = [f"the {'columns' if len(names) > 1 else 'column'} {', '.join(names)}"]
     parts += [f"{table['orderBy']} (the time of the step)"] if table["orderBy"] else []
     parts += [f"{table['groupBy']} (the name of the series)"] if table["groupBy"] else []
+    if known := ", ".join(each.name for each in series.covariates):
+        parts.append(f"{known}, also in {plural(series.horizon, 'row')} after the last {names[0]}, those that are forecast")
     truth = ", ".join(table["truth"])
     compared = f" With {truth}, the answers are compared with it." if truth else ""
     return (
@@ -84,6 +93,10 @@ def _example(table: dict[str, Any], series: SeriesModel) -> str:
     wave = np.sin(2 * math.pi * np.arange(count) / EXAMPLE_PERIOD)[:, None]
     values = scaling.center + scaling.spread * (0.8 * wave + 0.2 * draw.standard_normal((count, len(scaling.center))))
     columns = {name: [f"{value:.5g}" for value in column] for name, column in zip(table["columns"], values.T, strict=True)}
+    if series.covariates:
+        columns = {name: column + [""] * series.horizon for name, column in columns.items()}
+        count += series.horizon
+        columns |= {each.name: covariate_cells(each, count, is_odd=False) for each in series.covariates}
     if table["orderBy"]:
         times = [*table["examples"], *next_times(table["examples"], count - 2)] if table["examples"] else []
         if len(times) < count:
@@ -94,6 +107,31 @@ def _example(table: dict[str, Any], series: SeriesModel) -> str:
         columns = {table["groupBy"]: ["made up"] * count, **columns}
     rows = [list(columns), *zip(*columns.values(), strict=True)]
     return "".join("\t".join(row) + "\n" for row in rows)
+
+
+def covariate_cells(covariate: Covariate, count: int, is_odd: bool = True) -> list[str]:
+    """Return made-up cells of a column that is known in advance, some of them gaps, unless it had none, and other odd ones."""
+    scaling, draw = covariate.scaling, np.random.default_rng(2)
+    if scaling is None:
+        names = [*covariate.categories, "", *(["another text", "true", "NA"] if is_odd else [])]
+        return [names[place] for place in draw.integers(0, len(names), count)]
+    cells = [f"{scaling.center[0] + scaling.spread[0] * value:.4g}" for value in draw.standard_normal(count)]
+    if is_odd:
+        cells[count // 2 : count // 2 + 5] = ["", "true", "False", f"{scaling.center[0] + 1e3 * scaling.spread[0]:.6g}", "nan"]
+    return cells
+
+
+def covariates_data(series: SeriesModel) -> list[dict[str, Any]]:
+    """Return how columns that are known in advance are read, as JSON values."""
+    return [
+        {
+            "name": each.name,
+            "scaling": each.scaling and scaling_data(each.scaling),
+            "hasGaps": bool(each.scaling and each.scaling.has_gaps),
+            "categories": list(each.categories),
+        }
+        for each in series.covariates
+    ]
 
 
 def model_data(series: SeriesModel) -> dict[str, Any]:
@@ -132,6 +170,15 @@ def columns_data(series: SeriesModel) -> dict[str, Any]:
         "target": scaling_data(target.scaling) if target else None,
         "change": scaling_data(source.change) if source.difference else None,
         "lag": source.difference,
+        "centering": {
+            "center": source.center,
+            "scale": source.scale,
+            "rangeTail": RANGE_TAIL,
+            "normalIqr": NORMAL_IQR,
+            "maxScaledRange": MAX_SCALED_RANGE,
+        },
+        "covariates": covariates_data(series),
+        "missing": MISSING_NAMES,
         "cycles": [{"seconds": CYCLES[name], "isWeek": name == "week"} for name in source.cycles],
         "firstWeekday": FIRST_WEEKDAY,
         "loss": target.loss if target else "",

@@ -25,6 +25,7 @@ from unrolled.exchange.series_c_export import export_series, unsupported_in_c
 from unrolled.exchange.series_html_export import export_series_html, unsupported_series_in_page
 from unrolled.exchange.series_onnx_export import export_series_onnx, unsupported_series_in_onnx
 from unrolled.output_paths import check_outputs
+from unrolled.runtime.portable import Weights
 
 if TYPE_CHECKING:
     from unrolled.checkpoints.model_file import TableModelFile
@@ -45,6 +46,9 @@ class TableExportJob:
     float16: bool = False
     data: str = ""
     """What the run was trained on, in words, for its card."""
+
+    weights: Weights = "int8"
+    """Number format of the weights of the page of a model that labels texts."""
 
 
 def is_table_model(path: Path) -> bool:
@@ -81,7 +85,7 @@ def open_table_job(path: Path, options: ExportOptions) -> TableExportJob:
     name = model_name(model_path, run)
     model_file.model.eval()
     out = Path(options.out) if options.out else default_out(options.to, name)
-    return TableExportJob(model_file, model_path, out, name, options.float16, data_text(run))
+    return TableExportJob(model_file, model_path, out, name, options.float16, data_text(run), options.weights)
 
 
 def unsupported_reason(model_file: TableModelFile) -> str | None:
@@ -91,8 +95,6 @@ def unsupported_reason(model_file: TableModelFile) -> str | None:
         return unsupported_series_in_onnx(model_file)
     if spec.others:
         return f"it reads several source columns ({spec.source_name}), and the graph has one source"
-    if model.base is not None:
-        return f"a language model reads '{spec.source.name}' too; train one with --from none for that"
     for column in (spec.source, spec.target):
         if column.kind == "numbers":
             return f"'{column.name}' has numbers at every step, whose scaling and state are not part of the graph"
@@ -103,8 +105,9 @@ def unsupported_reason(model_file: TableModelFile) -> str | None:
         )
     if spec.source.tensor_kind == "image":
         return f"'{spec.source.name}' has images, whose preparation and network are not part of the graph"
-    if model.options.cell not in ONNX_CELLS:
-        return f"the cell {model.options.cell} has no ONNX form; these have: {', '.join(ONNX_CELLS)}"
+    for options in (model.options, *([model.dims.base.options] if model.dims.base else [])):
+        if options.cell not in ONNX_CELLS:
+            return f"the cell {options.cell} has no ONNX form; these have: {', '.join(ONNX_CELLS)}"
     return None
 
 
@@ -112,9 +115,10 @@ def export_table(job: TableExportJob, to: str = "onnx") -> ExportResult:
     """Return the file of a model in ONNX, C or HTML, checked. Raises `ExportError` if it computes something else."""
     if to == "c":
         return export_series(job.model_file, job.title, job.out)
+    if to == "html" and job.model_file.spec.is_stream:
+        return export_series_html(job.model_file, job.title, job.out)
     if to == "html":
-        export = export_series_html if job.model_file.spec.is_stream else export_classifier_html
-        return export(job.model_file, job.title, job.out)
+        return export_classifier_html(job.model_file, job.title, job.out, job.weights, job.path)
     if job.model_file.spec.is_stream:
         return export_series_onnx(job.model_file, job.float16, job.out)
     require_onnx()
@@ -140,12 +144,12 @@ def compare(job: TableExportJob, content: bytes) -> str:
     cases = list(_cases(job))
     largest = {name: max(float(np.max(np.abs(case.expected[name]))) for case in cases) for name in names}
     for case in cases:
-        for source in case.sources:
-            outputs = session.run(names, {"source": source, **case.others})
+        for inputs in case.inputs:
+            outputs = session.run(names, inputs)
             for name, output in zip(names, outputs, strict=True):
                 ours, theirs = output, case.expected[name]
                 if model.dims.mode.output == "aligned":  # what is at padding is not used
-                    within = np.arange(len(source))[:, None] < case.others["lengths"]
+                    within = np.arange(len(inputs["source"]))[:, None] < inputs["lengths"]
                     ours, theirs = ours[within], theirs[within[: case.size[0]]]
                 tolerance = FLOAT16_TOLERANCE if job.float16 else TOLERANCE
                 worst = max(worst, difference(name, ours, theirs, case.size, tolerance, largest[name]))
@@ -156,26 +160,34 @@ def compare(job: TableExportJob, content: bytes) -> str:
 
 @dataclass(frozen=True)
 class _Case:
-    """A batch: its length and size, the source without and with more padding, the other inputs, and the model's outputs."""
+    """A batch: its length and size, the inputs without and with more padding, and the model's outputs."""
 
     size: tuple[int, int]
-    sources: tuple[NDArray[Any], ...]
-    others: dict[str, NDArray[np.int64]]
+    inputs: tuple[dict[str, NDArray[Any]], ...]
     expected: dict[str, NDArray[Any]]
 
 
 def _cases(job: TableExportJob) -> Iterator[_Case]:
-    generator, is_sequence = np.random.default_rng(1), job.model_file.model.encoder.is_sequence
+    model, generator = job.model_file.model, np.random.default_rng(1)
     for steps, batch_size in SHAPES:
-        steps = steps if is_sequence else 1
-        source = _random_source(job, generator, steps, batch_size)
-        lengths = generator.integers(1, steps + 1, batch_size)
-        lengths[0] = steps
-        ngrams = _random_ngrams(job, generator, steps, batch_size)
-        expected = _expected(job, source, lengths, ngrams)
-        padding = _random_source(job, generator, PADDING, batch_size)
-        sources = (source, np.concatenate([source, padding])) if is_sequence else (source,)
-        yield _Case((steps, batch_size), sources, {"lengths": lengths, **ngrams}, expected)
+        steps = steps if model.encoder.is_sequence else 1
+        padded = {"source": _random_source(job, generator, steps, batch_size)}
+        others = {"lengths": _random_lengths(generator, steps, batch_size)}
+        if buckets := model.dims.ngram_buckets:  # with padding among them
+            others["ngrams"] = generator.integers(0, buckets + 1, (steps, batch_size))
+        if model.dims.base is not None:
+            padded["base_ids"] = generator.integers(0, model.dims.base.vocab_size, (steps + 2, batch_size))
+            others["base_lengths"] = _random_lengths(generator, steps + 2, batch_size)
+        more = {name: np.concatenate([array, array[:1].repeat(PADDING, 0)]) for name, array in padded.items()}
+        inputs = [part | others for part in ((padded, more) if model.encoder.is_sequence else (padded,))]
+        yield _Case((steps, batch_size), tuple(inputs), _expected(job, inputs[0]))
+
+
+def _random_lengths(generator: np.random.Generator, steps: int, batch_size: int) -> NDArray[np.int64]:
+    """Return the lengths of rows, of which the first has all steps."""
+    lengths = generator.integers(1, steps + 1, batch_size)
+    lengths[0] = steps
+    return lengths
 
 
 def _random_source(job: TableExportJob, generator: np.random.Generator, steps: int, batch_size: int) -> NDArray[Any]:
@@ -185,24 +197,13 @@ def _random_source(job: TableExportJob, generator: np.random.Generator, steps: i
     return generator.standard_normal((steps, batch_size, dims.source_size)).astype(np.float32)
 
 
-def _random_ngrams(
-    job: TableExportJob, generator: np.random.Generator, count: int, batch_size: int
-) -> dict[str, NDArray[np.int64]]:
-    """Return random rows of a classifier of n-grams, with padding among them, by the name of the input; empty without one."""
-    buckets = job.model_file.model.dims.ngram_buckets
-    return {"ngrams": generator.integers(0, buckets + 1, (count, batch_size))} if buckets else {}
-
-
-def _expected(
-    job: TableExportJob, source: NDArray[Any], lengths: NDArray[np.int64], ngrams: dict[str, NDArray[np.int64]]
-) -> dict[str, NDArray[Any]]:
+def _expected(job: TableExportJob, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Return the outputs of the graph as the network of PyTorch computes them."""
     import torch
 
     torch.set_num_threads(1)
     model = job.model_file.model
     with torch.inference_mode():
-        arrays = {"source": source, "lengths": lengths, **ngrams}
         values = model.logits({name: torch.from_numpy(array) for name, array in arrays.items()})
         if model.dims.mode.output != "aligned":
             values = values[0]

@@ -100,6 +100,11 @@ class TableSpec:
         return self.source.kind == "text" and not self.others and self.target.kind in ("label", "number")
 
     @property
+    def labels_each_token(self) -> bool:
+        """Whether it gives each token of a text a label."""
+        return self.source.kind == "text" and self.target.kind == "labels" and not self.others
+
+    @property
     def labels_one_text(self) -> bool:
         """Whether one label is predicted from one text."""
         return self.reads_one_text and self.target.kind == "label"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from unrolled.runtime.portable import PortableLayer
-from unrolled.runtime.portable_arithmetic import FloatMatrix, Floats, Int8Matrix, Matrix
+from unrolled.runtime.portable_arithmetic import FloatMatrix, Floats, Int8Matrix, Matrix, TableMatrix
 from unrolled.runtime.text_network import STATE_NAMES
 from unrolled.views.html_page import pack_array
 from unrolled.views.wasm_products import products_module
@@ -39,9 +39,11 @@ def recurrent_layers(cell: str, hidden_size: int, layers: list[PortableLayer]) -
     }
 
 
-def linear_layer(name: str, weight: Floats | None, bias: Floats | None = None) -> dict[str, Any]:
-    """Return `NAMEWeight` and `NAMEBias` as JSON values."""
-    return {f"{name}Weight": None if weight is None else matrix_data(FloatMatrix(weight)), f"{name}Bias": packed(bias)}
+def linear_layer(
+    name: str, weight: Floats | None, bias: Floats | None = None, matrix: type[TableMatrix] = FloatMatrix
+) -> dict[str, Any]:
+    """Return `NAMEWeight`, in a number format, and `NAMEBias` as JSON values."""
+    return {f"{name}Weight": None if weight is None else matrix_data(matrix(weight)), f"{name}Bias": packed(bias)}
 
 
 def packed_products() -> str:

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from unrolled.generation.prompt_replacements import prompt_replacements
+from unrolled.tables.base_text import MAX_CHARACTERS, BaseText
 from unrolled.tables.text_column import TextColumn
 from unrolled.tables.word_tokenizer import WordTokenizer
 from unrolled.text.rule_tokenizer import WORD_PATTERN
+from unrolled.text.tokenizer import CharTokenizer
 from unrolled.views.html_page import WASM_POLICY, render_page
 from unrolled.views.report import to_json_value
 
@@ -20,7 +22,8 @@ STYLES = (
     "shared/page.css", "report/drawings.css", "report/report.css", "rows/rows.css", "shared/form_page.css",
     "text_classifier/text_classifier.css",
 )  # fmt: skip
-SCRIPT = "text_classifier/main.js"
+TAGGER_STYLE = "text_tagger/text_tagger.css"
+SCRIPT, TAGGER_SCRIPT = "text_classifier/main.js", "text_tagger/main.js"
 BODY = "text_classifier/text_classifier.html"
 
 END_OF_DIGITS = 0x20000
@@ -36,8 +39,13 @@ _CLASSES = {
 
 
 def text_classifier_page(data: Mapping[str, Any]) -> str:
-    """Return the page. `data` has `title`, `subtitle`, the `model`, and the names of its columns `source` and `target`."""
-    return render_page(str(data["title"]), STYLES, SCRIPT, to_json_value(data), BODY, WASM_POLICY)
+    """Return the page. `data` has `title`, `subtitle`, the `model`, and the names of its columns `source` and `target`.
+
+    A model without pooling gives each token a label.
+    """
+    is_tagger = data["model"]["pool"] is None
+    styles, script = ((*STYLES, TAGGER_STYLE), TAGGER_SCRIPT) if is_tagger else (STYLES, SCRIPT)
+    return render_page(str(data["title"]), styles, script, to_json_value(data), BODY, WASM_POLICY)
 
 
 def reader_data(column: TextColumn, max_steps: int) -> dict[str, Any]:
@@ -65,6 +73,20 @@ def reader_data(column: TextColumn, max_steps: int) -> dict[str, Any]:
         "normalForm": None if column.normalization == "none" else column.normalization.upper(),
         "unknownId": column.unk_id,
         "maxSteps": max_steps,
+    }
+
+
+def base_reader_data(base: BaseText) -> dict[str, Any]:
+    """Return how a text becomes the ids that a language model reads, for `static/text_classifier/tokens.js`, as JSON values."""
+    tokenizer = base.tokenizer
+    replacements, form = prompt_replacements(tokenizer), tokenizer.normalization
+    return {
+        "tokens": tokenizer.tokens if isinstance(tokenizer, CharTokenizer) else None,
+        "replacements": [[text[:1], characters] for text, characters in replacements.characters.items()],
+        "otherReplacement": replacements.other[:1],
+        "otherId": tokenizer.bos_id,
+        "normalForm": None if form == "none" else form.upper(),
+        "maxCharacters": MAX_CHARACTERS,
     }
 
 

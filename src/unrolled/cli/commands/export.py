@@ -3,7 +3,8 @@
 Each format is run and compared with the model before it is written, at
 several lengths, batch sizes and states. What it writes needs no unrolled.
 A model of a table that predicts a label, labels or a number: --to onnx;
-one of a series, numbers at every step: --to onnx or --to c.
+one that labels a text: --to html, too; one of a series, numbers at every
+step: --to onnx, html or c.
 
 Examples:
   unrolled export runs/book --to c --out book.c
@@ -13,6 +14,7 @@ Examples:
   unrolled export runs/book --to numpy
   unrolled export runs/book --to card
   unrolled export runs/reviews --to onnx
+  unrolled export runs/reviews --to html --weights float32
   unrolled export runs/sensor --to c --out sensor.c
 """
 
@@ -54,13 +56,19 @@ def _print_result(result: ExportResult) -> None:
     for check in result.checks:
         print(f"checked: {check}")
     rounding: dict[str, Any] | None = result.facts.get("rounding")
-    if rounding is not None:
+    if rounding is not None and "labels" in rounding:
+        print(
+            f"weights: {result.facts['weights']}, {rounding['labels']:,} held-out labels: accuracy {rounding['accuracy']:.4f} "
+            f"({rounding['extra_accuracy']:+.4f} by rounding), {rounding['bits']:.4f} bits ({rounding['extra_bits']:+.4f})"
+        )
+    elif rounding is not None:
         print(
             f"weights: {result.facts['weights']}, {rounding['bits']:.4f} bits per token on {rounding['tokens']:,} tokens, "
             f"{rounding['extra_bits']:+.4f} by rounding"
         )
     elif "rounding" in result.facts:
-        print(f"weights: {result.facts['weights']}; what the rounding costs is not known without a text: name one with --text")
+        missing = "the table of its run" if "mode" in result.facts else "a text: name one with --text"
+        print(f"weights: {result.facts['weights']}; what the rounding costs is not known without {missing}")
     if "flash_bytes" in result.facts:
         flash, ram = result.facts["flash_bytes"], result.facts["ram_bytes"]
         print(f"flash: {flash:,} bytes of tables and 3 to 10 kB of code; RAM: {ram:,} bytes")

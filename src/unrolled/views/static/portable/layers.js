@@ -226,3 +226,13 @@ export function createLayers(network) {
     },
   };
 }
+
+/**
+ * Return the outputs of layers that read steps in order.
+ * @param {ReturnType<typeof createLayers>} layers
+ * @param {Float32Array[]} xs
+ */
+export function unroll(layers, xs) {
+  const state = layers.initialState();
+  return xs.map((x) => layers.read(state, x.slice(), null, null).slice());
+}

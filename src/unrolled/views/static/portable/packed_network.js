@@ -5,9 +5,39 @@ import { unpack } from "../shared/packed_arrays.js";
 import { placeFloatMatrices } from "./products.js";
 
 /** @typedef {import("./products.js").Matrix} Matrix */
+/** @typedef {import("./products.js").FloatMatrix} FloatMatrix */
 /** @typedef {{ rows: number, columns: number, weight: string, scale: string | null }} PackedMatrix */
 
 const LANES = 16;
+
+/**
+ * Return a matrix of float32 weights; those that are stored as int8 become their number times the scale of their row.
+ * @param {PackedMatrix | null} packed
+ * @returns {Promise<FloatMatrix | null>}
+ */
+export async function unpackFloatMatrix(packed) {
+  if (!packed) return null;
+  const { rows, columns } = packed;
+  const scales = await unpackFloats(packed.scale);
+  const weight = await (scales ? unpack(packed.weight, Int8Array) : unpack(packed.weight, Float32Array));
+  const stride = Math.ceil(columns / LANES) * LANES;
+  const filled = new Float32Array(rows * stride);
+  for (let row = 0; row < rows; row++) {
+    filled.set(weight.subarray(row * columns, (row + 1) * columns), row * stride);
+    if (scales) for (let index = row * stride; index < row * stride + columns; index++) filled[index] *= scales[row];
+  }
+  return { rows, columns, weight: filled, scale: null };
+}
+
+/**
+ * Return a row of a matrix.
+ * @param {FloatMatrix} matrix
+ * @param {number} row
+ */
+export function rowOf({ weight, rows, columns }, row) {
+  const stride = weight.length / rows;
+  return weight.slice(row * stride, row * stride + columns);
+}
 
 /**
  * @param {PackedMatrix | null} packed
@@ -16,12 +46,7 @@ const LANES = 16;
 export async function unpackMatrix(packed) {
   if (!packed) return null;
   const { rows, columns, scale } = packed;
-  if (scale === null) {
-    const [weight, stride] = [await unpack(packed.weight, Float32Array), Math.ceil(columns / LANES) * LANES];
-    const filled = new Float32Array(rows * stride);
-    for (let row = 0; row < rows; row++) filled.set(weight.subarray(row * columns, (row + 1) * columns), row * stride);
-    return { rows, columns, weight: filled, scale };
-  }
+  if (scale === null) return unpackFloatMatrix(packed);
   const weight = new Int8Array((rows + 3) * columns); // products take four rows at a time
   weight.set(await unpack(packed.weight, Int8Array));
   return { rows, columns, weight, scale: await unpack(scale, Float32Array) };
@@ -33,25 +58,33 @@ export const unpackFloats = async (packed) => packed === null ? null : unpack(pa
 /**
  * Return the recurrent layers in the data of a page.
  * @param {any[]} layers
+ * @param {typeof unpackMatrix} [unpackWeights] what makes their matrices
  * @returns {Promise<import("./layers.js").Layer[]>}
  */
-export async function unpackLayers(layers) {
+export async function unpackLayers(layers, unpackWeights = unpackMatrix) {
   const unpacked = [];
   for (const layer of layers) {
     unpacked.push({
-      input: await unpackMatrix(layer.input),
-      recurrent: await unpackMatrix(layer.recurrent),
-      recurrentN: await unpackMatrix(layer.recurrentN),
+      input: await unpackWeights(layer.input),
+      recurrent: await unpackWeights(layer.recurrent),
+      recurrentN: await unpackWeights(layer.recurrentN),
       bias: await unpackFloats(layer.bias),
       biasHh: await unpackFloats(layer.biasHh),
       normWeight: await unpackFloats(layer.normWeight),
       normBias: await unpackFloats(layer.normBias),
-      rounds: await Promise.all(layer.rounds.map(unpackMatrix)),
+      rounds: await Promise.all(layer.rounds.map(unpackWeights)),
       decay: await unpackFloats(layer.decay),
     });
   }
   return /** @type {import("./layers.js").Layer[]} */ (unpacked);
 }
+
+/**
+ * Return recurrent layers of float32 weights, which `placeFloatLayers` may place.
+ * @param {any} packed
+ * @returns {Promise<import("./layers.js").Layers>}
+ */
+export const placeableLayers = async (packed) => ({ ...packed, layers: await unpackLayers(packed.layers, unpackFloatMatrix), nativeTanh: null });
 
 /**
  * Have products and tanh of layers of float32 weights computed by vector instructions, where there are any.

@@ -20,12 +20,15 @@ export function labelStrips(plot, x, rows, numLabels) {
     const title = svgElement("text", { x: plot.left - 8, y: top + height / 2 + 4, class: "tick end" }, name);
     return [title, ...runs(ids).map(([start, end, id]) => {
       const [left, right] = [plot.x(x[start]), end < x.length ? plot.x(x[end]) : plot.right];
-      const hue = Math.round(215 + (numLabels <= 2 ? id * 170 : id * 137.5)) % 360;
+      const hue = labelHue(id, numLabels);
       const box = { x: left, y: top + 2, width: Math.max(1, right - left), height: height - 4 };
       return svgElement("rect", { ...box, style: `fill: hsl(${hue} 55% 55%)` });
     })];
   });
 }
+
+/** Return the hue of a label, in degrees. @param {number} id @param {number} numLabels */
+export const labelHue = (id, numLabels) => Math.round(215 + (numLabels <= 2 ? id * 170 : id * 137.5)) % 360;
 
 /**
  * Return the runs of equal labels: the first step, that after the last, and the label.

@@ -1,7 +1,7 @@
 // @ts-check
 // What is predicted for a series: rows of a table, those of `unrolled predict`, and charts.
 
-import { toNumber } from "./rows.js";
+import { toNumber } from "./numbers.js";
 import { createTimes } from "./times.js";
 
 /** @typedef {import("./predictor.js").Answer} Answer */

@@ -6,7 +6,10 @@ import { add, layerNorm } from "../portable/arithmetic.js";
 import { createLayers } from "../portable/layers.js";
 import { placeFloatLayers, unpackFloats, unpackLayers, unpackMatrix } from "../portable/packed_network.js";
 import { product } from "../portable/products.js";
+import { centered, quantile } from "./centering.js";
+import { encodeCovariates, scaled } from "./covariates.js";
 import { createNormals } from "./normals.js";
+import { toNumber } from "./numbers.js";
 import { createTimes } from "./times.js";
 
 /** @typedef {import("../portable/products.js").Matrix} Matrix */
@@ -28,6 +31,9 @@ import { createTimes } from "./times.js";
  * @property {Scaling} target
  * @property {Scaling | null} change
  * @property {number} lag
+ * @property {import("./centering.js").Centering} centering
+ * @property {import("./covariates.js").Covariate[]} covariates columns that are known in advance
+ * @property {import("./covariates.js").MissingNames} missing
  * @property {Cycle[]} cycles
  * @property {number} firstWeekday
  * @property {"mse" | "mae" | "quantiles" | "gaussian"} loss
@@ -47,7 +53,11 @@ import { createTimes } from "./times.js";
 
 /** The state of a series: that of the layers, the last numbers, scaled, and those of the last `lag` steps, a ring. @typedef {LayersState & { last: Float64Array, isKnown: Uint8Array, levels: Float64Array, isLevel: Uint8Array, numSteps: number }} State */
 
-/** A series; null is a gap, `seconds` are the times of the steps on their clock. @typedef {{ numbers: (number | null)[][], seconds: number[] }} Steps */
+/**
+ * A series; null is a gap, `seconds` are the times of the steps on their clock. `covariates` are inputs that are known in advance: they
+ * and the times go on after the numbers.
+ * @typedef {{ numbers: (number | null)[][], seconds: number[], covariates: number[][] }} Steps
+ */
 
 /** What is predicted for a step: a number for each column, and for each level of a quantile; or probabilities of labels. @typedef {{ point: number[], bands: number[][] | null, probabilities: number[] | null }} Answer */
 
@@ -70,12 +80,6 @@ export async function unpackSeriesModel(data, hasVectors = true) {
   const model = { ...data, layers, nativeTanh: null, start, inputWeight, inputBias, normWeight, normBias, head, headBias, skip };
   if (hasVectors) await placeFloatLayers(data.products, [model], matrices);
   return model;
-}
-
-/** @param {Scaling} scaling @param {number} column @param {number} value */
-function scaled({ center, spread, low, high }, column, value) {
-  const clipped = Math.max(low[column] ?? -Infinity, Math.min(high[column] ?? Infinity, value));
-  return (clipped - center[column]) / spread[column];
 }
 
 /**
@@ -123,12 +127,13 @@ export function createPredictor(model) {
   }
 
   /**
-   * Return what the network reads of a step: numbers with gaps filled, where the gaps are, changes, and the calendar.
+   * Return what the network reads of a step: numbers with gaps filled, where the gaps are, changes, the calendar and covariates.
    * @param {State} state
    * @param {(number | null)[]} numbers
    * @param {number} seconds
+   * @param {number[]} known
    */
-  function inputsOf(state, numbers, seconds) {
+  function inputsOf(state, numbers, seconds, known) {
     const [gaps, changes] = [new Array(model.hasGaps ? width : 0), new Array(lag ? width : 0)];
     const place = lag && state.numSteps % lag * width; // of the step `lag` steps before this one
     numbers.forEach((number, column) => {
@@ -145,7 +150,7 @@ export function createPredictor(model) {
       state.isLevel[place + column] = state.isKnown[column];
     });
     state.numSteps++;
-    return Float32Array.from([...state.last, ...gaps, ...changes, ...calendarOf(seconds)]);
+    return Float32Array.from([...state.last, ...gaps, ...changes, ...calendarOf(seconds), ...known]);
   }
 
   /**
@@ -209,9 +214,10 @@ export function createPredictor(model) {
    * @param {State} state
    * @param {(number | null)[]} numbers
    * @param {number} seconds of the step, of a forecast of the next one
+   * @param {number[]} [known] covariates of the next step
    */
-  function step(state, numbers, seconds) {
-    const values = read(state, inputsOf(state, numbers, seconds));
+  function step(state, numbers, seconds, known = []) {
+    const values = read(state, inputsOf(state, numbers, seconds, known));
     return model.labels.length ? probabilitiesOf(values) : partsOf(state, values).flat();
   }
 
@@ -225,15 +231,25 @@ export function createPredictor(model) {
   }
 
   /**
+   * Return the steps of a series as they are read: numbers without their drift, what this was, times, and covariates of the next
+   * step with their changes.
+   * @param {Steps} steps
+   */
+  function prepared({ numbers, seconds, covariates }) {
+    const known = covariates.map((row, place) => [...row, ...(lag ? row.map((value, index) => (place < lag ? 0 : f(value - covariates[place - lag][index]))) : [])]);
+    return { ...centered(numbers, model.centering), seconds: secondsRead(seconds), known: known.slice(1) };
+  }
+
+  /**
    * Return what is predicted for each step, one after the other.
    * @param {Steps} steps
    * @returns {Generator<Answer, void, void>}
    */
-  function* answers({ numbers, seconds }) {
-    const [state, read] = [initialState(), secondsRead(seconds)];
+  function* answers(steps) {
+    const [state, { numbers, seconds }] = [initialState(), prepared(steps)];
     const middle = model.levels.reduce((best, level, index) => (Math.abs(level - 0.5) < Math.abs(model.levels[best] - 0.5) ? index : best), 0);
     for (const [place, row] of numbers.entries()) {
-      const outputs = step(state, row, read[place]);
+      const outputs = step(state, row, seconds[place]);
       if (model.labels.length) {
         yield { point: [], bands: null, probabilities: outputs };
         continue;
@@ -273,41 +289,35 @@ export function createPredictor(model) {
   /** @param {number} value */
   const limited = (value) => Math.max(-model.maxScaled, Math.min(model.maxScaled, value));
 
-  /** @param {number[]} sorted @param {number} share */
-  function quantile(sorted, share) {
-    const place = share * (sorted.length - 1);
-    const [low, high] = [sorted[Math.floor(place)], sorted[Math.ceil(place)]];
-    return low + (high - low) * (place - Math.floor(place));
-  }
-
   /**
    * Forecast the steps after a series: draw paths, one after the other, and yield after each; return what they say of each step.
    * @param {Steps} steps
    * @param {{ seed: number, numPaths?: number, horizon?: number }} options
    * @returns {Generator<void, Answer[], void>}
    */
-  function* forecast({ numbers, seconds }, { seed, numPaths = model.numPaths, horizon = model.horizon }) {
-    const recent = numbers.slice(-model.historySteps);
-    const times = secondsRead(seconds.slice(-model.historySteps));
+  function* forecast({ numbers, seconds, covariates }, { seed, numPaths = model.numPaths, horizon = model.horizon }) {
+    const first = Math.max(0, numbers.length - model.historySteps);
+    const recent = prepared({ numbers: numbers.slice(first), seconds: seconds.slice(first), covariates: covariates.slice(first) });
     const base = initialState();
     /** @type {number[][]} */
     const known = [];
     let values = new Float32Array(0);
-    for (const [place, row] of recent.entries()) {
-      values = read(base, inputsOf(base, row, times[place])).slice();
+    for (const [place, row] of recent.numbers.entries()) {
+      values = read(base, inputsOf(base, row, recent.seconds[place], recent.known[place] ?? [])).slice();
       known.push(Array.from(base.last, f));
       if (place % 64 === 63) yield;
     }
     const reach = Math.max(1, lag);
     const levels = [...new Array(Math.max(0, reach - known.length)).fill(known[known.length - 1]), ...known.slice(-reach)];
     const draw = createNormals(seed);
+    const ahead = [recent.seconds, recent.known].map((parts) => parts.slice(recent.numbers.length));
     /** @type {number[][][]} */
     const paths = [];
     for (let path = 0; path < numPaths; path++) {
-      paths.push(yield* drawPath(copyOf(base), values, levels, times.slice(recent.length), horizon, draw));
+      paths.push(yield* drawPath(copyOf(base), values, levels, ahead, horizon, draw));
       yield;
     }
-    return Array.from({ length: horizon }, (_, place) => summary(paths.map((path) => path[place])));
+    return Array.from({ length: horizon }, (_, place) => summary(paths.map((path) => path[place]), recent));
   }
 
   /**
@@ -315,12 +325,12 @@ export function createPredictor(model) {
    * @param {State} state
    * @param {Float32Array} values
    * @param {number[][]} levels
-   * @param {number[]} seconds
+   * @param {any[][]} ahead times and covariates of the steps that are read
    * @param {number} horizon
    * @param {() => number} draw
    * @returns {Generator<void, number[][], void>}
    */
-  function* drawPath(state, values, levels, seconds, horizon, draw) {
+  function* drawPath(state, values, levels, [seconds, known], horizon, draw) {
     /** @type {number[][]} */
     const path = [];
     for (let place = 0; place < horizon; place++) {
@@ -330,7 +340,7 @@ export function createPredictor(model) {
       path.push(drawn.map((value, column) => f(limited(change ? level[column] + (value * change.spread[column] + change.center[column]) : value))));
       if (place + 1 === horizon) break;
       const gaps = model.hasGaps ? new Array(width).fill(0) : [];
-      values = read(state, Float32Array.from([...path[place], ...gaps, ...(lag ? drawn : []), ...calendarOf(seconds[place])]));
+      values = read(state, Float32Array.from([...path[place], ...gaps, ...(lag ? drawn : []), ...calendarOf(seconds[place]), ...(known[place] ?? [])]));
       if (place % 64 === 63) yield;
     }
     return path;
@@ -339,22 +349,24 @@ export function createPredictor(model) {
   /**
    * Return the mean, or the median, and the quantiles of the paths at a step, in the unit of the data.
    * @param {number[][]} drawn
+   * @param {{ shift: number[], factor: number[] }} drift
    * @returns {Answer}
    */
-  function summary(drawn) {
-    const sorted = predicted.map((_, column) => drawn.map((row) => row[column] * model.target.spread[column] + model.target.center[column]).sort((a, b) => a - b));
+  function summary(drawn, { shift, factor }) {
+    const inUnit = (/** @type {number} */ value, /** @type {number} */ column) => (value * model.target.spread[column] + model.target.center[column]) * factor[column] + shift[column];
+    const sorted = predicted.map((_, column) => drawn.map((row) => inUnit(row[column], column)).sort((a, b) => a - b));
     const isMean = model.loss === "mse" || model.loss === "gaussian";
     const point = sorted.map((values) => (isMean ? values.reduce((sum, value) => sum + value, 0) / values.length : quantile(values, 0.5)));
     return { point, bands: model.levels.map((level) => sorted.map((values) => quantile(values, level))), probabilities: null };
   }
 
-  return { initialState, copyOf, step, secondsRead, answers, forecast };
+  return { initialState, copyOf, step, prepared, answers, forecast };
 }
 
 /**
  * Test vectors: series with the outputs of each step and the `tolerance` of each output, and, of a model that forecasts, forecasts.
  * @typedef {{ tolerance: number[], cases: (Steps & { outputs: number[][] })[],
- *   forecasts: (Steps & { seed: number, numPaths: number, horizon: number, point: number[][], bands: number[][][], tolerance: number[] })[] }} Vectors
+ *   cells: { texts: string[][], numKnown: number, inputs: number[][] } | null, forecasts: (Steps & { seed: number, numPaths: number, horizon: number, point: number[][], bands: number[][][], tolerance: number[] })[] }} Vectors
  */
 
 /**
@@ -366,13 +378,19 @@ export function findDifference(model, vectors) {
   const predictor = createPredictor(model);
   const differs = (/** @type {number[]} */ found, /** @type {number[]} */ expected, /** @type {number[]} */ tolerance) =>
     expected.findIndex((value, index) => !(Math.abs(found[index] - value) <= tolerance[index]));
-  for (const [number, { numbers, seconds, outputs }] of vectors.cases.entries()) {
+  if (vectors.cells) {
+    const { texts, numKnown, inputs } = vectors.cells;
+    const found = encodeCovariates(model.covariates, texts, numKnown, model.missing, (text) => toNumber(text, false));
+    const step = inputs.findIndex((row, place) => differs(found[place], row, row.map((value) => 1e-6 * Math.max(1, Math.abs(value)))) >= 0);
+    if (step >= 0) return `covariates of step ${step}: ${found[step]}, expected ${inputs[step]}`;
+  }
+  for (const [number, { outputs, ...steps }] of vectors.cases.entries()) {
+    const { numbers, seconds, known } = predictor.prepared(steps);
     for (const cut of [numbers.length, Math.floor(numbers.length / 2)]) {
       let state = predictor.initialState();
-      const read = predictor.secondsRead(seconds);
       for (const [place, row] of numbers.entries()) {
         if (place === cut) state = predictor.copyOf(state);
-        const found = predictor.step(state, row, read[place]);
+        const found = predictor.step(state, row, seconds[place], known[place]);
         const output = differs(found, outputs[place], vectors.tolerance);
         if (output >= 0) return `series ${number}, step ${place}, output ${output}: ${found[output]}, expected ${outputs[place][output]}`;
       }

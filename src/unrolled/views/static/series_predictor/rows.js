@@ -4,37 +4,26 @@
 import { findColumn, plainName, TableError } from "../shared/columns.js";
 import { parseRows, separatorOf } from "../shared/csv.js";
 import { plural } from "../shared/visible_text.js";
+import { encodeCovariates } from "./covariates.js";
+import { DECIMAL_COMMA, toNumber } from "./numbers.js";
 import { createTimes, orderOf } from "./times.js";
 
 /**
  * The columns of a table: those that are read; `truth` are others that are predicted; `groupBy` names the series, `orderBy` has their
  * times, of which `examples` are two that follow each other; `missing` are texts that are gaps.
  * @typedef {{ columns: string[], truth: string[], groupBy: string | null, orderBy: string | null, examples: string[], missing: string[],
- *   needsDates: boolean, dates: import("./times.js").TimeRules }} TableColumns
+ *   needsDates: boolean, dates: import("./times.js").TimeRules, covariates: import("./covariates.js").Covariate[],
+ *   missingNames: import("./covariates.js").MissingNames, horizon: number }} TableColumns
  */
 
 /**
- * A series: `keys` are what its `times` are, and `seconds` those of dates; cells of `truth` are texts, with decimal commas or not.
- * @typedef {{ name: string, hasCommas: boolean, times: string[], keys: import("./times.js").Key[], seconds: number[], numbers: (number | null)[][], truth: string[][] }} Series
+ * A series: `keys` are what its `times` are, and `seconds` those of dates; cells of `truth` are texts, with decimal commas or not; those
+ * of `known` are of columns that are known in advance, and `covariates` what is read of them.
+ * @typedef {{ name: string, hasCommas: boolean, times: string[], keys: import("./times.js").Key[], seconds: number[], numbers: (number | null)[][], truth: string[][], known: string[][], covariates: number[][] }} Series
  */
 
 const MAX_NUMBER = 3.4e38;
 const MAX_LISTED = 12;
-const NUMBER = /^[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?$/i;
-const DECIMAL_COMMA = /^[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+(e[+-]?\d+)?$/i;
-const GROUPED_BY_POINTS = /^[+-]?[1-9]\d{0,2}(\.\d{3})+$/;
-
-/**
- * Return the number that a text is, or null.
- * @param {string} text
- * @param {boolean} hasCommas whether numbers have decimal commas
- */
-export function toNumber(text, hasCommas) {
-  text = text.trim().replace(/^\u2212/, "-");
-  if (hasCommas && GROUPED_BY_POINTS.test(text)) return null;
-  if (hasCommas && DECIMAL_COMMA.test(text)) text = text.replaceAll(".", "").replace(",", ".");
-  return NUMBER.test(text) ? Number(text) : null;
-}
 
 /**
  * Return the series of a table, and sentences about its rows.
@@ -46,11 +35,12 @@ export function readSeries(text, columns) {
   const separator = separatorOf(text);
   const rows = parseRows(text, separator);
   if (!rows.length) throw new TableError("There are no rows: paste a table, or open a file.");
-  const wanted = [columns.groupBy, columns.orderBy, ...columns.columns].filter((name) => name !== null);
+  const advance = columns.covariates.map(({ name }) => name);
+  const wanted = [columns.groupBy, columns.orderBy, ...columns.columns, ...advance].filter((name) => name !== null);
   const header = rows[0].map(plainName);
   const hasHeader = wanted.some((name) => header.includes(plainName(name)));
   const names = hasHeader ? rows[0] : wanted;
-  if (!hasHeader && (rows[0].length !== wanted.length || !columns.columns.every((_, index) => isValue(rows[0][wanted.length - columns.columns.length + index], separator, columns)))) {
+  if (!hasHeader && (rows[0].length !== wanted.length || !columns.columns.every((_, index) => isValue(rows[0][wanted.indexOf(columns.columns[0]) + index], separator, columns)))) {
     throw new TableError(`The table has no column '${columns.columns[0]}': its columns are ${listed(rows[0])}, and ${listed(wanted)} are read. Give it a first row with these names.`);
   }
   const places = new Map([...wanted, ...columns.truth].map((name) => [name, findColumn(names, name)]));
@@ -65,14 +55,33 @@ export function readSeries(text, columns) {
   let lastName = "";
   for (const [index, row] of body.entries()) {
     if (columns.groupBy !== null) lastName = cell(row, columns.groupBy).trim() || lastName;
-    const series = found.get(lastName) ?? { name: lastName, hasCommas, times: [], keys: [], seconds: [], numbers: [], truth: [] };
+    const series = found.get(lastName) ?? { name: lastName, hasCommas, times: [], keys: [], seconds: [], numbers: [], truth: [], known: [], covariates: [] };
     found.set(lastName, series);
     series.times.push(columns.orderBy === null ? "" : cell(row, columns.orderBy).trim());
     series.numbers.push(columns.columns.map((name) => readNumber(cell(row, name), name, index + 1 + Number(hasHeader), hasCommas, columns.missing)));
     series.truth.push(columns.truth.map((name) => cell(row, name).trim()));
+    series.known.push(advance.map((name) => cell(row, name)));
   }
   const notes = columns.orderBy === null ? [] : sortByTime([...found.values()], columns);
-  return { series: [...found.values()], notes };
+  return { series: advance.length ? [...found.values()].filter((series) => readCovariates(series, columns)) : [...found.values()], notes };
+}
+
+/**
+ * Read what is known in advance of a series, whose last steps without numbers are those that are forecast; return whether it has others.
+ * @param {Series} series
+ * @param {TableColumns} columns
+ */
+function readCovariates(series, { covariates, missingNames, horizon, columns }) {
+  const numKnown = series.numbers.findLastIndex((row) => row.some((value) => value !== null)) + 1;
+  const found = series.known.length - numKnown;
+  if (numKnown && found < horizon) {
+    const where = series.name ? `${series.name}: ` : "";
+    throw new TableError(`${where}a forecast of ${plural(horizon, "step")} reads ${listed(covariates.map(({ name }) => name))} of each step, and ${plural(found, "row")} ` +
+      `${found === 1 ? "has" : "have"} these after the last '${columns[0]}': add ${horizon - found} with an empty '${columns[0]}'.`);
+  }
+  series.covariates = encodeCovariates(covariates, series.known, numKnown, missingNames, (text) => toNumber(text, series.hasCommas));
+  series.numbers = series.numbers.slice(0, numKnown);
+  return numKnown > 0;
 }
 
 /** @param {string[]} names */
@@ -122,7 +131,7 @@ function sortByTime(series, columns) {
     }
     moved += order.filter((from, to) => from !== to).length;
     each.keys = order.map((index) => keys[index]);
-    for (const part of /** @type {("times" | "numbers" | "truth")[]} */ (["times", "numbers", "truth"])) Object.assign(each, { [part]: order.map((index) => each[part][index]) });
+    for (const part of /** @type {("times" | "numbers" | "truth" | "known")[]} */ (["times", "numbers", "truth", "known"])) Object.assign(each, { [part]: order.map((index) => each[part][index]) });
     each.seconds = times.secondsOf(each.keys);
   }
   const notes = moved ? [`${plural(moved, "row")} ${moved === 1 ? "was" : "were"} not in the order of '${columns.orderBy}', and ${moved === 1 ? "was" : "were"} sorted.`] : [];

@@ -3,9 +3,10 @@
 // answer. The recurrent layers are those of the portable step with float32 weights.
 
 import { add, f, layerNorm, tanh } from "../portable/arithmetic.js";
-import { createLayers } from "../portable/layers.js";
-import { placeFloatLayers, unpackFloats, unpackLayers, unpackMatrix } from "../portable/packed_network.js";
+import { createLayers, unroll } from "../portable/layers.js";
+import { placeableLayers, placeFloatLayers, rowOf, unpackFloatMatrix, unpackFloats } from "../portable/packed_network.js";
 import { product } from "../portable/products.js";
+import { createBase, unpackBase } from "./base.js";
 import { hashNgrams, isBlank, splitBlanks } from "./ngrams.js";
 import { createReader } from "./tokens.js";
 
@@ -16,7 +17,7 @@ import { createReader } from "./tokens.js";
 
 /**
  * The linear classifier of n-grams: a row of `table` for each of the `buckets`, their `weights`, and the length of their sum.
- * @typedef {import("./ngrams.js").NgramRules & { buckets: number, table: Float32Array, weights: Float32Array, bias: number[], share: number,
+ * @typedef {import("./ngrams.js").NgramRules & { buckets: number, table: FloatMatrix, weights: Float32Array, bias: number[], share: number,
  *   scale: number, minSquares: number }} Ngrams
  */
 
@@ -30,7 +31,7 @@ import { createReader } from "./tokens.js";
  * @property {Layers | null} stack
  * @property {Float32Array} normWeight
  * @property {Float32Array} normBias
- * @property {"last" | "mean" | "max" | "attention"} pool
+ * @property {"last" | "mean" | "max" | "attention" | null} pool null: each token has a label
  * @property {FloatMatrix | null} poolHidden
  * @property {Float32Array | null} poolHiddenBias
  * @property {FloatMatrix | null} poolScore
@@ -38,6 +39,7 @@ import { createReader } from "./tokens.js";
  * @property {Float32Array} headBias
  * @property {number} temperature
  * @property {Ngrams | null} ngrams
+ * @property {import("./base.js").Base | null} base a language model that helps
  * @property {number} maxParts
  * @property {number} maxLogOdds
  */
@@ -51,18 +53,18 @@ import { createReader } from "./tokens.js";
  * @returns {Promise<Classifier>}
  */
 export async function unpackClassifier(data, hasVectors = true) {
-  const layersOf = async (/** @type {any} */ packed) => packed && { ...packed, layers: await unpackLayers(packed.layers), nativeTanh: null };
   const bothWays = [];
   for (const { normWeight, normBias, forward, backward } of data.bothWays) {
-    bothWays.push({ normWeight: await unpackFloats(normWeight), normBias: await unpackFloats(normBias), forward: await layersOf(forward), backward: await layersOf(backward) });
+    bothWays.push({ normWeight: await unpackFloats(normWeight), normBias: await unpackFloats(normBias), forward: await placeableLayers(forward), backward: await placeableLayers(backward) });
   }
-  const [embedding, poolHidden, poolScore, head] = await Promise.all([data.embeddingWeight, data.poolHiddenWeight, data.poolScoreWeight, data.headWeight].map(unpackMatrix));
+  const [embedding, poolHidden, poolScore, head] = await Promise.all([data.embeddingWeight, data.poolHiddenWeight, data.poolScoreWeight, data.headWeight].map(unpackFloatMatrix));
   const [normWeight, normBias, poolHiddenBias, headBias] = await Promise.all([data.normWeight, data.normBias, data.poolHiddenBias, data.headBias].map(unpackFloats));
-  const ngrams = data.ngrams && { ...data.ngrams, table: await unpackFloats(data.ngrams.table), weights: await unpackFloats(data.ngrams.weights) };
-  const stack = await layersOf(data.stack);
-  const networks = [...bothWays.flatMap(({ forward, backward }) => [forward, backward]), ...(stack ? [stack] : [])];
-  if (hasVectors) await placeFloatLayers(data.products, networks, [poolHidden, poolScore, head]);
-  return /** @type {Classifier} */ ({ ...data, bothWays, stack, embedding, poolHidden, poolScore, head, normWeight, normBias, poolHiddenBias, headBias, ngrams });
+  const ngrams = data.ngrams && { ...data.ngrams, table: await unpackFloatMatrix(data.ngrams.tableWeight), weights: await unpackFloats(data.ngrams.weights) };
+  const stack = data.stack && await placeableLayers(data.stack);
+  const base = data.base && await unpackBase(data.base);
+  const networks = [...bothWays.flatMap(({ forward, backward }) => [forward, backward]), ...[stack, base?.stack].filter(Boolean)];
+  if (hasVectors) await placeFloatLayers(data.products, networks, [poolHidden, poolScore, head, base?.tableWeight ?? null]);
+  return /** @type {Classifier} */ ({ ...data, bothWays, stack, embedding, poolHidden, poolScore, head, normWeight, normBias, poolHiddenBias, headBias, ngrams, base });
 }
 
 /**
@@ -73,28 +75,12 @@ export function createClassifier(model) {
   const reader = createReader(model.reader);
   const stack = model.stack && createLayers(model.stack);
   const bothWays = model.bothWays.map(({ normWeight, normBias, forward, backward }) => ({ normWeight, normBias, forward: createLayers(forward), backward: createLayers(backward) }));
-
-  /** @param {number} id */
-  function embedded(id) {
-    const { weight, rows, columns } = model.embedding;
-    const stride = weight.length / rows;
-    return weight.slice(id * stride, id * stride + columns);
-  }
-
-  /**
-   * Return the outputs of layers that read steps in order.
-   * @param {ReturnType<typeof createLayers>} layers
-   * @param {Float32Array[]} xs
-   */
-  function unroll(layers, xs) {
-    const state = layers.initialState();
-    return xs.map((x) => layers.read(state, x.slice(), null, null).slice());
-  }
+  const baseLogits = model.base && createBase(model.base);
 
   /** Return the outputs of the encoder. @param {number[]} ids */
   function encode(ids) {
     /** @type {Float32Array[]} */
-    let xs = ids.map(embedded);
+    let xs = ids.map((id) => rowOf(model.embedding, id));
     if (stack) xs = unroll(stack, xs);
     for (const { normWeight, normBias, forward, backward } of bothWays) {
       const normed = xs.map((x) => layerNorm(x, normWeight, normBias).slice());
@@ -132,7 +118,7 @@ export function createClassifier(model) {
       const bucket = hash % ngrams.buckets;
       const weight = ngrams.weights[bucket];
       squares += weight * weight;
-      for (let label = 0; label < sums.length; label++) sums[label] += weight * ngrams.table[bucket * sums.length + label];
+      rowOf(ngrams.table, bucket).forEach((value, label) => { sums[label] += weight * value; });
     }
     const factor = ngrams.scale / Math.sqrt(Math.max(squares, ngrams.minSquares));
     return sums.map((sum, label) => sum * factor + ngrams.bias[label]);
@@ -146,9 +132,12 @@ export function createClassifier(model) {
   function logitsOf(ids, text) {
     const { ngrams, temperature } = model;
     const logits = Array.from(add(product(model.head, pooled(encode(ids))), model.headBias));
-    const linear = ngrams ? ngramLogits(ngrams, text) : [];
-    return logits.map((logit, label) => f(ngrams ? logit + ngrams.share * linear[label] : logit) / temperature);
+    const [linear, helped] = [ngrams ? ngramLogits(ngrams, text) : [], baseLogits?.(text)];
+    return logits.map((logit, label) => f(ngrams ? logit + ngrams.share * (linear[label] + (helped?.[label] ?? 0)) : logit) / temperature);
   }
+
+  /** Return the logits of the labels of each step of a text. @param {number[]} ids */
+  const stepLogitsOf = (ids) => encode(ids).map((x) => Array.from(add(product(model.head, x), model.headBias), (logit) => f(logit) / model.temperature));
 
   /** @param {number[]} logits */
   function probabilitiesOf(logits) {
@@ -200,6 +189,19 @@ export function createClassifier(model) {
     },
 
     /**
+     * Return the label of each token of a text, with their probabilities; null if there is nothing in it.
+     * @param {string} text
+     */
+    tag(text) {
+      const reading = reader.read(text);
+      if (!splitBlanks(text).length || !reading.ids.length) return null;
+      const logits = stepLogitsOf(reading.ids);
+      const probabilities = logits.map(probabilitiesOf);
+      const labels = probabilities.map(answerOf);
+      return { reading, logits: logits.flat(), labels, probabilities: labels.map((label, step) => probabilities[step][label]) };
+    },
+
+    /**
      * Return the parts of a text, such as its words.
      * @param {Reading} reading
      */
@@ -237,13 +239,13 @@ export function createClassifier(model) {
 export function findDifference(model, vectors) {
   const classifier = createClassifier(model);
   for (const [number, { text, logits, effects }] of vectors.cases.entries()) {
-    const found = classifier.classify(text);
+    const found = model.pool ? classifier.classify(text) : classifier.tag(text);
     if (!found) return `text ${number} is empty`;
     const differs = (/** @type {number[]} */ ours, /** @type {number[]} */ expected, tolerance = vectors.tolerance) =>
       ours.length === expected.length ? expected.findIndex((value, index) => !(Math.abs(ours[index] - value) <= tolerance)) : 0;
     const label = differs(found.logits, logits);
     if (label >= 0) return `text ${number}, label ${label}: logit ${found.logits[label]}, expected ${logits[label]}`;
-    if (!effects) continue;
+    if (!effects || !("answer" in found)) continue;
     const ours = [...classifier.effects(found.reading, classifier.partsOf(found.reading), found.logits, found.answer)];
     const part = differs(ours, effects, 4 * vectors.tolerance); // of differences of logits
     if (part >= 0) return `text ${number}, part ${part}: effect ${ours[part]}, expected ${effects[part]}`;

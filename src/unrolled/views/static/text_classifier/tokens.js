@@ -10,6 +10,12 @@ import { splitBlanks } from "./ngrams.js";
  *   otherReplacement: string, normalForm: string | null, unknownId: number, maxSteps: number }} TokenRules
  */
 
+/**
+ * How a language model reads a text: its characters, or null for bytes, and the id of what nothing replaces.
+ * @typedef {{ tokens: string[] | null, replacements: [string, string][], otherReplacement: string, otherId: number, normalForm: string | null,
+ *   maxCharacters: number }} BaseRules
+ */
+
 const DECIMAL = /\p{Nd}/u;
 const UPPER = /\p{Uppercase}/u;
 const NOT_UPPER = /[\p{Lowercase}\p{Lt}]/u;
@@ -29,13 +35,32 @@ function wordShapes(word, otherDigits) {
   return lengths.map((length) => `\0${start}${marks}~${length ? characters.slice(-length).join("").toLowerCase() : ""}`);
 }
 
+/** Return replacements by the character that they are for. @param {[string, string][]} replacements @returns {Map<string, string>} */
+const byCharacter = (replacements) => new Map(replacements.flatMap(([text, characters]) => Array.from(characters, (character) => [character, text])));
+
+/**
+ * Return what turns texts into the ids that a language model reads: of their first characters, between two line ends.
+ * @param {BaseRules} rules
+ * @returns {(text: string) => number[]}
+ */
+export function createBaseReader(rules) {
+  const replacementOf = byCharacter(rules.replacements);
+  const idOf = new Map((rules.tokens ?? []).map((token, id) => [token, id]));
+  return (text) => {
+    const start = `\n${Array.from(text).slice(0, rules.maxCharacters).join("")}\n`;
+    const line = rules.normalForm ? start.normalize(rules.normalForm) : start;
+    if (!rules.tokens) return Array.from(new TextEncoder().encode(line));
+    return Array.from(line, (character) => idOf.get(character) ?? idOf.get(replacementOf.get(character) ?? rules.otherReplacement) ?? rules.otherId);
+  };
+}
+
 /**
  * Return what turns texts into ids.
  * @param {TokenRules} rules
  */
 export function createReader(rules) {
   const idOf = new Map(rules.tokens.map((token, id) => [token, id]));
-  const replacementOf = new Map(rules.replacements.flatMap(([text, characters]) => Array.from(characters, (c) => [c, text])));
+  const replacementOf = byCharacter(rules.replacements);
   const words = new RegExp(rules.wordPattern, "gu");
 
   /** @param {string} word */
