@@ -16,11 +16,10 @@ def unwrapped(clocks: Sequence[datetime.datetime]) -> list[datetime.datetime] | 
     A step back of more than half a day is a midnight.
 
     Example:
-        >>> start = datetime.datetime(1970, 1, 1)
-        >>> evening, night = start.replace(hour=23), start.replace(hour=1)
-        >>> [time.day for time in unwrapped([evening, night])], [time.day for time in unwrapped([night, evening])]
+        >>> nine, noon, evening = (datetime.datetime(1970, 1, 1, hour) for hour in (9, 12, 23))
+        >>> [time.day for time in unwrapped([evening, nine])], [time.day for time in unwrapped([noon, nine])]
         ([1, 2], [1, 1])
-        >>> unwrapped([night, evening, evening.replace(hour=20)])
+        >>> unwrapped([nine, evening, noon, evening])
         2
     """
     forward = _going_on(clocks)

@@ -140,7 +140,7 @@ def _read_covariates(table: Table, series: dict[Any, Series], covariates: Sequen
         num_ahead += len(group.lines) - known
         cell = Cell(StepArray.make(np.zeros(0), group.lines), table.name)
         parts = [
-            covariate.encode(values, cell, known, table.allows_decimal_commas)
+            covariate.encode(values, cell, table.allows_decimal_commas)
             for covariate, values in zip(covariates, group.columns[num_values:], strict=True)
         ]
         group.covariates = np.concatenate(parts, axis=1)
@@ -150,6 +150,8 @@ def _read_covariates(table: Table, series: dict[Any, Series], covariates: Sequen
         raise DataError(f"{table.name} has no step with a value to forecast from.")
     every = zip(*(group.columns[num_values:] for group in series.values()), strict=True)
     notes = unknown_note(covariates, [list(itertools.chain.from_iterable(columns)) for columns in every])
+    gaps = (_gaps_ahead(covariate, list(series.values()), num_values + place) for place, covariate in enumerate(covariates))
+    notes += filter(None, gaps)
     if num_ahead:
         notes.append(
             f"{plural(num_ahead, 'row')} after the last values {agree(num_ahead, 'are')} of steps that are not known yet"
@@ -157,6 +159,17 @@ def _read_covariates(table: Table, series: dict[Any, Series], covariates: Sequen
     if num_empty := num_series - len(series):
         notes.append(f"{num_empty:,} of {num_series:,} series {agree(num_empty, 'have')} no values, and cannot be forecast")
     return notes
+
+
+def _gaps_ahead(covariate: Covariate, series: Sequence[Series], place: int) -> str:
+    """Return a sentence about steps to come that lack a number of a covariate, the column `place`, or an empty one."""
+    lines = [
+        group.lines[step] for group in series for step in covariate.gaps(group.columns[place]) if step >= (group.num_known or 0)
+    ]
+    if not lines:
+        return ""
+    steps = f"{plural(len(lines), 'step')} that {agree(len(lines), 'are')} to be forecast"
+    return f"'{covariate.name}' is empty in {steps}, from line {lines[0]:,}: the last number before it is read"
 
 
 def _cell_value(
