@@ -455,3 +455,14 @@ def test_objects_are_learned_from_and_predicted() -> None:
 def test_the_cells_of_frames_are_json() -> None:
     row = {"array": np.arange(2), "nan": float("nan"), "number": np.int64(3), "nested": {"x": [np.float32(0.5)]}}
     assert next(frame_rows([row])) == {"array": [0, 1], "nan": None, "number": 3, "nested": {"x": [0.5]}}
+
+
+def test_a_frame_is_learned_by_its_column_and_not_as_lines_of_json(cli: Cli) -> None:
+    texts = [f"the cat sat on mat {number}" for number in range(40)]
+    frame: Any = {"text": texts, "label": ["a"] * 40}
+    with pytest.raises(UsageError, match=r"whose columns are text, label: name the one to write like, as in source='text'"):
+        unrolled.train(frame, steps=1)
+    tiny: dict[str, Any] = {"steps": 1, "hidden": 4, "sample_length": 0, "progress": False}
+    del frame["label"]
+    model = unrolled.train(frame, **tiny)
+    assert set("catm") <= set(model.tokenizer.tokens) and "{" not in model.tokenizer.tokens
