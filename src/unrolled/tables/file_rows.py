@@ -44,7 +44,7 @@ class FileRows:
 def open_rows(path: Path, format: TableFormat, name: str) -> FileRows:
     """Open a file by its format. Raises `DataError` for what is no table, `UsageError` for a header where names are known."""
     if is_spreadsheet(path):
-        sheet = open_sheet(path)
+        sheet = open_sheet(path, format.sheet)
         dialect, notes = with_layout(Dialect("\t", "doubled"), sheet, format.known_header == FIRST_ROW)
         return _delimited("spreadsheet", sheet, dialect, format, [sheet.note, *notes])
     source = Source(path, "") if is_parquet(path) else Source.open(path, format.encoding)

@@ -44,6 +44,7 @@ from unrolled.tables.table_format import (
     Source,
     TableFormat,
     has_table_suffix,
+    split_sheet,
     suffix_kind,
 )
 from unrolled.text.archives import contents, documentation_note, is_archive_of_several
@@ -193,23 +194,25 @@ def open_table(name: str, split: str = "train", format: TableFormat | None = Non
         return _open_builtin(name, split)
     if name == "-" and not stdin:
         raise UsageError("A table is read again when a training is resumed, and standard input is not: write it to a file.")
-    return _open_input(name, format, lambda path, shown: _open_file(path, format, shown))
+    return _open_input(name, format, _open_file)
 
 
-def _open_input(name: str, format: TableFormat, open_path: Callable[[Path, str], Table]) -> Table:
-    """Return the table that `open_path` makes of a path and its name in messages: of a file, or of a copy of standard input.
+def _open_input(name: str, format: TableFormat, open_path: Callable[[Path, TableFormat, str], Table]) -> Table:
+    """Return the table that `open_path` makes of a path, its format and its name in messages: of a file, or of a copy of
+    standard input.
 
     A folder, or a zip archive of several files that are no tables, is a table of its own (see `LabelledFiles`).
     """
     if name == "-":
         copy = TemporaryFolder()
-        table = open_path(buffer_stdin(copy.path), "standard input")
+        table = open_path(buffer_stdin(copy.path), format, "standard input")
         table = dataclasses.replace(table, folder=Path().absolute(), owned=copy)
     elif _has_labelled_files(Path(name)):
         table = _open_labelled(Path(name), format)
     else:
-        path = existing_file(name)
-        table = open_path(path, shown_name(path))
+        file, sheet = split_sheet(name)
+        path = existing_file(file)
+        table = open_path(path, dataclasses.replace(format, sheet=sheet), shown_name(path))
     return table if format.cell_files else table.without_cell_files()
 
 
@@ -252,10 +255,10 @@ def open_table_or_lines(name: str, column: str, format: TableFormat, learning: b
     """
     if name.startswith(PREFIX):
         return open_table(name, "test", format)
-    return _open_input(name, format, lambda path, shown: _open_table_or_lines(path, shown, column, format, learning))
+    return _open_input(name, format, functools.partial(_open_table_or_lines, column=column, learning=learning))
 
 
-def _open_table_or_lines(path: Path, name: str, column: str, format: TableFormat, learning: bool) -> Table:
+def _open_table_or_lines(path: Path, format: TableFormat, name: str, column: str, learning: bool) -> Table:
     _reject_archives(path)
     if suffix_kind(path) is not None or not _is_lines(path, column, format):
         table = _open_file(path, format, name)
