@@ -466,3 +466,36 @@ def test_a_frame_is_learned_by_its_column_and_not_as_lines_of_json(cli: Cli) -> 
     del frame["label"]
     model = unrolled.train(frame, **tiny)
     assert "{" not in getattr(model.tokenizer, "tokens", "{")
+
+
+def test_predictions_of_conll_files_are_such_files(cli: Cli) -> None:
+    tags = {"the": "DET", "cat": "NOUN", "sees": "VERB"}
+    conllu, conll = "# sent_id = 1\n1-2\tthecat\t_\t_\t_\t_\t_\t_\t_\t_\n", "-DOCSTART- O\n\n"
+    for number in range(30):
+        words = list(tags)[: 1 + number % 3]
+        conllu += "".join(f"{i}\t{word}\t_\t{tags[word]}\t_\t_\t0\troot\t_\t_\n" for i, word in enumerate(words, 1)) + "\n"
+        conll += "".join(f"{word} {'B-X' if word == 'cat' else 'O'}\n" for word in words) + "\n"
+    Path("t.conllu").write_text(conllu)
+    Path("t.conll").write_text(conll)
+    steps = (
+        "--steps",
+        "150",
+        "--lr",
+        "0.02",
+        "--hidden",
+        "16",
+        "--layers",
+        "1",
+        "--batch",
+        "8",
+        "--threads",
+        "1",
+        "--sample-length",
+        "0",
+    )
+    cli("train", "t.conllu", "--source", "FORM", "--target", "UPOS", *steps, "--out", "u")
+    Path("unlabelled.conllu").write_text(conllu.replace("\tDET\t", "\t_\t").replace("\tNOUN\t", "\t_\t"))
+    assert cli("predict", "u", "unlabelled.conllu").out == conllu
+    cli("train", "t.conll", "--source", "0", "--target", "-1", *steps, "--out", "c")
+    told = cli("predict", "c", "t.conll").out.splitlines()
+    assert told[:6] == ["-DOCSTART- O", "", "the O O", "", "the O O", "cat B-X B-X"]

@@ -26,6 +26,7 @@ from unrolled.datasets.stdlib import PREFIX
 from unrolled.datasets.tables import TABLES, BuiltinTable, Row
 from unrolled.errors import DataError, UsageError, did_you_mean
 from unrolled.tables.cell_values import BLANKS, Cell
+from unrolled.tables.conll_files import LabelledLines
 from unrolled.tables.delimited_files import MAX_LISTED_COLUMNS, is_plain_text, line_rows
 from unrolled.tables.file_kinds import guess_kind
 from unrolled.tables.file_rows import JSON_KINDS, open_rows
@@ -87,6 +88,9 @@ class Table:
     """Whether it is a text of which each line is a row; it then has the column that was asked for."""
 
     notes: tuple[str, ...] = ()
+    labelled: LabelledLines | None = dataclasses.field(default=None, compare=False, repr=False)
+    """Writes the file with labels for each token, if it is of that kind."""
+
     owned: Any = dataclasses.field(default=None, compare=False, repr=False)
 
     def matching_columns(self, column: str) -> list[str]:
@@ -296,7 +300,16 @@ def _open_file(path: Path, format: TableFormat, name: str) -> Table:
     columns, folder = tuple(first[1]), path.absolute().parent
     notes = list(filter(None, notes))
     return Table(
-        name, columns, folder, file.rows, digest, None, file.has_decimal_commas, header=file.header, notes=tuple(notes)
+        name,
+        columns,
+        folder,
+        file.rows,
+        digest,
+        None,
+        file.has_decimal_commas,
+        header=file.header,
+        notes=tuple(notes),
+        labelled=file.labelled,
     )
 
 
