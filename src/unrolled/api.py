@@ -62,7 +62,7 @@ def train(
         inputs: Files, folders, `-` or `builtin:NAME`; none: a built-in corpus. Or one list, of paths or of texts, each a
             document.
         text: The text itself, in place of `inputs`.
-        source: A column of tables, to learn to write like its cells; each is a document.
+        source: A column of tables, to learn to write like its cells; each is a document. A frame of one column needs none.
         header: How the columns of these tables are named, see `train_table`.
         group_by: For a log: a regular expression that captures the key of a line; lines with the same key are a session.
         preset: A set of options by name: "char-rnn" or "post-pg". `options` override it.
@@ -145,7 +145,7 @@ def train_table(
 
 def _text_inputs(inputs: tuple[Any, ...], text: str | None, source: str | None) -> tuple[tuple[str, ...], str | None]:
     """Return the inputs of `train` as names of files, and the column to read of them; texts are kept in the cache."""
-    from unrolled.tables.frames import is_frame, keep_documents, keep_frame, keep_text
+    from unrolled.tables.frames import is_frame, keep_documents, keep_frame, keep_text, only_column
 
     if text is not None:
         if inputs or source is not None:
@@ -156,7 +156,7 @@ def _text_inputs(inputs: tuple[Any, ...], text: str | None, source: str | None) 
             raise DataError("The text is empty: there is nothing to learn from.")
         return (keep_text(text),), None
     if len(inputs) == 1 and is_frame(inputs[0]):
-        return (keep_frame(inputs[0]),), source
+        return (keep_frame(inputs[0]),), source or only_column(inputs[0])
     if len(inputs) == 1 and isinstance(inputs[0], list | tuple):
         inputs = _files_of_list(inputs[0]) or inputs
     if len(inputs) == 1 and isinstance(inputs[0], Iterable) and not isinstance(inputs[0], str | os.PathLike | bytes):

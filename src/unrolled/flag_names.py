@@ -18,8 +18,8 @@ KEYWORD_FLAGS = {"init_from": "--from"}
 DECLARED: list[dataclasses.Field[Any]] = []
 """The fields of the option classes, as `option` declares them."""
 
-_PROSE = """above and are asks both cannot captures changes draws equal forecasts goes has have in is judges learns leaves may
-named names need needs nothing or out prints ranks reads themselves to was with works would"""
+_PROSE = """above and are asks both cannot captures changes draws equal for forecasts goes has have in is judges learns leaves
+may named names need needs nothing or out prints ranks reads themselves to was with works would"""
 
 PROSE = frozenset(_PROSE.split())
 """Words of messages that follow a flag and are not its value."""

@@ -147,10 +147,14 @@ NAMES_ELSEWHERE = {
 }  # fmt: skip
 """What settings are called in other libraries and interfaces, and here."""
 
+SHEET_HINT = "; a sheet of a spreadsheet is named with its file, as in 'book.xlsx:March'"
+SHEET_NAMES = ("sheet", "sheet_name")
+
 
 def _unknown_setting(origin: str, name: str, names: Collection[str]) -> UsageError:
     elsewhere = NAMES_ELSEWHERE.get(name.lower())
     hint = f"; did you mean '{elsewhere}'?" if elsewhere in names else did_you_mean(name, names)
+    hint = SHEET_HINT if name.lower() in SHEET_NAMES else hint
     return UsageError(f"{origin}: unknown setting '{name}'{hint}")
 
 

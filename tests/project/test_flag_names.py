@@ -58,7 +58,7 @@ def _messages() -> Iterator[str]:
 
 VALUES = """0 0.001 X cell decay card numpy onnx c mse group row quantiles keep key script record midi fasta none first on
 season tensorboard regex bytes session file line utf-16 character gaussian series:numbers fasta:X midi:X refuse
-characters text,label abc smiles"""
+characters text,label abc smiles date,time year,month,day,hour"""
 
 
 @pytest.mark.slow

@@ -55,22 +55,22 @@ def write_sales(path: str, num_days: int, num_ahead: int = HORIZON, shops: tuple
 def test_columns_become_inputs() -> None:
     flags = Covariate.fit("promo", None, ["0", "1", "0", "0"], False)
     cell = Cell(None, "t.csv")
-    assert (flags.inputs, flags.encode(["1", "0"], cell, 2, False).tolist()) == (("promo",), [[1], [0]])
+    assert (flags.inputs, flags.encode(["1", "0"], cell, False).tolist()) == (("promo",), [[1], [0]])
     names = Covariate.fit("holiday", None, ["", "May", "Eid", None, "NA", "May"], False)
     assert names.inputs == ("holiday=Eid", "holiday=May")
-    assert names.encode(["May", "", "Eid", "Yule"], cell, 4, False).tolist() == [[0, 1], [0, 0], [1, 0], [0, 0]]
+    assert names.encode(["May", "", "Eid", "Yule"], cell, False).tolist() == [[0, 1], [0, 0], [1, 0], [0, 0]]
     assert names.unknown(["May", "Yule", ""]) == ["Yule"]
-    assert Covariate.fit("open", None, [True, "False", "true"], False).encode([False, "TRUE"], cell, 2, False).tolist() == [
+    assert Covariate.fit("open", None, [True, "False", "true"], False).encode([False, "TRUE"], cell, False).tolist() == [
         [0],
         [1],
     ]
     codes = Covariate.fit("kind", "label", [1, 2, "3"], False)
-    assert (codes.kind, codes.inputs, codes.encode(["2"], cell, 1, False).tolist()) == (
+    assert (codes.kind, codes.inputs, codes.encode(["2"], cell, False).tolist()) == (
         "label", ("kind=1", "kind=2", "kind=3"), [[0, 1, 0]],
     )  # fmt: skip
     prices = Covariate.fit("price", None, ["1,5", "2,5", "", "3,5"], True)
     assert prices.inputs == ("price", "price is missing")
-    assert prices.encode(["2,5", "", "3,5"], cell, 1, True)[:, 1].tolist() == [0, 1, 0]
+    assert prices.encode(["2,5", "", "3,5"], cell, True)[:, 1].tolist() == [0, 1, 0]
     for covariate in (flags, names, codes, prices):
         again = Covariate.from_json(json.loads(json.dumps(covariate.to_json())))
         assert (again.to_json(), again.inputs) == (covariate.to_json(), covariate.inputs)
@@ -80,13 +80,20 @@ def test_columns_become_inputs() -> None:
         Covariate.fit("price", "number", ["1", "high"], False)
 
 
-def test_a_gap_is_only_for_steps_that_are_known() -> None:
+def test_a_gap_is_the_last_number_before_it(cli: Cli) -> None:
     heat = Covariate.fit("heat", None, [1.0, 2.0, 3.0], False)
     cell = Cell(StepArray.make(np.zeros(0), lines=[2, 3, 4]), "t.csv")
-    filled = heat.encode([3.0, "", 2.0], cell, 2, False)
+    filled = heat.encode([3.0, "", 2.0], cell, False)
     assert filled[1] == filled[0] != filled[2]
-    with pytest.raises(DataError, match="t.csv, line 4: 'heat' is empty, and a forecast reads it with each step"):
-        heat.encode([3.0, 2.0, None], cell, 2, False)
+    assert (heat.gaps([3.0, "", None]), Covariate.fit("heat", None, [1.0, ""], False).gaps([""])) == ([1, 2], [])
+    columns = {"t": [1, 2, 3, 4], "x": [5, 6, "", ""], "heat": [3, "", 2, ""]}
+    table = open_table(write_long("t.csv", columns))
+    grouped = group_steps(table, LongFormat(None, "t", (heat,)), ("x",))
+    [(_, row)] = grouped.rows()
+    inputs = row["x"].covariates[:, 0].tolist()
+    assert inputs[0] == inputs[1] != inputs[2] == inputs[3]
+    told = "'heat' is empty in 1 step that is to be forecast, from line 5: the last number before it is read"
+    assert told in grouped.notes
 
 
 def test_steps_without_a_value_at_the_end_are_to_be_forecast(cli: Cli) -> None:

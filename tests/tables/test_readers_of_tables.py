@@ -455,3 +455,47 @@ def test_objects_are_learned_from_and_predicted() -> None:
 def test_the_cells_of_frames_are_json() -> None:
     row = {"array": np.arange(2), "nan": float("nan"), "number": np.int64(3), "nested": {"x": [np.float32(0.5)]}}
     assert next(frame_rows([row])) == {"array": [0, 1], "nan": None, "number": 3, "nested": {"x": [0.5]}}
+
+
+def test_a_frame_is_learned_by_its_column_and_not_as_lines_of_json(cli: Cli) -> None:
+    texts = [f"the cat sat on mat {number}" for number in range(40)]
+    frame: Any = {"text": texts, "label": ["a"] * 40}
+    with pytest.raises(UsageError, match=r"whose columns are text, label: name the one to write like, as in source='text'"):
+        unrolled.train(frame, steps=1)
+    tiny: dict[str, Any] = {"steps": 1, "hidden": 4, "sample_length": 0, "progress": False}
+    del frame["label"]
+    model = unrolled.train(frame, **tiny)
+    assert "{" not in getattr(model.tokenizer, "tokens", "{")
+
+
+def test_predictions_of_conll_files_are_such_files(cli: Cli) -> None:
+    tags = {"the": "DET", "cat": "NOUN", "sees": "VERB"}
+    conllu, conll = "# sent_id = 1\n1-2\tthecat\t_\t_\t_\t_\t_\t_\t_\t_\n", "-DOCSTART- O\n\n"
+    for number in range(30):
+        words = list(tags)[: 1 + number % 3]
+        conllu += "".join(f"{i}\t{word}\t_\t{tags[word]}\t_\t_\t0\troot\t_\t_\n" for i, word in enumerate(words, 1)) + "\n"
+        conll += "".join(f"{word} {'B-X' if word == 'cat' else 'O'}\n" for word in words) + "\n"
+    Path("t.conllu").write_text(conllu)
+    Path("t.conll").write_text(conll)
+    steps = (
+        "--steps",
+        "150",
+        "--lr",
+        "0.02",
+        "--hidden",
+        "16",
+        "--layers",
+        "1",
+        "--batch",
+        "8",
+        "--threads",
+        "1",
+        "--sample-length",
+        "0",
+    )
+    cli("train", "t.conllu", "--source", "FORM", "--target", "UPOS", *steps, "--out", "u")
+    Path("unlabelled.conllu").write_text(conllu.replace("\tDET\t", "\t_\t").replace("\tNOUN\t", "\t_\t"))
+    assert cli("predict", "u", "unlabelled.conllu").out == conllu
+    cli("train", "t.conll", "--source", "0", "--target", "-1", *steps, "--out", "c")
+    told = cli("predict", "c", "t.conll").out.splitlines()
+    assert told[:6] == ["-DOCSTART- O", "", "the O O", "", "the O O", "cat B-X B-X"]

@@ -114,9 +114,14 @@ def test_the_first_sheet_that_is_shown_is_read_and_others_are_told() -> None:
     path = write_xlsx("t.xlsx", sheets, hidden="secret")
     assert texts_of(path) == EXPECTED
     assert open_table("t.xlsx").notes == (
-        "t.xlsx: the sheet 'Data' is read; left out: 'secret' (2 rows), 'Notes' (1 row) (to read another one, move it to the "
-        "front)",
+        "t.xlsx: the sheet 'Data' is read; left out: 'secret' (2 rows), 'Notes' (1 row) (to read another one: t.xlsx:secret)",
     )
+    names = open_table("t.xlsx:secret").columns, open_table("t.xlsx:notes", format=TableFormat(header="none")).columns
+    assert names == (("a",), ("0",))
+    with pytest.raises(DataError, match=r"t.xlsx has no sheet 'Daten'; those with cells are 'secret', 'Data', 'Notes'\."):
+        open_table("t.xlsx:Daten")
+    with pytest.raises(DataError, match="no cells in its sheet 'empty'"):
+        open_table("t.xlsx:empty")
 
 
 def test_rows_have_their_numbers_below_a_title_and_columns_may_have_no_names() -> None:
@@ -140,6 +145,11 @@ def test_a_model_of_a_sheet_is_that_of_the_same_csv(cli: Cli) -> None:
         assert model.result is not None
         losses.append((model.result.train_nats, model.result.val_nats, model.result.diagnosis))
     assert losses[0] == losses[1]
+    write_xlsx("two.xlsx", {"About": [["a note"]], "S": rows})
+    assert cli("train", "two.xlsx:S", "--source", "text", "--target", "label", "--steps", 3, "--out", "r").code == 0
+    assert cli("eval", "r", "two.xlsx:S").code == 0
+    assert "is a table, and no text" in cli("train", "two.xlsx:S").err
+    assert "is named with its file, as in 'book.xlsx:March'" in cli("train", "two.xlsx", "--sheet", "S").err
     predicted = cli("predict", "run-t.csv", "t.xlsx")
     assert predicted.out.splitlines()[:2][0] == "text,label,predicted,probability"
     assert len(predicted.out.splitlines()) == 61

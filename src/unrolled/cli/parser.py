@@ -24,6 +24,7 @@ from unrolled.datasets.stdlib import PREFIX
 from unrolled.display import printable, shell_argument
 from unrolled.errors import UsageError, did_you_mean
 from unrolled.flag_names import KEYWORD_FLAGS
+from unrolled.option_fields import SHEET_HINT, SHEET_NAMES
 from unrolled.options import MachineOptions, choices, flag_name, from_dict, split_by_class
 
 HELP_WIDTH = 80
@@ -126,7 +127,8 @@ class CommandParser(argparse.ArgumentParser):
             name = next(filter(lambda text: text.startswith("-"), unknown), unknown[0]).split("=")[0]  # not the flag's value
             known_flags = [*self._option_string_actions, *self._old_names]
             noun = "flag" if name.startswith("-") else "argument"
-            raise UsageError(f"Unknown {noun} {name}{did_you_mean(name, known_flags) or '.'} See {self.prog} --help")
+            hint = SHEET_HINT + "." if name.lstrip("-") in SHEET_NAMES else did_you_mean(name, known_flags)
+            raise UsageError(f"Unknown {noun} {name}{hint or '.'} See {self.prog} --help")
         values = vars(namespace)
         return {name: ",".join(value) if name in self._list_names else value for name, value in values.items()}
 

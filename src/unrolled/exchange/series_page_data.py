@@ -11,6 +11,7 @@ import numpy as np
 from unrolled.analysis.series_charts import MAX_COLUMNS, MAX_DRAWN_HISTORY, MAX_DRAWN_STEPS
 from unrolled.command_options import PredictOptions
 from unrolled.display import plural
+from unrolled.errors import UsageError
 from unrolled.evaluation.number_predictions import MAX_SCALED, NUM_PATHS
 from unrolled.exchange.export_job import array_of
 from unrolled.exchange.series_model import SeriesModel
@@ -40,6 +41,11 @@ MISSING_NAMES = {"texts": sorted(NAMES_OF_MISSING_VALUES | {""}), "numbers": sor
 def page_data(spec: TableSpec, series: SeriesModel, title: str) -> dict[str, Any]:
     """Return what the page holds of a model, its columns and their table as JSON values."""
     source, target, long = series.source, series.numbers, spec.long
+    if long is not None and len(long.time_columns) > 1:
+        raise UsageError(
+            f"A page reads the time of a step from one column, and the model from {len(long.time_columns)}, {long.order_by}: "
+            "train it on a table that has date and time in one column, such as 2024-03-31 18:00."
+        )
     own = number_columns(target, PREDICTED) if target else [PREDICTED]
     table = {
         "columns": list(source.columns),

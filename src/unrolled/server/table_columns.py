@@ -102,9 +102,8 @@ def series_example(entry: ModelEntry) -> str:
             return ""
         group = table.find_column(long["group_by"]) if long["group_by"] else None
         sources = [table.find_column(name) for name in split_source(str((spec.get("source") or {}).get("name")), table)]
-        given, known = (
-            [table.find_column(name) for name in names if name] for names in ([long["order_by"]], _known_names(long))
-        )
+        order_by = split_source(long["order_by"]) if long["order_by"] else []
+        given, known = ([table.find_column(name) for name in names] for names in (order_by, _known_names(long)))
         names = list(dict.fromkeys([*([group] if group else []), *given, *sources, *known]))
         first, cells = None, [names]
         for _, row in itertools.islice(table.rows(), MAX_READ_STEPS):

@@ -27,7 +27,7 @@ from unrolled.tables.cell_values import (
 )
 from unrolled.tables.digit_groups import is_surely_grouped
 from unrolled.tables.number_counts import NumberCounts
-from unrolled.tables.number_units import split_unit
+from unrolled.tables.number_units import SCALED, SCALES, NumberText, ScaledNumber, split_scale, split_unit
 from unrolled.tables.text_oddities import TextOddities, is_measure
 from unrolled.text.normalization import normalize
 
@@ -74,6 +74,7 @@ class ColumnProfile:
     normalization: str = "none"
     num_rows: int = 0
     number_counts: dict[str, NumberCounts] = field(default_factory=dict)
+    scaled_counts: dict[str, tuple[NumberCounts, Counter[str]]] = field(default_factory=dict)
     num_digit_sequences: int = 0
     num_images: int = 0
     value_counts: Counter[str] = field(default_factory=Counter)
@@ -140,9 +141,33 @@ class ColumnProfile:
     def _add_number(self, text: str) -> str:
         """Count a text that is a number, perhaps with a unit; return what stands for it where distinct ones are counted."""
         number = split_unit(text)
+        if (scaled := split_scale(text)) is not None:
+            self._add_scaled(scaled, text)
         if number.unit not in self.number_counts and len(self.number_counts) == MAX_UNITS:
             return text.strip()
         return self.counts_of(number.unit).add(number, text)
+
+    def _add_scaled(self, number: ScaledNumber, text: str) -> None:
+        """Count a number that may have a scale, such as K or M, as the number that it is."""
+        unit = number.currency + SCALED
+        if len(self.scaled_counts) < MAX_UNITS or unit in self.scaled_counts:
+            counts, scales = self.scaled_counts.setdefault(unit, (NumberCounts(unit, False), Counter()))
+            counts.add(NumberText(unit, number.number), text)
+            scales[number.scale] += 1
+            if number.scale and ("." in text or number.currency):
+                scales["with decimals"] += 1
+
+    def _scaled(self) -> NumberCounts | None:
+        """Return the counts over nearly all cells as numbers with different scales, if they are; a scale alone is a unit.
+
+        Whole numbers of which some have the same letter may be names, such as house numbers.
+        """
+        for counts, scales in self.scaled_counts.values():
+            letters = [scale for scale in scales if scale in SCALES]
+            differ = len(letters) > 1 or (letters and scales[""] and scales["with decimals"])
+            if differ and self.is_nearly_all(counts.num_numbers()):
+                return counts
+        return None
 
     def counts_of(self, unit: str) -> NumberCounts:
         """Return the counts over the numbers with a unit."""
@@ -225,6 +250,8 @@ class ColumnProfile:
 
         With `declared`, the column is said to be of numbers (see `NumberCounts`), and most cells are enough.
         """
+        if (scaled := self._scaled()) is not None:
+            return scaled
         units = [(counts.num_numbers(declared), counts) for unit, counts in self.number_counts.items() if unit]
         num_numbers, found = max(units, key=lambda pair: pair[0], default=(0, None))
         is_unit = self.is_nearly_all(num_numbers) or (declared and 2 * num_numbers > self.num_rows)

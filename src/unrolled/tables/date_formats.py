@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Any
+
+from unrolled.tables.month_names import MonthNames
 
 MONTH_NAMES = (
     "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december",
@@ -14,11 +17,14 @@ MONTH_NAMES = (
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
+LAST_DAY = 31
+
 CENTURY_PIVOT = 69
 """Years of two digits are of this century below it, and of the last one from it on, as in POSIX."""
 
 _BLANK = "[ \u00a0\u202f]"
-_CLOCK = rf"(?:,?(?:T|{_BLANK}+)(?P<hour>\d{{1,2}}):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,](?P<fraction>\d{{1,6}})\d*)?)?)?"
+_TIME_OF_DAY = r"(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,](?P<fraction>\d{1,6})\d*)?)?"
+_CLOCK = rf"(?:,?(?:T|{_BLANK}+){_TIME_OF_DAY})?"
 _HALF = rf"(?:{_BLANK}*(?P<half>[AaPp])\.?[Mm]\.?)?"
 _DAY, _MONTH, _YEAR, _FULL_YEAR = r"(?P<day>\d{1,2})", r"(?P<month>\d{1,2})", r"(?P<year>\d{4}|\d\d)", r"(?P<year>\d{4})"
 _NAME, _QUARTER, _WEEK = r"(?P<name>[A-Za-z]{3,9})\.?", r"[Qq](?P<quarter>[1-4])", r"[Ww](?:eek)? ?(?P<week>\d{1,2})"
@@ -29,7 +35,7 @@ _PATTERNS = (
     rf"{_YEAR}(?P<separator>[./-]){_MONTH}(?P=separator){_DAY}",
     rf"{_FULL_YEAR}(?P<separator>:|\. ?){_MONTH}(?P=separator){_DAY}\.?",
     rf"{_FULL_YEAR}年{_MONTH}月{_DAY}日",
-    rf"{_DAY}[ .-]*{_NAME}[ ,-]*{_YEAR}",
+    rf"{_DAY}[ ./-]*{_NAME}[ ,/-]*{_YEAR}",
     rf"{_NAME} *{_DAY}[ ,]+{_FULL_YEAR}",
     rf"{_NAME}[ -]*{_FULL_YEAR}",
     rf"{_FULL_YEAR}[ -]?{_NAME}",
@@ -60,8 +66,8 @@ class DateFormat:
     num_digits: int | None = None
     """Digits of seconds since 1970, or of parts of them, if the format is of those."""
 
-    def __init__(self, pattern: str) -> None:
-        self._pattern = re.compile(pattern)
+    def __init__(self, pattern: str, names: MonthNames | None = None) -> None:
+        self._pattern, self._names = re.compile(pattern), names
 
     @property
     def pattern(self) -> str:
@@ -71,7 +77,7 @@ class DateFormat:
     def read(self, time: Any) -> datetime.datetime | None:
         """Return the date, or None if it is not in this format."""
         found = self._pattern.fullmatch(time.strip()) if isinstance(time, str) else None
-        return found and _datetime(found)
+        return found and _datetime(found, self._names)
 
     def write(self, date: datetime.datetime, like: str) -> Any:
         """Return a date as another one is written, which is in this format; digits alone as a whole number."""
@@ -81,7 +87,10 @@ class DateFormat:
         text = like
         for name in sorted((name for name, part in found.groupdict().items() if part is not None), key=found.end, reverse=True):
             hour = date.replace(hour=date.hour % 12 or 12) if name == "hour" and found.groupdict().get("half") else date
-            part = _part(name, found[name], hour, "week" in found.groupdict())
+            if name == "name" and self._names is not None:
+                part = self._names.write(date.month, found[name])
+            else:
+                part = _part(name, found[name], hour, "week" in found.groupdict())
             text = text[: found.start(name)] + part + text[found.end(name) :]
         return int(text) if text.isdigit() and text[0] != "0" else text
 
@@ -142,6 +151,9 @@ DATE_FORMATS = (_IsoFormat(), *map(DateFormat, (_WEEKDAY + p + _CLOCK + _HALF if
 """ISO and other formats: 31.12.2024, 12/31/24 6:00 PM, 2024/12/31, 2024. 12. 31., 31-Dec-2024, Tue, Dec 31, 2024, Dec 2024,
 2024 Dec, Dec-24, 12/2024, 2024Q4, 2024 W52, 2024-366."""
 
+CLOCK = DateFormat(_TIME_OF_DAY + _HALF)
+"""The time of a day that is not known, such as 18:00, 6:00:30 PM: that of the first of January 1970."""
+
 SURE_DIGITS = (
     *map(_of_digits, ("YmdHMS", "YmdHM", "YmdH", "Ymd", "Ym", "Y.m", "m.Y", "Yj")), *map(_EpochFormat, (10, 13, 16, 19))
 )  # fmt: skip
@@ -149,6 +161,52 @@ SURE_DIGITS = (
 
 LIKELY_DIGITS = tuple(map(_of_digits, ("YV", "dmY", "mdY", "ymd", "dmy", "mdy")))
 """Formats of numbers that may be counted, too: 202452, 31122024, 241231."""
+
+
+_OTHER_NAME = r"(?P<name>[^\W\d_][^\s\d.,/’'-]*\.?)"
+_OTHER_PATTERNS = (
+    rf"{_DAY}(?P<ordinal>er|[.ºª])?[ ./-]*(?:de |d[’'])?{_OTHER_NAME}(?:,? del? |[ ,./-]+){_YEAR}(?: ?[гр]\.?)?{_CLOCK}",
+    rf"{_OTHER_NAME} +{_DAY}\.?[ ,]+{_FULL_YEAR}{_CLOCK}{_HALF}",
+    rf"{_FULL_YEAR}[ .-]*{_OTHER_NAME}[ -]*{_DAY}\.?{_CLOCK}{_HALF}",
+    rf"{_OTHER_NAME}(?: del? |[ ,-]*){_FULL_YEAR}(?: ?[гр]\.?)?",
+    rf"{_FULL_YEAR}[ -]?{_OTHER_NAME}",
+    rf"{_OTHER_NAME}(?:-| ?'| )(?P<year>\d\d)",
+)
+
+
+def language_formats(names: MonthNames) -> list[DateFormat]:
+    """Return the formats of dates with the names of months in another language: 1er janvier 2024, 15 de marzo de 2024.
+
+    Example:
+        >>> from unrolled.tables.month_names import languages_of
+        >>> names = languages_of(["mars"])[0]
+        >>> language_formats(names)[0].read("15 mars 2024")
+        datetime.datetime(2024, 3, 15, 0, 0)
+    """
+    return [DateFormat(pattern, names) for pattern in _OTHER_PATTERNS]
+
+
+_SHORT_MONTH = re.compile(r"(?P<name>[A-Za-z]{3,9})\.?(?:-| ?'?)(?P<day>\d\d)")
+_DAY_OF_MONTH = re.compile(r"(?:\d{1,2}[ .-]*(?P<name>[A-Za-z]{3,9})|(?P<first>[A-Za-z]{3,9})\.? *\d{1,2}|--\d\d-\d\d)\.?")
+
+
+def lacks_year(times: Sequence[Any]) -> bool:
+    """Return whether times are days without a year, such as 24-Jan, or Jan-24 where 24 changes more often than Jan.
+
+    Example:
+        >>> lacks_year(["Jan-24", "Feb-24"]), lacks_year(["Jan-23", "Jan-24", "Jan-25"]), lacks_year(["24-Jan"])
+        (False, True, True)
+    """
+    texts = [time.strip() for time in times if isinstance(time, str)]
+    if not texts or len(texts) < len(times):
+        return False
+    found = list(filter(None, map(_SHORT_MONTH.fullmatch, texts)))
+    if len(found) == len(texts):
+        is_day = all(0 < int(each["day"]) <= LAST_DAY for each in found)
+        changes = [sum(a[part] != b[part] for a, b in itertools.pairwise(found)) for part in ("day", "name")]
+        return is_day and changes[0] > changes[1]
+    days = list(filter(None, map(_DAY_OF_MONTH.fullmatch, texts)))
+    return len(days) == len(texts) and all(month_of(day["name"] or day["first"] or "May") for day in days)
 
 
 def plain_texts(times: Sequence[Any]) -> list[Any]:
@@ -169,7 +227,7 @@ def _with_zone(text: str) -> datetime.datetime:
     return datetime.datetime.fromisoformat(_SPACE_BEFORE_ZONE.sub("", text).replace("UTC", "Z"))
 
 
-def _month_of(name: str) -> int:
+def month_of(name: str) -> int:
     """Return the month of an English name, or of its first letters; 0 if there is none."""
     lower = name.lower()
     names = (
@@ -178,9 +236,10 @@ def _month_of(name: str) -> int:
     return next(names, 0)
 
 
-def _datetime(found: re.Match[str]) -> datetime.datetime | None:
-    """Return the date of a match, or None if there is no such date. Hour 24 is midnight of the next day."""
-    groups = {name: text for name, text in found.groupdict().items() if text is not None}
+def _datetime(found: re.Match[str], names: MonthNames | None = None) -> datetime.datetime | None:
+    """Return the date of a match, or None if there is no such date. Hour 24 is midnight of the next day; what has no date at
+    all is of the first day of 1970."""
+    groups = {"year": "1970", "month": "1"} | {name: text for name, text in found.groupdict().items() if text is not None}
     year, hour = int(groups["year"]), int(groups.get("hour", 0))
     if len(groups["year"]) == 2:
         year += 1900 if year >= CENTURY_PIVOT else 2000
@@ -191,13 +250,13 @@ def _datetime(found: re.Match[str]) -> datetime.datetime | None:
     is_midnight = (hour, minute, second, fraction) == (24, 0, 0, 0)
     try:
         clock = datetime.time(0 if is_midnight else hour, minute, second, fraction)
-        date = datetime.datetime.combine(_day(groups, year), clock)
+        date = datetime.datetime.combine(_day(groups, year, names), clock)
         return date + datetime.timedelta(days=1) if is_midnight else date
     except (ValueError, OverflowError):
         return None
 
 
-def _day(groups: dict[str, str], year: int) -> datetime.date:
+def _day(groups: dict[str, str], year: int, names: MonthNames | None) -> datetime.date:
     """Return the day of the parts of a date, or the first one; raises `ValueError` if there is none."""
     if "week" in groups:
         return datetime.date.fromisocalendar(year, int(groups["week"]), 1)
@@ -205,7 +264,7 @@ def _day(groups: dict[str, str], year: int) -> datetime.date:
         date = datetime.date(year, 1, 1) + datetime.timedelta(days=int(groups["day_of_year"]) - 1)
         return date.replace(year=year if date.year == year else 0)
     if "name" in groups:
-        month = _month_of(groups["name"])
+        month = names.month_of(groups["name"]) if names is not None else month_of(groups["name"])
     else:
         month = 3 * int(groups["quarter"]) - 2 if "quarter" in groups else int(groups["month"])
     return datetime.date(year, month, int(groups.get("day", 1)))
@@ -221,6 +280,8 @@ def _part(name: str, written: str, date: datetime.datetime, is_of_week: bool) ->
     if name == "half":
         half = "P" if date.hour >= 12 else "A"
         return half if written.isupper() else half.lower()
+    if name == "ordinal":
+        return "" if written == "er" and date.day > 1 else written  # 1er avril, 2 avril
     if name in ("separator", "fraction"):
         return written if name == "separator" else f"{date.microsecond:06}"[: len(written)]
     week = date.isocalendar()

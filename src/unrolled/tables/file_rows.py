@@ -9,7 +9,7 @@ from pathlib import Path
 
 from unrolled.errors import UsageError
 from unrolled.tables.arff_files import arff_rows
-from unrolled.tables.conll_files import conll_rows
+from unrolled.tables.conll_files import LabelledLines, conll_rows, with_labels
 from unrolled.tables.delimited_files import Dialect, delimited_rows, infer_dialect, with_layout
 from unrolled.tables.fasttext_files import fasttext_rows
 from unrolled.tables.file_kinds import kind_of_file
@@ -39,12 +39,13 @@ class FileRows:
     header: str | None = None
     has_decimal_commas: bool = False
     notes: tuple[str, ...] = ()
+    labelled: LabelledLines | None = None
 
 
 def open_rows(path: Path, format: TableFormat, name: str) -> FileRows:
     """Open a file by its format. Raises `DataError` for what is no table, `UsageError` for a header where names are known."""
     if is_spreadsheet(path):
-        sheet = open_sheet(path)
+        sheet = open_sheet(path, format.sheet)
         dialect, notes = with_layout(Dialect("\t", "doubled"), sheet, format.known_header == FIRST_ROW)
         return _delimited("spreadsheet", sheet, dialect, format, [sheet.note, *notes])
     source = Source(path, "") if is_parquet(path) else Source.open(path, format.encoding)
@@ -56,7 +57,8 @@ def open_rows(path: Path, format: TableFormat, name: str) -> FileRows:
         return _delimited(kind, source, dialect, format, [printed.note if printed else "", *notes])
     if kind in ("conll", "lists"):
         reader, header = (conll_rows, None) if kind == "conll" else (list_rows, format.known_header)
-        return FileRows(kind, functools.partial(reader, source, format.known_header), header)
+        labelled = functools.partial(with_labels, source, format.known_header) if kind == "conll" else None
+        return FileRows(kind, functools.partial(reader, source, format.known_header), header, labelled=labelled)
     if format.header is not None:
         raise UsageError(
             f"--header is for CSV, TSV, CoNLL and lists in JSON, and {name} is {kind}, with a name for each value."

@@ -17,6 +17,7 @@ import numpy as np
 from unrolled.datasets.tables import Row
 from unrolled.display import plural
 from unrolled.errors import DataError, UsageError
+from unrolled.tables.delimited_files import MAX_LISTED_COLUMNS
 from unrolled.tables.kept_data import FRAME_NAME, KEPT_TABLE, keep
 from unrolled.tables.table_files import Table
 from unrolled.tables.table_format import FIRST_ROW, NO_HEADER, NumberedRows, plain_value
@@ -173,6 +174,23 @@ def table_of_frame(data: Any) -> Table:
         yield from ((number, dict.fromkeys(columns) | row) for number, row in enumerate(frame_rows(data), 1))
 
     return Table(FRAME_NAME, tuple(columns), Path(), rows, lambda: "")
+
+
+def only_column(data: Any) -> str:
+    """Return the column of a frame that has one. Raises `UsageError` for several, with what to write.
+
+    Example:
+        >>> only_column({"text": ["a", "b"]})
+        'text'
+    """
+    columns = table_of_frame(data).columns
+    if len(columns) > 1:
+        listed = ", ".join(columns[:MAX_LISTED_COLUMNS]) + (", ..." if len(columns) > MAX_LISTED_COLUMNS else "")
+        raise UsageError(
+            f"A table is given, whose columns are {listed}: name the one to write like, as in source={columns[0]!r}; to learn "
+            f"one of them from others: train_table(table, source={columns[0]!r}, target={columns[-1]!r})."
+        )
+    return columns[0]
 
 
 def keep_frame(data: Any) -> str:

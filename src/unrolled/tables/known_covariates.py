@@ -17,7 +17,7 @@ from unrolled.display import plural
 from unrolled.errors import DataError, UsageError
 from unrolled.tables.cell_values import MISSING_IN_NUMBERS, Array, Cell, is_missing, parse_text
 from unrolled.tables.scaling import Scaling
-from unrolled.tables.step_arrays import are_numbers, filled, number_or_gap, step_location
+from unrolled.tables.step_arrays import are_numbers, filled, number_or_gap
 
 MAX_CATEGORIES = 50
 """Distinct texts of a column, at most: each is an input of the network."""
@@ -75,11 +75,10 @@ class Covariate:
             return tuple(f"{self.name}={category}" for category in self.categories)
         return (self.name, f"{self.name} is missing") if self.scaling.has_gaps else (self.name,)
 
-    def encode(self, values: Sequence[Any], cell: Cell, num_known: int, decimal_comma: bool) -> Array:
+    def encode(self, values: Sequence[Any], cell: Cell, decimal_comma: bool) -> Array:
         """Return the values of the steps of a series as inputs, float32 `(N, inputs)`.
 
-        The first `num_known` steps have a gap filled with the last number; in those after them, which are forecast, a gap
-        raises `DataError` if there was none in training. A text that was not there in training is none of the categories.
+        A gap is filled with the last number. A text that was not there in training is none of the categories.
         """
         if self.scaling is None:
             rows = np.zeros((len(values), len(self.categories)), dtype=np.float32)
@@ -91,13 +90,14 @@ class Covariate:
         numbers = [number_or_gap(_plain(value), cell, step, decimal_comma) for step, value in enumerate(values)]
         scaled = self.scaling.apply(np.array(numbers, dtype=np.float64)[:, None])
         gaps = np.isnan(scaled)
-        if not self.scaling.has_gaps and gaps[num_known:].any():
-            step = num_known + int(np.argmax(gaps[num_known:, 0]))
-            raise DataError(
-                f"{step_location(cell, step)}: '{self.name}' is empty, and a forecast reads it with each step: write a number."
-            )
         parts = [np.nan_to_num(filled(scaled)), *([gaps] if self.scaling.has_gaps else [])]
         return np.concatenate(parts, axis=1).astype(np.float32)
+
+    def gaps(self, values: Sequence[Any]) -> list[int]:
+        """Return the steps that have no number where those of training all had one; none of a column of texts."""
+        if self.scaling is None or self.scaling.has_gaps:
+            return []
+        return [step for step, value in enumerate(values) if is_missing(value, MISSING_IN_NUMBERS)]
 
     def unknown(self, values: Sequence[Any]) -> list[str]:
         """Return the texts among `values` that training did not have; none of a column of numbers."""

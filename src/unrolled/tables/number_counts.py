@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from unrolled.display import plural
 from unrolled.tables.cell_values import has_decimal_comma, plain_digits, to_number
 from unrolled.tables.digit_groups import DigitGroups
-from unrolled.tables.number_units import COMMA_GROUPS, NumberText, is_priced_with_commas
+from unrolled.tables.number_units import COMMA_GROUPS, SCALED, NumberText, is_priced_with_commas
 
 MAX_EXACT_DIGITS = 15
 """Digits of a whole number that a float has exactly; with more it is an identifier."""
@@ -180,7 +180,9 @@ class NumberCounts:
             grouped = [
                 f"'{name}': the point is read as the decimal point, as in {points.example}; if it groups digits, remove it"
             ]
-        if self.unit:
+        if self.unit.endswith(SCALED):
+            grouped.append(f"'{name}': K, M and B are read as thousands, millions and billions, as in {self.example}")
+        elif self.unit:
             numbers = f"{self.num_numbers(declared):,} of {plural(num_rows, 'number')}"
             grouped.append(f"'{name}': the unit {self.unit} is left out of {numbers}, as in {self.example}")
         if self.are_parentheses_negative(declared):

@@ -26,11 +26,19 @@ MAX_LENGTH = 64
 
 MAX_UNIT_WORDS = 3
 
-SCALES = ("K", "k", "M", "B", "bn", "mn", "million", "billion", "Mio.", "Mrd.")
+SCALES = {
+    "K": 1e3, "k": 1e3, "Tsd.": 1e3, "thousand": 1e3, "M": 1e6, "mn": 1e6, "million": 1e6, "Mio.": 1e6, "B": 1e9, "bn": 1e9,
+    "billion": 1e9, "Mrd.": 1e9,
+}  # fmt: skip
 """Units that multiply: a number without them is another one."""
+
+SCALED = "K/M/B"
+"""The unit of a column whose numbers have different `SCALES`, which are then multiplied: `845`, `1.2K` and `3.4M`."""
 
 _BLANK = "[ \u00a0\u202f\u2009]*"
 _NUMBER = "[.,]?\\d(?:[\\d.,'\u2019 \u00a0\u202f\u2009]*\\d)?"
+_GROUPS = re.compile(r",(?=\d{3}(?:\D|$))")
+_PLAIN = re.compile(r"[+-]?\d+(?:\.\d+)?")
 _SCALE = re.compile(r"(?:/|out of) ?\d{1,4}(?: [^\W\d]{1,15})?")
 """Of what a number is: `4.5/5`, `4.5 out of 5 stars`."""
 
@@ -78,6 +86,30 @@ def split_unit(text: str) -> NumberText:
         return NumberText("", text)
     unit = before + after
     return NumberText(unit, (match["sign"] or match["minus"]) + match["number"])
+
+
+class ScaledNumber(NamedTuple):
+    """A number whose `scale` is multiplied, without the `currency` before it."""
+
+    currency: str
+    scale: str
+    number: str
+
+
+def split_scale(text: str) -> ScaledNumber | None:
+    """Return a number that may have one of the `SCALES` as it is without; None for any other text, also with other units.
+
+    Example:
+        >>> split_scale("$1.2K"), split_scale("845"), split_scale("5 kg")
+        (ScaledNumber(currency='$', scale='K', number='1200'), ScaledNumber(currency='', scale='', number='845'), None)
+    """
+    found = split_unit(text)
+    scale = next((scale for scale in SCALES if found.unit.endswith(scale)), "")
+    currency = found.unit.removesuffix(scale)
+    plain = _GROUPS.sub("", found.number).replace(",", ".")
+    if (currency and not is_symbol(currency)) or _PLAIN.fullmatch(plain) is None:
+        return None
+    return ScaledNumber(currency, scale, f"{float(plain) * SCALES.get(scale, 1.0):.15g}")
 
 
 def is_symbol(unit: str) -> bool:

@@ -26,7 +26,7 @@ from unrolled.tables.column import MAX_BASELINE_ROWS, MAX_FITTED_ROWS, Column, E
 from unrolled.tables.digit_groups import without_groups
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.metrics import regression_report
-from unrolled.tables.number_units import may_be_left_out, split_unit
+from unrolled.tables.number_units import SCALED, may_be_left_out, split_scale, split_unit
 from unrolled.tables.ragged import RaggedArray
 
 logger = logging.getLogger(__name__)
@@ -120,6 +120,10 @@ class Notation:
 
         Raises `DataError` for a number without a unit that multiplies, such as k.
         """
+        if is_number and self.unit.endswith(SCALED):
+            scaled = split_scale(str(cell.value))
+            is_read = scaled is not None and scaled.currency in ("", self.unit.removesuffix(SCALED))
+            return cell._replace(value=scaled.number) if scaled is not None and is_read else cell
         if is_number and not may_be_left_out(self.unit) and not split_unit(str(cell.value)).unit:
             raise DataError(f"{cell.location}: a number with the unit {self.unit} is expected, and this is {cell.value!r:.40}.")
         if is_number and isinstance(cell.value, str):

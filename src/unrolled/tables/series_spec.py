@@ -60,7 +60,9 @@ def parse_columns(columns: str, role: str, table: Table) -> tuple[str, str | Non
 def long_format(table: Table, source: str, options: SeriesOptions) -> LongFormat | None:
     """Return how a table with one row per step is read; None if each row is a series, as a cell that is a list shows."""
     if options.group_by is not None or options.order_by is not None:
-        return LongFormat(options.group_by, options.order_by)
+        times = column_list(options.order_by, table) if options.order_by else []
+        order_by = ",".join(f'"{name}"' if "," in name else name for name in times)
+        return LongFormat(options.group_by, order_by or None)
     names = column_list(source, table)
     with contextlib.closing(table.rows()) as rows:
         for line, row in rows:
@@ -150,7 +152,7 @@ def _with_covariates(table: Table, long: LongFormat | None, source: str, options
         raise UsageError("--known-covariates are for forecasts: add --horizon, or name the columns in --source.")
     if long is None:
         raise UsageError("--known-covariates are for a table with one row per step, and here each row is a series.")
-    uses = {long.group_by: "says which series a row belongs to", long.order_by: "is the time of the steps"}
+    uses = {long.group_by: "says which series a row belongs to"} | dict.fromkeys(long.time_columns, "is the time of the steps")
     uses |= dict.fromkeys(column_list(source, table), "is forecast, and so not known in advance")
     covariates = []
     for part in split_source(options.known_covariates or "", table):

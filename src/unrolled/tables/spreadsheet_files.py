@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from unrolled.display import plural
+from unrolled.display import plural, shell_argument
 from unrolled.errors import DataError, first_line
 from unrolled.tables.table_format import HEAD_BYTES, MAX_WHOLE_BYTES, TABLE_SUFFIXES, Source, suffix_kind, whole_file
 from unrolled.text.compressed_files import ZipArchive
@@ -45,8 +45,11 @@ class Sheet(Source):
         return iter(self.rows)
 
 
-def open_sheet(path: Path) -> Sheet:
-    """Return the first sheet of a file that is shown and has cells. Raises `DataError` if the file is damaged or protected."""
+def open_sheet(path: Path, sheet: str = "") -> Sheet:
+    """Return the sheet of a file with this name, or the first one that is shown and has cells.
+
+    Raises `DataError` if the file is damaged or protected, or has no such sheet.
+    """
     name = display_name(path)
     try:
         from python_calamine import CalamineError, PasswordError, SheetVisibleEnum, load_workbook
@@ -70,9 +73,18 @@ def open_sheet(path: Path) -> Sheet:
     shown = [title for title in filled if title not in hidden] or filled
     if not shown:
         raise DataError(f"{name} has no sheet with cells.")
+    if sheet:
+        wanted = sheet.strip().casefold()
+        title = next((title for title in sheets if sheet in (title, title.strip()) or title.strip().casefold() == wanted), "")
+        if not sheets.get(title):
+            problem = f"has no sheet '{sheet}'" if not title else f"has no cells in its sheet '{title}'"
+            raise DataError(f"{name} {problem}; those with cells are {', '.join(map(repr, filled))}.")
+        return Sheet(path, "utf-8", sheets[title], "")
     left_out = [f"'{title}' ({plural(len(sheets[title]), 'row')})" for title in filled if title != shown[0]]
     which = f"{name}: the sheet '{shown[0]}' is read; left out: {', '.join(left_out)}" if left_out else ""
-    return Sheet(path, "utf-8", sheets[shown[0]], f"{which} (to read another one, move it to the front)" if which else "")
+    another = next((title for title in filled if title != shown[0]), "")
+    how = f" (to read another one: {shell_argument(f'{path.name}:{another}')})"
+    return Sheet(path, "utf-8", sheets[shown[0]], which + how if which else "")
 
 
 def _check_size(content: io.BytesIO, name: str) -> None:

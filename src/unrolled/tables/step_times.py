@@ -7,13 +7,26 @@ import datetime
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from unrolled.tables.cell_values import Array, to_number
-from unrolled.tables.date_formats import DATE_FORMATS, LIKELY_DIGITS, SURE_DIGITS, DateFormat, plain_texts
+from unrolled.tables.clock_times import unwrapped
+from unrolled.tables.date_formats import (
+    CLOCK,
+    DATE_FORMATS,
+    LIKELY_DIGITS,
+    SURE_DIGITS,
+    DateFormat,
+    lacks_year,
+    language_formats,
+    plain_texts,
+)
+from unrolled.tables.month_names import languages_of
+
+_WORD = re.compile(r"[^\W\d_][^\s\d.,/’'-]*\.?")
 
 Key = float | datetime.datetime
 Reading = tuple[DateFormat | None, list[Key]]
@@ -51,10 +64,34 @@ def time_keys(times: Sequence[Any]) -> list[Key] | int:
         >>> time_keys(["1/2/2024", "1/3/2024"])  # days of January, or the first day of two months
         0
     """
-    return _read_times(times)[1]
+    return read_times(times)[1]
 
 
-def _read_times(times: Sequence[Any]) -> tuple[DateFormat | None, list[Key] | int]:
+def series_keys(series: Sequence[Sequence[Any]]) -> list[list[Key]] | tuple[int, int]:
+    """Return what the times of each of several series are sorted by, all in one format; or, if they cannot be ordered, the
+    series and the index in it of the first time that does not fit.
+
+    Times of a day without a date go on after midnight, in the order of each series.
+
+    Example:
+        >>> [key.day for key in series_keys([["22:00", "23:00", "0:00"]])[0]]
+        [1, 1, 2]
+    """
+    format, keys = read_times(list(itertools.chain.from_iterable(series)))
+    ends = list(itertools.accumulate(map(len, series)))
+    if isinstance(keys, int):
+        place = next((place for place, end in enumerate(ends) if keys < end), 0)
+        return place, keys - (ends[place] - len(series[place]))
+    parts = [keys[end - len(each) : end] for each, end in zip(series, ends, strict=True)]
+    for place, own in enumerate(parts if format is CLOCK else ()):
+        clocks = unwrapped([key for key in own if isinstance(key, datetime.datetime)])
+        if isinstance(clocks, int):
+            return place, clocks
+        parts[place] = [*clocks]
+    return parts
+
+
+def read_times(times: Sequence[Any]) -> tuple[DateFormat | None, list[Key] | int]:
     """Return the format of times, None of numbers, and what they are in it, or the index of the first that does not fit."""
     fitting, num_fitting = list[Reading](), 0
     digits = plain_texts(times)
@@ -63,17 +100,30 @@ def _read_times(times: Sequence[Any]) -> tuple[DateFormat | None, list[Key] | in
             return sure, keys
     readers: list[tuple[DateFormat | None, Callable[[Any], Key | None], Sequence[Any]]] = [(None, _number, times)]
     readers += [(format, format.read, digits) for format in LIKELY_DIGITS]
-    readers += [(format, format.read, times) for format in DATE_FORMATS]
-    for format, read, values in readers:
+    readers += [(format, format.read, times) for format in (*DATE_FORMATS, CLOCK)]
+    for number, (format, read, values) in enumerate(itertools.chain(readers, _readers_of_names(times, fitting))):
         keys = _read_all(read, values)
-        num_fitting = max(num_fitting, len(keys))
+        num_fitting = max(num_fitting, len(keys) if number < len(readers) else 0)
         if len(keys) == len(times) and keys not in [others for _, others in fitting]:
             fitting.append((format, keys))
+    if lacks_year(times):
+        return None, 0
     if len(fitting) > 1 and fitting[0][0] is None:
         fitting = _more_even(fitting)
     if len(fitting) > 1:
         fitting = _likely(times, fitting)
     return fitting[0] if len(fitting) == 1 else (None, 0 if fitting else num_fitting)
+
+
+def _readers_of_names(
+    times: Sequence[Any], fitting: list[Reading]
+) -> Iterator[tuple[DateFormat | None, Callable[[Any], Key | None], Sequence[Any]]]:
+    """Yield the formats with names of months of other languages, if none is `fitting` until then."""
+    if not fitting and all(isinstance(time, str) for time in times):
+        words = {word for time in times for word in _WORD.findall(time)}
+        for names in languages_of(words):
+            for format in language_formats(names):
+                yield format, format.read, times
 
 
 def _read_all(read: Callable[[Any], Key | None], times: Sequence[Any]) -> list[Key]:
@@ -178,7 +228,7 @@ def time_positions(times: Sequence[Any]) -> tuple[str, list[float]]:
         >>> time_positions(["1970-01-02", "1970-01-03 00:00:30"])
         ('date', [86400.0, 172830.0])
     """
-    _, keys = _read_times(times)
+    _, keys = read_times(times)
     if not times or isinstance(keys, int):
         return "", []
     if not isinstance(keys[0], datetime.datetime):
@@ -202,13 +252,16 @@ def next_times(times: Sequence[Any], count: int, examples: Sequence[Any] = ()) -
         >>> next_times([7], 2, [3, 5])
         [9, 11]
     """
-    format, keys = _read_times(times)
+    format, keys = read_times(times)
     if not times or isinstance(keys, int):
         return []
+    if format is CLOCK:
+        clocks = unwrapped([key for key in keys if isinstance(key, datetime.datetime)])
+        keys = [] if isinstance(clocks, int) else [*clocks]
     recent = keys[-MAX_COMPARED_TIMES:]
     try:
         if len(recent) == 1 and len(examples) == 2:
-            recent = [_before(recent[0], _read_times(examples)[1]), *recent]
+            recent = [_before(recent[0], read_times(examples)[1]), *recent]
         if len(recent) < 2:
             return []
         if isinstance(recent[-1], datetime.datetime):
@@ -228,6 +281,8 @@ def _written(date: datetime.datetime, times: Sequence[Any], format: DateFormat |
     last = plain_texts(times)[-1]
     like = last if isinstance(last, str) else times[-1].isoformat()
     written = format.write(date, like.strip()) if format is not None else date.isoformat()
+    if format is CLOCK:
+        return written
     return written if format is not None and format.read(str(written)) == date else date.isoformat()
 
 

@@ -26,6 +26,7 @@ from unrolled.datasets.stdlib import PREFIX
 from unrolled.datasets.tables import TABLES, BuiltinTable, Row
 from unrolled.errors import DataError, UsageError, did_you_mean
 from unrolled.tables.cell_values import BLANKS, Cell
+from unrolled.tables.conll_files import LabelledLines
 from unrolled.tables.delimited_files import MAX_LISTED_COLUMNS, is_plain_text, line_rows
 from unrolled.tables.file_kinds import guess_kind
 from unrolled.tables.file_rows import JSON_KINDS, open_rows
@@ -44,6 +45,7 @@ from unrolled.tables.table_format import (
     Source,
     TableFormat,
     has_table_suffix,
+    split_sheet,
     suffix_kind,
 )
 from unrolled.text.archives import contents, documentation_note, is_archive_of_several
@@ -86,6 +88,9 @@ class Table:
     """Whether it is a text of which each line is a row; it then has the column that was asked for."""
 
     notes: tuple[str, ...] = ()
+    labelled: LabelledLines | None = dataclasses.field(default=None, compare=False, repr=False)
+    """Writes the file with labels for each token, if it is of that kind."""
+
     owned: Any = dataclasses.field(default=None, compare=False, repr=False)
 
     def matching_columns(self, column: str) -> list[str]:
@@ -193,23 +198,25 @@ def open_table(name: str, split: str = "train", format: TableFormat | None = Non
         return _open_builtin(name, split)
     if name == "-" and not stdin:
         raise UsageError("A table is read again when a training is resumed, and standard input is not: write it to a file.")
-    return _open_input(name, format, lambda path, shown: _open_file(path, format, shown))
+    return _open_input(name, format, _open_file)
 
 
-def _open_input(name: str, format: TableFormat, open_path: Callable[[Path, str], Table]) -> Table:
-    """Return the table that `open_path` makes of a path and its name in messages: of a file, or of a copy of standard input.
+def _open_input(name: str, format: TableFormat, open_path: Callable[[Path, TableFormat, str], Table]) -> Table:
+    """Return the table that `open_path` makes of a path, its format and its name in messages: of a file, or of a copy of
+    standard input.
 
     A folder, or a zip archive of several files that are no tables, is a table of its own (see `LabelledFiles`).
     """
     if name == "-":
         copy = TemporaryFolder()
-        table = open_path(buffer_stdin(copy.path), "standard input")
+        table = open_path(buffer_stdin(copy.path), format, "standard input")
         table = dataclasses.replace(table, folder=Path().absolute(), owned=copy)
     elif _has_labelled_files(Path(name)):
         table = _open_labelled(Path(name), format)
     else:
-        path = existing_file(name)
-        table = open_path(path, shown_name(path))
+        file, sheet = split_sheet(name)
+        path = existing_file(file)
+        table = open_path(path, dataclasses.replace(format, sheet=sheet), shown_name(path))
     return table if format.cell_files else table.without_cell_files()
 
 
@@ -252,10 +259,10 @@ def open_table_or_lines(name: str, column: str, format: TableFormat, learning: b
     """
     if name.startswith(PREFIX):
         return open_table(name, "test", format)
-    return _open_input(name, format, lambda path, shown: _open_table_or_lines(path, shown, column, format, learning))
+    return _open_input(name, format, functools.partial(_open_table_or_lines, column=column, learning=learning))
 
 
-def _open_table_or_lines(path: Path, name: str, column: str, format: TableFormat, learning: bool) -> Table:
+def _open_table_or_lines(path: Path, format: TableFormat, name: str, column: str, learning: bool) -> Table:
     _reject_archives(path)
     if suffix_kind(path) is not None or not _is_lines(path, column, format):
         table = _open_file(path, format, name)
@@ -293,7 +300,16 @@ def _open_file(path: Path, format: TableFormat, name: str) -> Table:
     columns, folder = tuple(first[1]), path.absolute().parent
     notes = list(filter(None, notes))
     return Table(
-        name, columns, folder, file.rows, digest, None, file.has_decimal_commas, header=file.header, notes=tuple(notes)
+        name,
+        columns,
+        folder,
+        file.rows,
+        digest,
+        None,
+        file.has_decimal_commas,
+        header=file.header,
+        notes=tuple(notes),
+        labelled=file.labelled,
     )
 
 

@@ -65,9 +65,24 @@ def table_suffix(path: Path) -> str:
     return suffix
 
 
+def split_sheet(name: str) -> tuple[str, str]:
+    """Return the file and the sheet that `FILE:SHEET` names, no sheet of any other name or of a file that has this very name.
+
+    Example:
+        >>> split_sheet("sales.xlsx:March"), split_sheet("sales.xlsx"), split_sheet("notes.txt:5")
+        (('sales.xlsx', 'March'), ('sales.xlsx', ''), ('notes.txt:5', ''))
+    """
+    file, _, sheet = name.rpartition(":")
+    return (
+        (file, sheet)
+        if sheet and TABLE_SUFFIXES.get(table_suffix(Path(file))) == "spreadsheet" and not os.path.exists(name)
+        else (name, "")
+    )
+
+
 def suffix_kind(path: Path) -> str | None:
     """Return the format that the suffix of a file tells, a value of `TABLE_SUFFIXES`, or None."""
-    return TABLE_SUFFIXES.get(table_suffix(path))
+    return TABLE_SUFFIXES.get(table_suffix(Path(split_sheet(str(path))[0])))
 
 
 def has_table_suffix(name: str) -> bool:
@@ -117,13 +132,15 @@ class TableFormat:
 
     `header` is `first`, `none` or the names of the columns, separated by commas; if it is None, `default_header` is used
     for files of which the header is not known otherwise (CSV, TSV, CoNLL). `encoding` is that of a file that is not UTF-8.
-    Without `cell_files`, cells may not name files, as WAV files and images are named.
+    `sheet` is the one of a spreadsheet that is read, the first one if it is empty. Without `cell_files`, cells may not name
+    files, as WAV files and images are named.
     """
 
     header: str | None = None
     encoding: str | None = None
     default_header: str = FIRST_ROW
     cell_files: bool = True
+    sheet: str = ""
 
     @property
     def known_header(self) -> str:

@@ -29,7 +29,11 @@ PREDICTED_COLUMN, PROBABILITY_COLUMN = "predicted", "probability"
 
 
 def write_csv(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows, options: PredictOptions) -> None:
-    """Write the table with its predictions, row by row."""
+    """Write the table with its predictions, row by row; a CoNLL file with a label for each token as such a file."""
+    if table.labelled is not None and spec.target.kind == "labels" and options.count == 1:
+        names = spec.target.labels
+        out.writelines(table.labelled(spec.target.name, ([names[i] for i in found.values.tolist()] for _, found in rows)))
+        return
     writer = csv.writer(out, lineterminator="\n")
     if spec.long is not None and spec.is_stream:
         writer.writerow(step_columns(spec, PREDICTED_COLUMN))

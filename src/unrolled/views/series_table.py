@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from unrolled.evaluation.predictor import Prediction
 from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.step_times import next_times
+from unrolled.tables.time_columns import JoinedTime
 
 STEP_COLUMN = "step"
 
@@ -71,15 +72,23 @@ def step_columns(spec: TableSpec, predicted: str) -> list[str]:
         raise ValueError("The table has a row for each series.")
     columns = [long.group_by] if long.group_by else []
     if spec.is_stream:
-        columns += [long.order_by] if long.order_by else []
+        columns += long.time_columns
         columns += [unused_name(STEP_COLUMN, columns)]
     return columns + (number_columns(target, predicted) if isinstance(target, NumbersColumn) else [predicted])
+
+
+def _time_cells(columns: Sequence[str], time: Any, known: Sequence[Any]) -> dict[str, Any]:
+    """Return the cells of a time, of several columns as in the last row that is known."""
+    if len(columns) < 2 or time is None:
+        return dict.fromkeys(columns, time)
+    parts = time.parts if isinstance(time, JoinedTime) else known[-1].cells_of(time)
+    return dict(zip(columns, parts, strict=True))
 
 
 def step_rows(spec: TableSpec, rows: Iterator[tuple[Row, Prediction]], predicted: str) -> Iterator[dict[str, Any]]:
     """Yield a row for each step that is predicted, with its time; those of a forecast go on after the last step."""
     long, target = spec.long, spec.target
-    step_name = unused_name(STEP_COLUMN, (long.group_by, long.order_by) if long else ())
+    step_name = unused_name(STEP_COLUMN, (long.group_by, *long.time_columns) if long else ())
     has_times = True
     for row, prediction in rows:
         if long is None or not len(prediction.values):
@@ -87,7 +96,7 @@ def step_rows(spec: TableSpec, rows: Iterator[tuple[Row, Prediction]], predicted
         first = {long.group_by: row.get(long.group_by)} if long.group_by else {}
         values, labels = prediction.values, target.labels
         source = row.get(spec.source.name)
-        times = getattr(source, "times", ())
+        times = known = getattr(source, "times", ())
         if spec.horizon and source is not None:
             known, times = times[: len(source)], times[len(source) :]
             times = times or next_times(known, len(values))
@@ -99,8 +108,7 @@ def step_rows(spec: TableSpec, rows: Iterator[tuple[Row, Prediction]], predicted
                 )
         for step in range(len(values)):
             cells: dict[str, Any] = dict(first)
-            if long.order_by:
-                cells[long.order_by] = times[step] if step < len(times) else None
+            cells |= _time_cells(long.time_columns, times[step] if step < len(times) else None, known)
             cells[step_name] = step + 1
             if isinstance(target, NumbersColumn):
                 bands = None if prediction.quantiles is None else prediction.quantiles[:, step]

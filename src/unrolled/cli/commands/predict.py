@@ -3,7 +3,8 @@
 INPUT needs the source columns; '-' is standard input. If the source is a text
 and there is no such column, each line is one text; if it is numbers at every
 step, a WAV or .npy file is one row. The table is printed as
-CSV, with two more columns: 'predicted' and 'probability'.
+CSV, with two more columns: 'predicted' and 'probability'; a CoNLL file is
+printed as such a file.
 
 Examples:
   unrolled predict runs/questions new.csv > out.csv
