@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -541,3 +542,25 @@ def test_ctrl_c_before_training_leaves_one_line(book: Path) -> None:
         _, err = process.communicate(timeout=60)
         assert process.returncode in (130, -signal.SIGINT), err
         assert "Traceback" not in err or process.returncode == -signal.SIGINT, err
+
+
+@pytest.mark.parametrize("module", ["unrolled.cli.main", "unrolled.options", "unrolled.cli.commands.list"])
+def test_ctrl_c_during_the_first_imports_leaves_one_line(module: str) -> None:
+    script = f"""
+import importlib.metadata, os, signal, sys
+class Interrupter:
+    def find_spec(self, name, path=None, target=None):
+        if name == "{module}":
+            os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupter())
+from unrolled.__main__ import main
+main(["list"])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nunrolled: interrupted\n")
+
+
+def test_the_command_is_the_one_with_a_handler_of_ctrl_c() -> None:
+    pyproject = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))
+    assert pyproject["project"]["scripts"] == {"unrolled": "unrolled.__main__:main"}
