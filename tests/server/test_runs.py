@@ -154,6 +154,20 @@ def test_losses_are_in_the_unit_of_what_is_predicted(
     assert shown["loss"] == pytest.approx(loss)
 
 
+def test_the_command_of_a_run_can_be_typed(tmp_path: Path) -> None:
+    facts = make_run(tmp_path / "run", 40, 40)
+    options = {
+        "init_from": "none", "minutes": 8.0, "lr": 1e-4, "attention": False, "balance": True, "source": "v1.0",
+        "known_covariates": ["a b", "c"], "horizon": 3,
+    }  # fmt: skip
+    config = {"inputs": ["my book.txt"], "options": options, "explicit_options": list(options)}
+    (facts.path / "config.json").write_text(json.dumps(config), "utf-8")
+    assert facts.to_json("run", None)["command"] == (
+        "unrolled train 'my book.txt' --from none --minutes 8 --lr 0.0001 --no-attention --balance --source v1.0 "
+        "--known-covariates 'a b' --known-covariates c --horizon 3"
+    )
+
+
 @pytest.mark.skipif(not Path("/proc/locks").exists(), reason="the system does not list locks")
 def test_the_status_of_a_run_is_that_of_its_process_and_of_its_files(tmp_path: Path) -> None:
     stopped, dead = make_run(tmp_path / "stopped", 40, 40), make_run(tmp_path / "dead", 40, 20)

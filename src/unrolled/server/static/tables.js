@@ -60,10 +60,11 @@ export function setUpTables(app) {
     for (const id of ["table-button", "table-example"]) byId(id, HTMLButtonElement).disabled = true; // until there is a field
     showHint();
     if (!model.value) return;
+    note.textContent = "Reading the columns ...";
     const { columns, series: steps } = await app.models.details(model.value).catch((error) => {
       shown = "";
       throw error;
-    });
+    }).finally(() => { if (own === last) note.textContent = ""; });
     if (own !== last) return;
     sources = columns.filter((/** @type {Column} */ column) => column.role === "source");
     target = columns.find((/** @type {Column} */ column) => column.role === "target");
