@@ -222,6 +222,27 @@ def test_any_bytes_train_as_bytes(cli: Cli, tmp_path: Path) -> None:
     assert len(base64.b64decode(json.loads(done.out)["samples"][0]["data_base64"])) == 23
 
 
+@pytest.mark.parametrize("command", ["eval", "score", "explain", "predict"])
+def test_a_run_after_its_text_is_told_the_order(cli: Cli, book: Path, run: str, command: str) -> None:
+    done = cli(command, book, run)
+    assert (done.code, done.err) == (2, f"unrolled: RUN comes first: unrolled {command} {run} {book}\n")
+
+
+def test_a_command_comes_first(cli: Cli, run: str) -> None:
+    done = cli(run, "sample")
+    assert done.code == 2
+    assert done.err.startswith(f"unrolled: A command comes first, as in: unrolled COMMAND {run}. Commands: train, ")
+
+
+def test_a_run_is_not_learned_as_a_text(cli: Cli, run: str) -> None:
+    done = cli("train", run)
+    assert done.code == 2
+    assert done.err.endswith(
+        f"unrolled: {run} is a run, and a text or table is expected: --resume {run} goes on with it, and --from {run} "
+        "starts from its weights.\n"
+    )
+
+
 @pytest.mark.slow
 def test_one_very_long_line_trains(cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "line.txt"
@@ -235,9 +256,16 @@ def test_missing_things_are_named(cli: Cli, book: Path, run: str) -> None:
     assert (done.code, "did you mean 'book.txt'?" in done.err) == (3, True)
     done = cli("sample", "runs/boook")
     assert (done.code, "runs/boook is no run folder and no model file; did you mean 'book'?" in done.err) == (4, True)
+    done = cli("sample", "book")
+    assert (done.code, "book is no run folder and no model file; did you mean runs/book?" in done.err) == (4, True)
     (book.parent / "empty").mkdir()
     assert cli("train", book.parent / "empty").code == 3
-    assert cli("sample", book.parent / "empty").code == 4
+    done = cli("sample", book.parent / "empty")
+    assert (done.code, f": unrolled train {book.parent / 'empty'} makes one." in done.err) == (4, True)
+    done = cli("sample", book)
+    assert done.err == (
+        f"unrolled: {book} is a text, and a run folder or model file is expected: unrolled train {book} makes one.\n"
+    )
     assert "is no run folder and no model file, but has some: name one, as in " in cli("sample", Path(run).parent).err
     assert cli("train", "--resume", book.parent / "empty").code == 4
     done = cli("train", book, "--out", run)
