@@ -171,8 +171,8 @@ def _refuse_runs(inputs: tuple[str, ...]) -> None:
         if is_run(Path(name)):
             shown = shell_argument(name)
             raise UsageError(
-                f"{name} is a run, and a text or table is expected: --resume {shown} goes on with it, and --from {shown} starts "
-                "from its weights."
+                f"{name} is a run, and a text or table is expected: --resume {shown} goes on with it, and --from {shown} "
+                "starts from its weights."
             )
 
 
