@@ -138,6 +138,12 @@ class AlertOptions:
         lt=1,
     )
     alert_above: float | None = option(None, "Print lines with more than so many bits as alerts (default: no alerts).", ge=0)
+    alert_cooldown: int | None = option(
+        None,
+        "Lines of a session after an alert that belong to it, and are no alerts of their own; of a log without sessions, lines "
+        "(default: 10 with sessions, else 0).",
+        ge=0,
+    )
     labels: str | None = option(
         None,
         "File with a label for each line of INPUT: normal, ok, no, false, 0 or - for a normal line, else an anomaly; prints "

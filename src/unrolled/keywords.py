@@ -169,6 +169,7 @@ class AlertKwargs(TypedDict, total=False):
 
     alert_rate: float | None
     alert_above: float | None
+    alert_cooldown: int | None
     labels: str | PathLike[str] | None
     label: str | None
     source: str | None

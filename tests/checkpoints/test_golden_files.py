@@ -81,5 +81,5 @@ def test_a_run_of_lines_of_bytes_with_rmsprop_goes_on_as_it_did_in_format_1() ->
     assert result.steps == 40
     assert result.val_nats == pytest.approx(EXPECTED["bytes"]["val_nats_after_resume"], abs=1e-4)
     config = json.loads(Path("bytes_run", "config.json").read_text("utf-8"))
-    assert config["format"] == 3
+    assert config["format"] == 4
     assert {"content_hash", "cache_key", "explicit_options", "environment"} < set(config)

@@ -1,5 +1,6 @@
 """Logs from the command line and from Python: masks, sessions, alerts, labels, and a file that grows."""
 
+import functools
 import json
 import os
 import shutil
@@ -15,11 +16,13 @@ import pytest
 
 import unrolled
 from support.cli import Cli, StandardInput
+from unrolled.checkpoints.run_data import load_request
+from unrolled.checkpoints.run_dir import Run
 from unrolled.datasets.service_log import KEY_PATTERN, service_log
 from unrolled.errors import DataError, UsageError
 from unrolled.text.line_format import MASKS
 
-MASK = ",".join(MASKS)
+MASK = "numbers,hex,ip,uuid,path,time,key"
 STRANGE = "2026-03-01 12:00:09.000 FATAL [0badf00d] KERNEL PANIC ??? %%%%"
 
 
@@ -92,6 +95,37 @@ def test_the_same_in_python(log_run: Path, new_log: Path, cli: Cli) -> None:
         model.alerts(str(new_log))
 
 
+def test_lines_that_follow_an_alert_of_their_session_belong_to_it(cli: Cli, log_run: Path, tmp_path: Path) -> None:
+    lines = [line.text for line in service_log(300, seed=2)]
+    places = {100: "0badf00d", 103: "0badf00d", 104: "1badf00d", 180: "0badf00d"}
+    for place, key in places.items():
+        lines.insert(place, STRANGE.replace("0badf00d", key))
+    log, labels = tmp_path / "new.log", tmp_path / "new.labels"
+    log.write_text("\n".join(lines) + "\n")
+    labels.write_text("".join(f"{'attack' if place in (103, 180) else 'normal'}\n" for place in range(len(lines))))
+    model = unrolled.load(str(log_run))
+    above = min(line.bits[0] for line in model.scoring(str(log)).lines() if "KERNEL PANIC" in str(line.source)) - 0.1
+    arguments = ("score", log_run, log, "--alert-above", above)
+    result = cli(*arguments)
+    assert [line.split(":")[0] for line in result.out.splitlines()[:2]] == ["line 101", "line 105"]
+    assert "2 alerts in 304 lines" in result.out
+    assert "2 more lines above the threshold came within 10 lines after an alert of their session" in result.out
+    document = json.loads(cli(*arguments, "--alert-cooldown", 1, "--labels", labels, "--json").out)
+    assert [alert["line"] for alert in document["alerts"]] == [101, 105, 181]
+    assert document["num_following"] == 1
+    metrics = document["metrics"]  # the first alert is true for the line that belongs to it, and the second is false
+    assert (metrics["num_found"], metrics["num_false"], metrics["recall"]) == (2, 1, 1.0)
+    assert metrics["precision"] == pytest.approx(2 / 3)
+    for cooldown, expected in ((None, [101, 105]), (0, [101, 104, 105, 181])):
+        report = model.alerts(str(log), alert_above=above, alert_cooldown=cooldown)
+        asked = iter([False, True])
+        followed = model.follow(
+            str(log), functools.partial(next, asked), alert_above=above, alert_cooldown=cooldown, from_start=True
+        )
+        assert [alert.number for alert in report.alerts] == [alert.number for alert in followed] == expected
+    assert "--alert-cooldown is for alerts" in cli("score", log_run, log, "--labels", labels, "--alert-cooldown", 1).err
+
+
 def test_the_model_masks_all_that_it_is_given(cli: Cli, log_run: Path, new_log: Path) -> None:
     prompts = ("2026-03-01 12:00:00.000 INFO", "2027-04-02 13:00:00.000 INFO", f"{MASKS['time'].symbol} INFO")
     samples = [cli("sample", log_run, "--prompt", prompt, "--length", 30, "--threads", 1).out for prompt in prompts]
@@ -117,6 +151,14 @@ def test_lines_are_shown_as_they_were_written(cli: Cli, log_run: Path, new_log: 
     printed = cli("score", log_run, new_log, "--top", 20, "--threads", 1).out.splitlines()[-20:]
     assert STRANGE in printed[0]
     assert all(line.split(maxsplit=3)[-1] in lines for line in printed)
+
+
+@pytest.mark.parametrize(("version", "mask"), [(3, MASK.replace("hex", "hex-1")), (4, MASK)])
+def test_a_run_of_before_masks_its_text_as_it_did(log_run: Path, tmp_path: Path, version: int, mask: str) -> None:
+    config = json.loads((log_run / "config.json").read_text())
+    assert config["format"] == 4
+    (tmp_path / "config.json").write_text(json.dumps(config | {"format": version}))
+    assert load_request(Run(tmp_path))[0].data.mask == mask
 
 
 def test_unknown_tokens_are_those_of_masked_lines(cli: Cli) -> None:
@@ -264,6 +306,8 @@ def test_a_file_that_grows(log_run: Path, tmp_path: Path, stop: signal.Signals) 
         str(path),
         "--alert-above",
         str(threshold),
+        "--alert-cooldown",
+        "0",
         "--json",
     ]
     environment = {**os.environ, "PYTHONUNBUFFERED": ""}

@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unrolled.errors import DataError
-from unrolled.evaluation.line_alerts import Threshold, choose_threshold, label_metrics, lines_needed, roc_auc
+from unrolled.evaluation import line_alerts
+from unrolled.evaluation.line_alerts import (
+    MARGIN_BITS,
+    AlertCooldown,
+    Threshold,
+    choose_threshold,
+    label_metrics,
+    lines_needed,
+    roc_auc,
+)
 
 SCORES = st.lists(st.integers(0, 6).map(float), min_size=2, max_size=60)
 
@@ -18,11 +27,21 @@ def test_at_most_the_rate_is_above_the_lowest_threshold(bits: list[float], rate:
             choose_threshold(bits, rate)
         return
     found = choose_threshold(bits, rate)
-    above = sum(value > found.bits for value in bits)
-    assert above == found.num_above <= rate * len(bits)
-    lower = max((value for value in bits if value < found.bits), default=None)
+    reached = found.bits - MARGIN_BITS
+    assert reached in bits
+    assert found.num_above == sum(value > found.bits for value in bits)
+    assert sum(value > reached for value in bits) <= rate * len(bits)
+    lower = max((value for value in bits if value < reached), default=None)
     if lower is not None:  # the next lower one would let too many through
         assert sum(value > lower for value in bits) > rate * len(bits)
+
+
+def test_lines_of_a_rare_kind_are_alerts_together_or_not_at_all() -> None:
+    generator = np.random.default_rng(1)  # the same line, after texts that hardly matter
+    rare = 5.8 + generator.normal(scale=0.02, size=20)
+    found = choose_threshold([*generator.uniform(size=970), *rare, 14.0], 0.005)
+    assert (found.bits > rare).all()
+    assert found.num_above == 1
 
 
 def test_lines_needed() -> None:
@@ -55,6 +74,14 @@ def test_metrics() -> None:
     nothing = label_metrics(bits, labels, Threshold(99.0))
     assert (nothing.precision, nothing.recall, nothing.f1) == (0, 0, 0)
     assert label_metrics(bits, ["0", "1", "1", "1", "0", "1", "1"], Threshold(5.0)).recall_by_label is None
+
+
+def test_a_session_of_its_own_has_no_cooldown_and_old_sessions_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    cooldown = AlertCooldown(3)
+    assert [cooldown.alert_of(number, None, True) for number in (1, 2)] == [1, 2]
+    monkeypatch.setattr(line_alerts, "MAX_COOLING_SESSIONS", 2)
+    assert [cooldown.alert_of(number, key, True) for number, key in enumerate("abcacab", 1)] == [1, 2, 3, 4, 3, 4, 7]
+    assert cooldown.num_following == 2
 
 
 @pytest.mark.parametrize(

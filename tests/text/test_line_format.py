@@ -13,9 +13,9 @@ from unrolled.errors import DataError, UsageError
 from unrolled.options import DataOptions
 from unrolled.text import line_format, session_files
 from unrolled.text.corpus import open_corpus
-from unrolled.text.line_format import MASK_SYMBOLS, MASKS, KeyFinder, LineFormat, compile_key, split_lines
+from unrolled.text.line_format import MASK_SYMBOLS, MASKS, OLD_MASKS, KeyFinder, LineFormat, compile_key, split_lines
 
-ALL = ",".join(name for name in MASKS if name != "key")
+ALL = ",".join(name for name in MASKS if name not in {"key", *OLD_MASKS.values()})
 N, H, A, U, P, T, K = (MASKS[name].symbol for name in ("numbers", "hex", "ip", "uuid", "path", "time", "key"))
 ABC = "0123abcd-89ab-cdef-0123-456789abcdef"
 
@@ -32,7 +32,9 @@ ABC = "0123abcd-89ab-cdef-0123-456789abcdef"
         ("fe80::1 and ::1 and 2001:db8:0:0:0:0:0:1", f"{A} and {A} and {A}"),
         ("std::vector and a:b", "std::vector and a:b"),
         (f"id {ABC}, {ABC.upper()}", f"id {U}, {U}"),
-        ("0xDEADbeef 0x1 deadbeef cafe12 c0ffee99", f"{H} {H} deadbeef {H} {H}"),
+        ("0xDEADbeef 0x1 cafe12 c0ffee99", f"{H} {H} {N} {N}"),
+        ("of one kind: 7555191319994958 755519131999495a 719792e0 deadbeef", f"of one kind: {N} {N} {N} {N}"),
+        ("words: decade faced added acceded effaced", "words: decade faced added acceded effaced"),
         ("open /var/log/app.log, ./a/b ../c ~/d C:\\x\\y.txt", f"open {P}, {P} {P} {P} {P}"),
         ("and/or n/a http://host/index.html", "and/or n/a http://host/index.html"),
         ("2026-03-01 12:00:00.123 x", f"{T} x"),
@@ -46,6 +48,14 @@ ABC = "0123abcd-89ab-cdef-0123-456789abcdef"
 def test_masks(line: str, masked: str) -> None:
     assert LineFormat.parse(ALL).apply(line) == masked
     assert LineFormat.parse(ALL).apply(f"{line}\n{line}\n") == f"{masked}\n{masked}\n"
+
+
+def test_hexadecimal_words_without_numbers_and_as_they_were() -> None:
+    line = "0x1f cafe12 deadbeef 7555191319994958 7"
+    assert LineFormat.parse("hex").apply(line) == f"{H} {H} {H} 7555191319994958 7"
+    before = {"mask": ["hex", "numbers"], "group_by": None}  # the header of a model that was saved before they were one kind
+    format = LineFormat.from_json(before)
+    assert format.apply(line) == LineFormat.from_json(format.to_json()).apply(line) == f"{H} {H} deadbeef {N} {N}"
 
 
 @pytest.mark.parametrize("mask", [ALL, "numbers", "key", "key,numbers"])

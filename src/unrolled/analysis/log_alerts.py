@@ -7,7 +7,7 @@ import logging
 import math
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unrolled.analysis.score_text import open_scorer
@@ -17,6 +17,7 @@ from unrolled.display import plural
 from unrolled.errors import DataError, UsageError
 from unrolled.evaluation.line_alerts import (
     Alert,
+    AlertCooldown,
     AlertReport,
     LabelMetrics,
     Threshold,
@@ -41,6 +42,9 @@ from unrolled.text.tokenizer import LINE_FEED
 logger = logging.getLogger(__name__)
 
 MIN_THRESHOLD_LINES = 20_000
+SESSION_COOLDOWN = 10
+"""Lines of a session after an alert that belong to it, unless said otherwise."""
+
 EXPECTED_ABOVE = 100
 """Held-out lines above a threshold that are enough: their number is then known to 10%, and more lines are not read."""
 
@@ -83,7 +87,8 @@ class AlertScan:
             is_anomaly(self._labels)
         self.threshold = alert_threshold(session, options, score_options)
         self._stream = ScoringStream(["model"], [open_scorer(session, score_options)], blocks, files)
-        self._bits = array("d")
+        self._bits, self._alert_numbers = array("d"), array("q")
+        self._finder = AlertFinder.of(session, options, self.threshold)
         self._notes = self._blocks.notes if text is not None or options.label is not None else list
 
     def __iter__(self) -> Iterator[Alert]:
@@ -91,7 +96,10 @@ class AlertScan:
         for line in self._stream.lines():
             if self._labels is not None:
                 self._bits.append(line.bits[0])
-            if self.threshold is not None and line.bits[0] > self.threshold.bits:
+            number = self._finder.alert_number(line)
+            if number is not None and self._labels is not None:
+                self._alert_numbers.append(number)
+            if number == line.number:
                 yield _alert(line)
         for note in self._notes():
             logger.info(note)
@@ -104,12 +112,41 @@ class AlertScan:
     @property
     def metrics(self) -> LabelMetrics | None:
         """How well the lines are separated, if they have labels."""
-        return None if self._labels is None else label_metrics(self._bits, self._labels, self.threshold)
+        if self._labels is None:
+            return None
+        return label_metrics(self._bits, self._labels, self.threshold, self._alert_numbers)
+
+    @property
+    def cooldown(self) -> AlertCooldown:
+        """How many lines after an alert belong to it, and how many of them were above the threshold so far."""
+        return self._finder.cooldown
 
     def report(self) -> AlertReport:
         """Read the text, and return all alerts."""
         alerts = list(self)
-        return AlertReport(alerts, self.num_lines, self.threshold, self.metrics)
+        return AlertReport(alerts, self.num_lines, self.threshold, self.metrics, self.cooldown.num_following)
+
+
+@dataclass(frozen=True)
+class AlertFinder:
+    """Tells which lines are alerts. Without sessions, all lines are one."""
+
+    threshold: Threshold | None
+    cooldown: AlertCooldown
+    has_sessions: bool
+
+    @staticmethod
+    def of(session: TextSession, options: AlertOptions, threshold: Threshold | None) -> AlertFinder:
+        """Return what finds the alerts of a model's text."""
+        has_sessions = session.saved.documents == "session"
+        default = SESSION_COOLDOWN if has_sessions else 0
+        cooldown = AlertCooldown(default if options.alert_cooldown is None else options.alert_cooldown)
+        return AlertFinder(threshold, cooldown, has_sessions)
+
+    def alert_number(self, line: ScoredLine) -> int | None:
+        """Return the number of the alert that a line belongs to, its own if it is one; None if it is not above."""
+        is_above = self.threshold is not None and line.bits[0] > self.threshold.bits
+        return self.cooldown.alert_of(line.number, line.key if self.has_sessions else "", is_above)
 
 
 def check_alert_options(options: AlertOptions, score_options: ScoreOptions, labels: object = None) -> None:
@@ -118,6 +155,8 @@ def check_alert_options(options: AlertOptions, score_options: ScoreOptions, labe
     has_alerts = options.alert_rate is not None or options.alert_above is not None
     if options.alert_rate is not None and options.alert_above is not None:
         raise UsageError("--alert-rate and --alert-above both give the threshold: leave one out.")
+    if options.alert_cooldown is not None and not has_alerts:
+        raise UsageError("--alert-cooldown is for alerts: give --alert-rate or --alert-above, or leave it out.")
     if not has_alerts and not has_labels:
         raise UsageError("Alerts need a threshold: give --alert-rate, as in --alert-rate 0.001, or --alert-above BITS.")
     if (options.labels is not None) + (options.label is not None) + (labels is not None) > 1:
@@ -223,6 +262,7 @@ def follow_alerts(
     scorer = open_scorer(session, score_options)
     if session.saved.documents != "session":
         scorer = replace(scorer, in_order=True)
+    finder = AlertFinder.of(session, options, threshold)
     blocks, lines = LogBlocks(session.tokenizer), LineAggregator(1, session.tokenizer)
     earlier = file.earlier_lines()
     for _ in score_blocks([scorer], blocks.blocks_of_lines(earlier)):
@@ -230,9 +270,23 @@ def follow_alerts(
     on_start(threshold, len(earlier))
     for batch in file.batches():
         for block in score_blocks([scorer], [blocks.block(batch)]):
-            yield from (_alert(line) for line in lines.add(block, -math.inf) if line.bits[0] > threshold.bits)
-    for note in (*blocks.notes(), *_file_notes(file, lines.totals.num_lines), *_session_notes(scorer)):
+            yield from (_alert(line) for line in lines.add(block, -math.inf) if finder.alert_number(line) == line.number)
+    for note in (
+        *following_notes(finder.cooldown),
+        *blocks.notes(),
+        *_file_notes(file, lines.totals.num_lines),
+        *_session_notes(scorer),
+    ):
         logger.info(note)
+
+
+def following_notes(cooldown: AlertCooldown) -> list[str]:
+    """Return how many lines above the threshold were no alerts of their own."""
+    count = cooldown.num_following
+    if not count:
+        return []
+    where = f"came within {plural(cooldown.num_lines, 'line')} after an alert of their session and belong to it"
+    return [f"{plural(count, 'more line')} above the threshold {where} (--alert-cooldown 0: each is an alert)"]
 
 
 def _file_notes(file: FollowedFile, num_lines: int) -> list[str]:

@@ -13,7 +13,7 @@ from unrolled.options import TrainRequest
 from unrolled.tables.column_text import open_column
 from unrolled.tables.table_format import TableFormat
 from unrolled.text.corpus import Corpus, cached_corpus, open_corpus
-from unrolled.text.line_format import LineFormat
+from unrolled.text.line_format import LineFormat, old_masks
 from unrolled.text.recoding import recode
 from unrolled.text.tokenizers import tokenizer_from_json
 
@@ -28,6 +28,8 @@ def load_request(run: Run) -> tuple[TrainRequest, dict[str, Any]]:
         if config.get("format", 1) < 3:  # its data were read and split by the rules of that time
             is_table = options.get("source") is not None or any(map(is_builtin_table, inputs))
             options |= {"test_fraction": 0.0, "split_by": "row" if is_table else "order", "normalize": "none"}
+        if config.get("format", 1) < 4 and options.get("mask"):
+            options["mask"] = old_masks(options["mask"])
         request = TrainRequest.build(inputs, options, str(run.path / "config.json"))
         request = dataclasses.replace(request, explicit=frozenset(map(str, config.get("explicit_options", []))))
         vocabulary = {"vocabulary": config["vocabulary"]} if "vocabulary" in config else {}

@@ -52,6 +52,8 @@ def print_alerts(
 
 def print_scan(scan: AlertScan, as_json: bool) -> None:
     """Print the alerts of a text as they are found, and at the end the threshold and the metrics."""
+    from unrolled.analysis.log_alerts import following_notes
+
     if as_json:
         _print_json(scan)
         return
@@ -61,7 +63,11 @@ def print_scan(scan: AlertScan, as_json: bool) -> None:
         print(alert_text(alert))
     if scan.threshold is not None:
         of = f" ({num_alerts / scan.num_lines:.3%})" if scan.num_lines else ""
-        print(f"{plural(num_alerts, 'alert')} in {plural(scan.num_lines, 'line')}{of}")
+        print(
+            "\n".join(
+                [f"{plural(num_alerts, 'alert')} in {plural(scan.num_lines, 'line')}{of}", *following_notes(scan.cooldown)]
+            )
+        )
         print(threshold_text(scan.threshold))
     if (metrics := scan.metrics) is not None:
         print("\n".join(metrics_text(metrics)))
@@ -77,7 +83,8 @@ def _print_json(scan: AlertScan) -> None:
         num_alerts += 1
     metrics = None if scan.metrics is None else asdict(scan.metrics)
     threshold = None if scan.threshold is None else asdict(scan.threshold)
-    summary = {"lines": scan.num_lines, "num_alerts": num_alerts, "threshold": threshold, "metrics": metrics}
+    summary: dict[str, Any] = {"lines": scan.num_lines, "num_alerts": num_alerts}
+    summary |= {"num_following": scan.cooldown.num_following, "threshold": threshold, "metrics": metrics}
     out.write("],\n" + json.dumps(summary)[1:] + "\n")
 
 
@@ -98,7 +105,7 @@ def metrics_text(metrics: LabelMetrics) -> list[str]:
     if metrics.precision is not None:
         lines += [
             f"precision: {metrics.precision:.4f}  recall: {metrics.recall:.4f}  F1: {metrics.f1:.4f}",
-            f"found: {metrics.num_found:,} anomalies; false alerts: {metrics.num_false:,} ({metrics.false_alert_rate:.3%} of "
+            f"found: {metrics.num_found:,} anomalies; false alerts: {metrics.num_false:,} ({metrics.false_alert_rate:.4%} of "
             "the normal lines)",
         ]
     if metrics.recall_by_label:

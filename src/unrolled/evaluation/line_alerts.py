@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +16,13 @@ from unrolled.tables.cell_values import MISSING_IN_NUMBERS
 
 MAX_SHOWN_ALERTS = 20
 """Alerts that a notebook shows of a report."""
+
+MARGIN_BITS = 0.5
+"""How far a chosen threshold is above the held-out line that it is chosen by. Lines of a rare but normal kind have nearly the
+same bits: a threshold between them would make alerts of some of them, and of others with other kernels."""
+
+MAX_COOLING_SESSIONS = 100_000
+"""Most sessions after an alert that are remembered; the oldest ones are forgotten first."""
 
 NORMAL_LABELS = frozenset(("", "-", "0", "0.0", "false", "f", "no", "n", "normal", "ok", "benign", "negative", "none"))
 """Labels of lines that are not anomalies, in lower case; all other labels are those of anomalies."""
@@ -50,7 +57,7 @@ def lines_needed(rate: float) -> int:
 
 
 def choose_threshold(line_bits: Iterable[float], rate: float) -> Threshold:
-    """Return the lowest threshold that at most a fraction `rate` of held-out lines is above.
+    """Return the lowest threshold that at most a fraction `rate` of held-out lines is above, and `MARGIN_BITS` more.
 
     Args:
         line_bits: The bits of held-out lines.
@@ -61,7 +68,7 @@ def choose_threshold(line_bits: Iterable[float], rate: float) -> Threshold:
 
     Example:
         >>> choose_threshold(range(1, 101), 0.05).bits
-        95.0
+        95.5
     """
     bits = np.sort(np.fromiter(line_bits, np.float64))
     if len(bits) < lines_needed(rate):
@@ -69,16 +76,58 @@ def choose_threshold(line_bits: Iterable[float], rate: float) -> Threshold:
             f"--alert-rate {rate:g} needs at least {lines_needed(rate):,} held-out lines, and there are {len(bits):,}: train "
             "on a longer log or with a smaller --train-fraction, choose a higher rate, or give a threshold with --alert-above."
         )
-    threshold = float(bits[len(bits) - 1 - int(rate * len(bits) + 1e-9)])
+    threshold = float(bits[len(bits) - 1 - int(rate * len(bits) + 1e-9)]) + MARGIN_BITS
     return Threshold(threshold, rate, len(bits), int((bits > threshold).sum()))
+
+
+class AlertCooldown:
+    """Tells which lines above a threshold are alerts of their own: not the next `num_lines` lines of a session after an alert,
+    as what follows an anomaly is surprising too. With `num_lines` 0, all are.
+
+    Example:
+        >>> cooldown = AlertCooldown(2)
+        >>> [cooldown.alert_of(number, "a", is_above) for number, is_above in enumerate([True, True, False, True], 1)]
+        [1, 1, None, 4]
+    """
+
+    def __init__(self, num_lines: int) -> None:
+        self.num_lines = num_lines
+        self.num_following = 0
+        self._cooling: dict[Hashable, tuple[int, int]] = {}
+
+    def alert_of(self, number: int, key: Hashable | None, is_above: bool) -> int | None:
+        """Return the number of the alert that a line belongs to, its own if it is one; None if it is not above the threshold.
+
+        Args:
+            number: The line's number.
+            key: The key of its session; None for a line that is a session of its own.
+            is_above: Whether it has more bits than the threshold.
+        """
+        if key is None:
+            return number if is_above else None
+        alert, remaining = self._cooling.pop(key, (number, 0))
+        if remaining:
+            self.num_following += is_above
+            if remaining > 1:
+                self._cooling[key] = (alert, remaining - 1)
+            return alert if is_above else None
+        if not is_above:
+            return None
+        if self.num_lines:
+            self._cooling[key] = (number, self.num_lines)
+            if len(self._cooling) > MAX_COOLING_SESSIONS:
+                del self._cooling[next(iter(self._cooling))]
+        return number
 
 
 @dataclass(frozen=True, repr=False)
 class LabelMetrics(Displayed):
     """How well lines with labels are separated. Without a threshold, only `roc_auc` is known.
 
-    `num_found` of `num_anomalies` lines that are anomalies are alerts, and `num_false` of `num_normal` normal ones.
-    `recall_by_label` is the recall of each label of anomalies, where there are several.
+    `num_found` of `num_anomalies` lines that are anomalies are above the threshold. `num_false` alerts are false: neither the
+    line nor those above the threshold that belong to it are anomalies. `precision` is the fraction of alerts that are not
+    false, `recall` that of anomalies that are found, `false_alert_rate` the false alerts divided by the `num_normal` normal
+    lines. `recall_by_label` is the recall of each label of anomalies, where there are several.
     """
 
     num_lines: int
@@ -126,8 +175,19 @@ def is_anomaly(labels: Sequence[str]) -> npt.NDArray[np.bool_]:
     return mask
 
 
-def label_metrics(line_bits: Sequence[float], labels: Sequence[str], threshold: Threshold | None = None) -> LabelMetrics:
+def label_metrics(
+    line_bits: Sequence[float],
+    labels: Sequence[str],
+    threshold: Threshold | None = None,
+    alert_numbers: Sequence[int] | None = None,
+) -> LabelMetrics:
     """Return precision, recall, F1 and ROC AUC of the bits of lines, whose labels say which are anomalies.
+
+    Args:
+        line_bits: The bits of N lines.
+        labels: Their N labels.
+        threshold: The lines with more bits are alerts, or belong to one.
+        alert_numbers: Of each line above the threshold, in order, the number of the alert it belongs to; None: each is one.
 
     Raises:
         DataError: There are not as many labels as lines, or all are of one class.
@@ -142,14 +202,17 @@ def label_metrics(line_bits: Sequence[float], labels: Sequence[str], threshold: 
     auc = roc_auc(bits, positive)
     if threshold is None:
         return LabelMetrics(len(bits), num_anomalies, auc)
-    is_alert = bits > threshold.bits
-    found, false = int((is_alert & positive).sum()), int((is_alert & ~positive).sum())
-    precision = found / (found + false) if found + false else 0.0
+    is_above = bits > threshold.bits
+    numbers = np.flatnonzero(is_above) if alert_numbers is None else np.asarray(alert_numbers, np.int64)
+    num_alerts, num_true = len(np.unique(numbers)), len(np.unique(numbers[positive[is_above]]))
+    found = int((is_above & positive).sum())
+    precision = num_true / num_alerts if num_alerts else 0.0
     recall = found / num_anomalies
     names = np.array([label.strip() for label in labels])
     kinds = sorted(set(names[positive].tolist()))
-    by_label = {kind: float(is_alert[names == kind].mean()) for kind in kinds} if len(kinds) > 1 else None
-    f1 = 2 * found / (2 * found + false + num_anomalies - found)
+    by_label = {kind: float(is_above[names == kind].mean()) for kind in kinds} if len(kinds) > 1 else None
+    f1 = 2 * precision * recall / (precision + recall) if found else 0.0
+    false = num_alerts - num_true
     return LabelMetrics(
         len(bits), num_anomalies, auc, found, false, precision, recall, f1, false / (len(bits) - num_anomalies), by_label
     )
@@ -205,12 +268,16 @@ class Alert(Displayed):
 
 @dataclass(frozen=True, repr=False)
 class AlertReport(Displayed):
-    """The alerts of a text, the threshold (None: none was asked for), and how well lines with labels are separated."""
+    """The alerts of a text, the threshold (None: none was asked for), and how well lines with labels are separated.
+
+    `num_following` lines are above the threshold too, but follow an alert of their session within its cooldown.
+    """
 
     alerts: Sequence[Alert]
     num_lines: int
     threshold: Threshold | None
     metrics: LabelMetrics | None = None
+    num_following: int = 0
 
     @property
     def facts(self) -> Mapping[str, object]:

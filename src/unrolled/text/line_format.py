@@ -30,6 +30,9 @@ class Mask(NamedTuple):
 
 
 _HEX = "[0-9A-Fa-f]"
+_PREFIXED_HEX = rf"(?<!\w)0[xX]{_HEX}+(?!\w)"
+_HEX_WORD = rf"(?<!\w)(?=[A-Fa-f]*\d)(?=\d*[A-Fa-f]){_HEX}{{6,}}(?!\w)"
+_LETTERS_WORD = r"(?<!\w)[A-Fa-f]{8,}(?!\w)"  # an identifier that happens to have no digit; no word of English is one
 
 MASKS: Mapping[str, Mask] = {
     "uuid": Mask("\U0001f164", "UUID", rf"(?<!\w){_HEX}{{8}}-(?:{_HEX}{{4}}-){{3}}{_HEX}{{12}}(?!\w)"),
@@ -52,16 +55,20 @@ MASKS: Mapping[str, Mask] = {
     "path": Mask(
         "\U0001f15f", "path", r"(?<![\w/\\.~\U0001f150-\U0001f169])(?:~|\.{1,2}|[A-Za-z]:)?(?:[/\\][\w.@%+=~-]+)+[/\\]?"
     ),
-    "hex": Mask(
-        "\U0001f157",
-        "hexadecimal number",
-        rf"(?<!\w)0[xX]{_HEX}+(?!\w)|(?<!\w)(?=[A-Fa-f]*\d)(?=\d*[A-Fa-f]){_HEX}{{6,}}(?!\w)",
-    ),
+    "hex": Mask("\U0001f157", "hexadecimal number", rf"{_PREFIXED_HEX}|{_HEX_WORD}|{_LETTERS_WORD}"),
+    "hex-1": Mask("\U0001f157", "hexadecimal number", rf"{_PREFIXED_HEX}|{_HEX_WORD}"),
     "numbers": Mask("\U0001f15d", "number", r"(?:(?<![\w)\]/-])[-+])?\d+(?:[.:]\d+)*"),
     "key": Mask("\U0001f15a", "key", ""),
 }
 """What can be masked, in the order in which it is looked for. The symbols are letters in black circles (U+1F150 to U+1F169):
-N number, H hex, I address, U UUID, P path, T time, K key of the session. No normal form of Unicode changes them."""
+N number, H hex, I address, U UUID, P path, T time, K key of the session. No normal form of Unicode changes them.
+
+Where `hex` and `numbers` are masked, a hexadecimal word without `0x` is a number: `7555191319994958` and `755519131999495a` are
+two identifiers of one kind, and the first would be rare, and surprising, for its digits alone. `hex-1` is the `hex` of models
+of before, for which they are different."""
+
+OLD_MASKS = {"hex": "hex-1"}
+"""The names of masks in models and runs of before, and what these are now."""
 
 MASK_SYMBOLS = re.compile(f"[{''.join(mask.symbol for mask in MASKS.values())}]")
 """Any of their symbols."""
@@ -97,8 +104,9 @@ class LineFormat:
         names = [name.strip() for name in next(csv.reader([mask or ""]), [])]
         for name in names:
             if name not in MASKS:
-                hint = did_you_mean(name, MASKS) or "."
-                raise UsageError(f"--mask {name or repr(name)}: expected some of {', '.join(MASKS)}{hint}")
+                known = [known for known in MASKS if known not in OLD_MASKS.values()]
+                hint = did_you_mean(name, known) or "."
+                raise UsageError(f"--mask {name or repr(name)}: expected some of {', '.join(known)}{hint}")
         if "key" in names and group_by is None:
             raise UsageError("--mask key replaces the key of a session, and there is none: add --group-by, or leave it out.")
         if group_by is not None:
@@ -107,7 +115,7 @@ class LineFormat:
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` needs to build the same format."""
-        return {"mask": list(self.mask), "group_by": self.group_by}
+        return {"mask": list(self.mask), "group_by": self.group_by, "version": 2}
 
     @staticmethod
     def from_json(value: Any) -> LineFormat:
@@ -118,7 +126,7 @@ class LineFormat:
         if group_by is not None and not isinstance(group_by, str):
             raise ValueError("its pattern of sessions is no text")
         try:
-            return LineFormat.parse(",".join(mask), group_by)
+            return LineFormat.parse(",".join(mask) if "version" in value else old_masks(",".join(mask)), group_by)
         except UsageError as error:
             raise ValueError(str(error)) from error
 
@@ -152,12 +160,22 @@ class LineFormat:
         return [key if span is not None and match.start() == span[0] else match.group() for match in re.finditer(pattern, line)]
 
 
+def old_masks(mask: str) -> str:
+    """Return the setting `mask` of a model or a run of before as it is now.
+
+    Example:
+        >>> old_masks("numbers,hex")
+        'numbers,hex-1'
+    """
+    return ",".join(OLD_MASKS.get(name.strip(), name) for name in mask.split(","))
+
+
 PLAIN_LINES = LineFormat()
 """Lines as they are: nothing is masked, and there are no sessions."""
 
 
 def _symbol(match: re.Match[str]) -> str:
-    return MASKS[match.lastgroup or ""].symbol
+    return MASKS[(match.lastgroup or "").replace("_", "-")].symbol
 
 
 _PATTERNS: dict[tuple[str, ...], re.Pattern[str]] = {}
@@ -166,7 +184,11 @@ _PATTERNS: dict[tuple[str, ...], re.Pattern[str]] = {}
 def _pattern(names: tuple[str, ...]) -> re.Pattern[str]:
     """Return one pattern for several masks; which of them matched is the name of its group."""
     if names not in _PATTERNS:
-        _PATTERNS[names] = re.compile("|".join(f"(?P<{name}>{MASKS[name].pattern})" for name in names))
+        patterns = {name: MASKS[name].pattern for name in names}
+        if {"hex", "numbers"} <= patterns.keys():
+            patterns |= {"hex": _PREFIXED_HEX, "numbers": f"{_HEX_WORD}|{_LETTERS_WORD}|{patterns['numbers']}"}
+        groups = (f"(?P<{name.replace('-', '_')}>{pattern})" for name, pattern in patterns.items())
+        _PATTERNS[names] = re.compile("|".join(groups))
     return _PATTERNS[names]
 
 

@@ -32,7 +32,7 @@ def run_config(request: TrainRequest, task: TrainingTask, environment_values: di
     options = _with_absolute_paths(request.to_dict() | {"stop_after": None})
     explicit = sorted(request.explicit)
     return {
-        "format": 3, "inputs": inputs, **task.origin, "loss_unit": task.loss_unit, "options": options,
+        "format": 4, "inputs": inputs, **task.origin, "loss_unit": task.loss_unit, "options": options,
         "explicit_options": explicit, "environment": environment_values,
     }  # fmt: skip
 
