@@ -304,7 +304,9 @@ def _suggest_runs(path: Path) -> str:
     names = _runs_in(path.parent)
     if names:
         return did_you_mean(path.name, names) or f". Runs there: {', '.join(names[:5])}."
-    return f": {_train_command(path)} makes one." if os.path.isdir(path) else ". unrolled list shows the runs."
+    if os.path.isdir(path):
+        return f": {_train_command(path)} makes one."
+    return ". unrolled list shows the runs." if RUNS_FOLDER.is_dir() else ": unrolled train FILE makes one."
 
 
 def _train_command(path: Path) -> str:
