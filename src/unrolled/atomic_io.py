@@ -50,7 +50,7 @@ def storage_error(error: OSError, path: Path, action: str) -> StorageError:
         with contextlib.suppress(OSError):
             message += f" {shutil.disk_usage(_existing_parent(path)).free:,} bytes are free there."
     elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        message += " Choose another folder, for example with --out."
+        message += " Choose another folder."
     return StorageError(message)
 
 

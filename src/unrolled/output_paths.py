@@ -124,7 +124,7 @@ class _Output:
         for path in {Path(os.path.abspath(self.path)), Path(os.path.realpath(self.path))}:
             for folder in path.parents:
                 part = path.relative_to(folder).parts[0]
-                if part.casefold() in RUN_FILES and _is_run(folder):
+                if part.casefold() in RUN_FILES and is_run(folder):
                     raise UsageError(
                         f"{self.shown} would replace what the run {folder.name} needs ({part}): name another path."
                     )
@@ -174,7 +174,8 @@ def _is_same_file(path: Path, other: Path) -> bool:
         return False
 
 
-def _is_run(folder: Path) -> bool:
+def is_run(folder: Path) -> bool:
+    """Return whether a folder has what a run has, and not only a `config.json` of another program."""
     return (folder / "config.json").is_file() and any((folder / name).exists() for name in ("checkpoints", "model.safetensors"))
 
 
@@ -183,7 +184,7 @@ def _input_files(inputs: list[str]) -> Iterator[Path]:
     for name in inputs:
         if name == "-" or name.startswith("builtin:") or "\0" in name:
             continue
-        if os.path.isdir(name) and not _is_run(Path(name)):
+        if os.path.isdir(name) and not is_run(Path(name)):
             yield from (path for path in Path(name).rglob("*") if path.is_file())
         elif os.path.exists(name):
             yield Path(name)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,27 @@ def test_any_bytes_train_as_bytes(cli: Cli, tmp_path: Path) -> None:
     assert len(base64.b64decode(json.loads(done.out)["samples"][0]["data_base64"])) == 23
 
 
+@pytest.mark.parametrize("command", ["eval", "score", "explain", "predict"])
+def test_a_run_after_its_text_is_told_the_order(cli: Cli, book: Path, run: str, command: str) -> None:
+    done = cli(command, book, run)
+    assert (done.code, done.err) == (2, f"unrolled: RUN comes first: unrolled {command} {run} {book}\n")
+
+
+def test_a_command_comes_first(cli: Cli, run: str) -> None:
+    done = cli(run, "sample")
+    assert done.code == 2
+    assert done.err.startswith(f"unrolled: A command comes first, as in: unrolled COMMAND {run}. Commands: train, ")
+
+
+def test_a_run_is_not_learned_as_a_text(cli: Cli, run: str) -> None:
+    done = cli("train", run)
+    assert done.code == 2
+    assert done.err.endswith(
+        f"unrolled: {run} is a run, and a text or table is expected: --resume {run} goes on with it, and --from {run} "
+        "starts from its weights.\n"
+    )
+
+
 @pytest.mark.slow
 def test_one_very_long_line_trains(cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "line.txt"
@@ -234,9 +256,16 @@ def test_missing_things_are_named(cli: Cli, book: Path, run: str) -> None:
     assert (done.code, "did you mean 'book.txt'?" in done.err) == (3, True)
     done = cli("sample", "runs/boook")
     assert (done.code, "runs/boook is no run folder and no model file; did you mean 'book'?" in done.err) == (4, True)
+    done = cli("sample", "book")
+    assert (done.code, "book is no run folder and no model file; did you mean runs/book?" in done.err) == (4, True)
     (book.parent / "empty").mkdir()
     assert cli("train", book.parent / "empty").code == 3
-    assert cli("sample", book.parent / "empty").code == 4
+    done = cli("sample", book.parent / "empty")
+    assert (done.code, f": unrolled train {book.parent / 'empty'} makes one." in done.err) == (4, True)
+    done = cli("sample", book)
+    assert done.err == (
+        f"unrolled: {book} is a text, and a run folder or model file is expected: unrolled train {book} makes one.\n"
+    )
     assert "is no run folder and no model file, but has some: name one, as in " in cli("sample", Path(run).parent).err
     assert cli("train", "--resume", book.parent / "empty").code == 4
     done = cli("train", book, "--out", run)
@@ -541,3 +570,25 @@ def test_ctrl_c_before_training_leaves_one_line(book: Path) -> None:
         _, err = process.communicate(timeout=60)
         assert process.returncode in (130, -signal.SIGINT), err
         assert "Traceback" not in err or process.returncode == -signal.SIGINT, err
+
+
+@pytest.mark.parametrize("module", ["unrolled.cli.main", "unrolled.options", "unrolled.cli.commands.list"])
+def test_ctrl_c_during_the_first_imports_leaves_one_line(module: str) -> None:
+    script = f"""
+import importlib.metadata, os, signal, sys
+class Interrupter:
+    def find_spec(self, name, path=None, target=None):
+        if name == "{module}":
+            os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupter())
+from unrolled.__main__ import main
+main(["list"])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nunrolled: interrupted\n")
+
+
+def test_the_command_is_the_one_with_a_handler_of_ctrl_c() -> None:
+    pyproject = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))
+    assert pyproject["project"]["scripts"] == {"unrolled": "unrolled.__main__:main"}

@@ -137,10 +137,25 @@ def test_explain_reads_a_text_or_standard_input(cli: Cli, runs: dict[str, str], 
     assert answer["tokens"] == len(short.read_text("utf-8"))
 
 
-def test_explain_on_a_terminal_writes_nothing(cli: Cli, runs: dict[str, str], short: Path) -> None:
+def test_explain_on_a_terminal_without_colors_has_marks(cli: Cli, runs: dict[str, str], short: Path) -> None:
+    done = cli("explain", runs["book"], short, "--terminal", "--neuron", "1.3", *EXACT)
+    head, *lines = done.out.splitlines()
+    assert head == "unit 1.3: + below what is at least 0.5, - below what is at most -0.5"
+    texts, marks = lines[::2], lines[1::2]
+    assert "\n".join(texts).replace("\u21b5", "").rstrip("\n") == short.read_text("utf-8").rstrip("\n")
+    assert set("".join(marks)) <= {"+", "-", " "}
+    assert all(len(mark) <= len(text) for mark, text in zip(marks, texts, strict=True))
+
+
+def test_explain_on_a_terminal_writes_nothing(
+    cli: Cli, runs: dict[str, str], short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
     done = cli("explain", runs["book"], short, "--terminal", "--neuron", "1.3", *EXACT)
     assert done.out.startswith("unit 1.3: green = positive, blue = negative\n")
-    printed = done.out.split("\n", 1)[1]
+    printed = re.sub("\x1b\\[[0-9;]*m", "", done.out.split("\n", 1)[1])
+    assert "\x1b[" in done.out
     assert printed.replace("\u21b5\n", "\n").rstrip("\n") == short.read_text("utf-8").rstrip("\n")
     best = cli("explain", runs["book"], short, "--terminal", *EXACT).out
     assert re.match(r"unit [01]\.\d+ follows .+ \(.+\): green = positive", best)

@@ -100,7 +100,8 @@ ORDER = {
     ],
     "models": ["base", "text_scoring", "text", "table"],
     "server": [
-        "limits", "http_errors", "security", "http_protocol", "lanes", "lane_groups", "engine", "catalog", "requests", "frames",
+        "limits", "ids", "http_errors", "security", "http_protocol", "lanes", "lane_groups", "engine", "catalog", "requests",
+        "frames",
         "run_log", "runs", "prompt_scores", "states", "uploads", "trainings", "table_columns", "table_worker", "table_process",
         "services",
         "predict_routes", "completions", "text_routes", "token_routes", "state_routes", "run_routes", "training_routes",

@@ -392,8 +392,8 @@ SLOW = "".join(f"{n} {n * n} {n**3}\n" for n in range(120_000))
 
 
 def command_line(arguments: list[str], cache: str = "") -> int:
-    """Call the command line."""
-    from unrolled.cli.main import main
+    """Call the command line, as its process does."""
+    from unrolled.__main__ import main
 
     if cache:
         os.environ["UNROLLED_CACHE"] = cache

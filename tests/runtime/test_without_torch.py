@@ -103,7 +103,7 @@ def test_weights_of_the_network_are_those_that_are_sampled_from() -> None:
 
 
 SENTENCES = {
-    "README": ("no model file, or only the beginning of one", 4),
+    "README": ("is a text, and a run folder or model file is expected", 4),
     "cut": ("is no model file, or only the beginning of one", 4),
     "damaged": ("is damaged: its contents do not match its checksum", 4),
     "table": ("is a table model, not a text model: use `unrolled predict`", 4),

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 import unrolled
+from support.cli import Cli
 from support.servers import RunningServer, running_server
+from support.spreadsheets import write_ods, write_xlsx
 
 TINY: dict[str, Any] = {"steps": 3, "hidden": 16, "layers": 1, "batch": 4, "threads": 1, "progress": False}
 
@@ -52,6 +58,59 @@ def test_several_source_columns_are_a_form_and_are_predicted(served: RunningServ
         refused = served.client.post("/api/predict", json={"model": "people", **wrong})
         assert refused.status_code == 400
         assert "column" in refused.json()["error"]["message"]
+
+
+PEOPLE = [["id", "review", "age"], ["007", "fine room", 30], ["a, b", "", 41], ['"c"', "cold room", ""]]
+LOAD = [["step", "load"], *([step, step % 12] for step in range(60))]
+
+
+def write_table(path: Path, rows: list[list[Any]]) -> None:
+    """Write a table in the format that its name says."""
+    columns = {name: [row[index] for row in rows[1:]] for index, name in enumerate(rows[0])}
+    match path.suffix:
+        case ".xlsx":
+            write_xlsx(str(path), {"S": rows})
+        case ".ods":
+            write_ods(str(path), rows)
+        case ".jsonl":
+            path.write_text("".join(json.dumps(dict(zip(rows[0], row, strict=True))) + "\n" for row in rows[1:]), "utf-8")
+        case ".parquet":
+            parquet.write_table(pyarrow.table({name: list(map(str, cells)) for name, cells in columns.items()}), path)
+        case suffix:
+            with open(path, "w", encoding="utf-8", newline="") as file:
+                csv.writer(file, delimiter="\t" if suffix == ".tsv" else ";").writerows(rows)
+
+
+@pytest.mark.parametrize(("model", "rows"), [("people", PEOPLE), ("load", LOAD)])
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "xlsx", "ods", "parquet"])
+def test_a_file_gets_the_answers_of_the_command_line(
+    served: RunningServer, tmp_path: Path, cli: Cli, model: str, rows: list[list[Any]], suffix: str
+) -> None:
+    path = tmp_path / f"my rows.{suffix}"
+    write_table(path, rows)
+    upload = served.client.post("/api/uploads", params={"name": path.name}, content=path.read_bytes()).json()
+    answer = served.client.post("/api/predict", json={"model": model, "upload": upload["upload"], "charts": True}).json()
+    expected = cli("predict", cast(Path, served.services.catalog.folder) / model, path)
+    assert answer["csv"] == expected.out != ""
+    assert answer["notes"] == [line.replace(str(path), path.name) for line in expected.err.splitlines()]
+    assert [chart["horizon"] for chart in answer.get("charts", [])] == ([3] if model == "load" else [])
+
+
+def test_a_file_that_cannot_be_predicted_is_refused_in_a_sentence(served: RunningServer) -> None:
+    def refusal(name: str, content: bytes) -> str:
+        upload = served.client.post("/api/uploads", params={"name": name}, content=content).json()["upload"]
+        answer = served.client.post("/api/predict", json={"model": "people", "upload": upload})
+        assert answer.status_code == 400, answer.text
+        return str(answer.json()["error"]["message"])
+
+    assert refusal("a.csv", b"a,b\n1,2\n").startswith("a.csv has no column 'age'")
+    assert refusal("a.csv", "age,review\n1,caf\u00e9\n".encode("latin-1")).startswith("a.csv is not UTF-8")
+    rows = b"age,review\n" + b"1,fine\n" * 20_001
+    assert refusal("a.csv", rows) == "The file has more than 20,000 rows: use unrolled predict."
+    for body in ({}, {"upload": "upload-0123456789abcdef", "texts": ["a"]}, {"upload": "../x"}):
+        assert served.client.post("/api/predict", json={"model": "people", **body}).status_code == 400
+    gone = served.client.post("/api/predict", json={"model": "people", "upload": "upload-0123456789abcdef"})
+    assert gone.status_code == 404
 
 
 def test_series_are_predicted_from_a_row_for_each_step(served: RunningServer) -> None:

@@ -100,8 +100,8 @@ def hostile_answers() -> dict[str, Any]:
         "GET /v1/models": {"data": models}, "POST /v1/completions": stream_of({"choices": [choice]}, "[DONE]"),
         "GET /api/runs": runs, "GET /api/events": stream_of({"run": HOSTILE[0]}, event="metrics"),
         "*/metrics": metrics, "*/samples": samples, "GET /api/models/": {"columns": columns},
-        "POST /api/predict": lambda request: {
-            "answers": [answer] * len(json.loads(request.post_data or "")["rows"]), "charts": [chart], "note": HOSTILE[6],
+        "POST /api/predict": {
+            "answers": [answer], "charts": [chart], "note": HOSTILE[6], "csv": hostile_csv(), "notes": HOSTILE[60:70],
         },
         "POST /api/score": {
             "tokens": [{"text": text, "bits": 1.5, "guesses": guesses} for text in HOSTILE], "unknown": HOSTILE[0],

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -151,6 +152,20 @@ def test_losses_are_in_the_unit_of_what_is_predicted(
     shown = facts.to_json("run", None)
     assert shown["unit"] == unit
     assert shown["loss"] == pytest.approx(loss)
+
+
+def test_the_command_of_a_run_can_be_typed(tmp_path: Path) -> None:
+    facts = make_run(tmp_path / "run", 40, 40)
+    options = {
+        "init_from": "none", "minutes": 8.0, "lr": 1e-4, "attention": False, "balance": True, "source": "v1.0",
+        "known_covariates": ["a b", "c"], "horizon": 3,
+    }  # fmt: skip
+    config = {"inputs": ["my book.txt"], "options": options, "explicit_options": list(options)}
+    (facts.path / "config.json").write_text(json.dumps(config), "utf-8")
+    assert facts.to_json("run", None)["command"] == (
+        "unrolled train 'my book.txt' --from none --minutes 8 --lr 0.0001 --no-attention --balance --source v1.0 "
+        "--known-covariates 'a b' --known-covariates c --horizon 3"
+    )
 
 
 @pytest.mark.skipif(not Path("/proc/locks").exists(), reason="the system does not list locks")
@@ -332,6 +347,39 @@ def test_what_cannot_be_trained_is_refused(fresh: RunningServer) -> None:
     assert fresh.client.get("/api/runs").json() == []
 
 
+UNUSUAL_NAMES = ("my book", "Größe (2)", "日本語", "a&b;c='d'", "नमस्ते.txt")
+
+
+def test_runs_of_any_name_are_listed_and_write(fresh: RunningServer, runs_folder: Path) -> None:
+    """As `unrolled train "my book.txt"` names them, in every place that takes an id; a blank at an end is none."""
+    for name in (*UNUSUAL_NAMES, ".hidden", "a\nb", " b "):
+        shutil.copytree(runs_folder / "letters", fresh.services.trainings.folder / name)
+    assert {run["id"] for run in fresh.client.get("/api/runs").json()} == set(UNUSUAL_NAMES)
+    for name in UNUSUAL_NAMES:
+        body = {"model": name, "prompt": "ab", "max_tokens": 4}
+        assert fresh.client.post("/v1/completions", json=body).json()["usage"]["completion_tokens"] == 4
+        in_path = quote(name, safe="")
+        assert fresh.client.get(f"/api/models/{in_path}").json()["id"] == name
+        assert fresh.client.get(f"/api/runs/{in_path}/samples").json() == {"samples": []}
+        assert fresh.client.post("/api/train", json={"text": "abc", "name": f" {name} "}).status_code == 409
+
+
+def test_a_run_has_the_name_that_was_typed(fresh: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[list[str]] = []
+
+    def spawn(run_id: str, arguments: list[str]) -> str:
+        started.append(arguments)
+        return run_id
+
+    monkeypatch.setattr(fresh.services.trainings, "_spawn", spawn)
+    for name, run_id in (("My poems", "My poems"), (" Größe (2) ", "Größe (2)"), (None, "text")):
+        body = {"text": "abc"} | ({} if name is None else {"name": name})
+        assert fresh.client.post("/api/train", json=body).json() == {"run": run_id}
+        assert started[-1][1:3] == ["--out", str(fresh.services.trainings.folder / run_id)]
+    for name in ("a/b", "a\\b", ".a", "a\nb", "x" * 129, "語" * 100):
+        assert fresh.client.post("/api/train", json={"text": "abc", "name": name}).status_code == 400, name
+
+
 def wait_for(server: RunningServer, run_id: str, statuses: tuple[str, ...], seconds: float = 60) -> dict[str, Any]:
     deadline = time.monotonic() + seconds
     while True:
@@ -347,7 +395,7 @@ def wait_for(server: RunningServer, run_id: str, statuses: tuple[str, ...], seco
 def test_a_training_is_started_paused_resumed_stopped_and_continued(fresh: RunningServer) -> None:
     """Uploaded with a hostile name; a training that fails says why."""
     upload = fresh.client.post("/api/uploads?name=../../..%2Fbook%20%3Cx%3E.txt", content=sentences(400).encode()).json()
-    assert upload["name"] == "book-x-.txt"
+    assert upload["name"] == "book -x-.txt"
     settings = {"hidden": 16, "layers": 1, "batch": 8, "steps": 100_000, "save_every": 1}
     run_id = fresh.client.post("/api/train", json={"upload": upload["upload"], "options": settings}).json()["run"]
     wait_for(fresh, run_id, ("running",))
@@ -378,7 +426,7 @@ def test_a_training_is_started_paused_resumed_stopped_and_continued(fresh: Runni
     [
         ("a.csv", b"x;y\n1;2\n", ["x", "y"]),
         ("a.jsonl", b'{"q": 1, "r": 2}\n', ["q", "r"]),
-        ("a.csv", b"", "The file is empty: there is nothing to learn from."),
+        ("a.csv", b"", "The file is empty."),
         ("a.csv", b"x,y\n", "a.csv has no rows: at least one is needed."),
         ("a.csv", b"\x89PNG\r\n\x1a\n" + bytes(99), "a.csv is an image: a cell of a table names it"),
         ("a.txt", b"\x40\0\0\0\0\0\0\0" + b'{"__metadata__":{}}', "a.txt is a model file (safetensors): name it with init_"),

@@ -24,7 +24,7 @@ from unrolled.nn.unit_clamp import Clamp, parse_clamp
 from unrolled.options import ExplainOptions, SampleOptions
 from unrolled.output_paths import check_outputs
 from unrolled.tables.table_format import TableFormat
-from unrolled.views.colored_text import ResultConsole, activation_color, color_text
+from unrolled.views.colored_text import MARKED_VALUE, ResultConsole, activation_color, color_text, mark_text
 from unrolled.views.explorer import ExplorerData, explorer_page
 
 logger = logging.getLogger(__name__)
@@ -138,7 +138,8 @@ class ExplainResult(Displayed):
         return "\n".join([*lines, f"page: {self.page_path}"])
 
     def print_colored(self, neuron: str | None) -> None:
-        """Print the text on the terminal, colored by one unit: `neuron` ("LAYER.UNIT"), or the best detector."""
+        """Print the text on the terminal, colored by one unit: `neuron` ("LAYER.UNIT"), or the best detector; with a line of
+        marks below each line where there are no colors."""
         activations = self.activations
         if neuron is not None:
             layer, unit, _, _ = parse_clamp(neuron, "--neuron")
@@ -150,8 +151,13 @@ class ExplainResult(Displayed):
             heading = f"unit {layer}.{unit}" + (f" follows {best.feature} ({best.description})" if best else "")
         values = activations.h[:, layer, unit] if activations.c is None else np.tanh(activations.c[:, layer, unit])
         console = ResultConsole(highlight=False, soft_wrap=True)
+        texts = activations.tokenized.token_texts
+        if console.color_system is None or console.no_color:
+            console.print(f"{heading}: + below what is at least {MARKED_VALUE}, - below what is at most -{MARKED_VALUE}")
+            console.print(mark_text(texts, values), markup=False)
+            return
         console.print(f"{heading}: green = positive, blue = negative")
-        console.print(color_text(activations.tokenized.token_texts, values, activation_color))
+        console.print(color_text(texts, values, activation_color))
 
 
 def explain_text(session: TextSession, name: str | None, options: ExplainOptions) -> ExplainResult:

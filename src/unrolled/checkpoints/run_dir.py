@@ -41,6 +41,7 @@ MAX_MANIFEST_BYTES = 1 << 16
 NO_CHECKPOINT = "it stopped before its first checkpoint. Train it again"
 
 MAX_CHECKPOINTS = 2
+RUNS_FOLDER = Path("runs")
 """Checkpoints kept: if the last is damaged, there is the one before."""
 
 
@@ -240,7 +241,7 @@ def find_started_run(request: TrainRequest) -> Path | None:
         run_dirs = [Path(request.run.out)]
     else:
         run_dirs = sorted(
-            Path("runs").glob(f"{_run_name(request.inputs)}*"), key=lambda path: path.stat().st_mtime, reverse=True
+            RUNS_FOLDER.glob(f"{_run_name(request.inputs)}*"), key=lambda path: path.stat().st_mtime, reverse=True
         )
     return next((path for path in run_dirs if Run(path).checkpoints()), None)
 
@@ -248,10 +249,10 @@ def find_started_run(request: TrainRequest) -> Path | None:
 def unused_run_dir(inputs: tuple[str, ...]) -> Path:
     """Return `runs/NAME` with the name of the first input, and a number appended if it exists."""
     stem = _run_name(inputs)
-    path = Path("runs") / stem
+    path = RUNS_FOLDER / stem
     number = 2
     while path.exists():
-        path = Path("runs") / f"{stem}-{number}"
+        path = RUNS_FOLDER / f"{stem}-{number}"
         number += 1
     return path
 
@@ -282,6 +283,8 @@ def find_model(path: Path) -> Path:
     if str(path).startswith(PREFIX):
         return base_model_path(str(path))
     if os.path.isfile(path):  # `Path.is_file` raises for a name that is too long
+        if _is_text(path):
+            raise ModelError(f"{path} is a text, and a run folder or model file is expected: {_train_command(path)} makes one.")
         return path
     if os.path.isfile(path / MODEL_FILE_NAME):
         return path / MODEL_FILE_NAME
@@ -296,8 +299,25 @@ def find_model(path: Path) -> Path:
 def _suggest_runs(path: Path) -> str:
     if inside := _runs_in(path):
         return f", but has some: name one, as in {shell_argument(path / inside[0])}."
+    if is_run_dir(named := RUNS_FOLDER / path):
+        return f"; did you mean {shell_argument(named)}?"
     names = _runs_in(path.parent)
-    return did_you_mean(path.name, names) or (f". Runs there: {', '.join(names[:5])}." if names else ".")
+    if names:
+        return did_you_mean(path.name, names) or f". Runs there: {', '.join(names[:5])}."
+    if os.path.isdir(path):
+        return f": {_train_command(path)} makes one."
+    return ". unrolled list shows the runs." if RUNS_FOLDER.is_dir() else ": unrolled train FILE makes one."
+
+
+def _train_command(path: Path) -> str:
+    return f"unrolled train {shell_argument(path)}"
+
+
+def _is_text(path: Path) -> bool:
+    """Return whether the beginning of a file is text; that of a model file is the length of its header in 8 bytes."""
+    with open(path, "rb") as file:
+        head = file.read(64)
+    return bool(head) and b"\0" not in head and not head.startswith(b"PK")
 
 
 def _runs_in(folder: Path) -> list[str]:

@@ -6,10 +6,7 @@ import contextlib
 import errno
 import importlib
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 from unrolled import __version__
@@ -39,12 +36,11 @@ def main(argv: list[str] | None = None) -> int:
     debug = "--debug" in argv
     argv = [argument for argument in argv if argument != "--debug"]
     try:
-        with _exit_on_interrupt():
-            try:
-                return _run_command(argv)
-            finally:
-                if sys.stdout is not None:
-                    sys.stdout.flush()
+        try:
+            return _run_command(argv)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except UnrolledError as error:
         if debug:
             raise
@@ -86,27 +82,6 @@ def _discard_stdout() -> None:
     """Redirect stdout to the null device, so that flushing its buffer at exit does not fail again."""
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-@contextlib.contextmanager
-def _exit_on_interrupt() -> Iterator[None]:
-    """Exit at once on Ctrl-C, with one line, while there is nothing to save; training installs its own handlers.
-
-    The handler raises no exception, because one that is raised during the import of torch is lost, or breaks the import.
-    """
-
-    def exit_now(signal_number: int, frame: object) -> None:
-        os.write(2, b"\nunrolled: interrupted\n")
-        os._exit(128 + signal_number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous_handler = signal.signal(signal.SIGINT, exit_now)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous_handler)
 
 
 def _run_command(argv: list[str]) -> int:

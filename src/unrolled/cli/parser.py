@@ -17,6 +17,7 @@ import textwrap
 import types
 import typing
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from unrolled.datasets.base_models import BASE_MODELS
@@ -26,6 +27,7 @@ from unrolled.errors import UsageError, did_you_mean
 from unrolled.flag_names import KEYWORD_FLAGS
 from unrolled.option_fields import SHEET_HINT, SHEET_NAMES
 from unrolled.options import MachineOptions, choices, flag_name, from_dict, split_by_class
+from unrolled.output_paths import is_run
 
 HELP_WIDTH = 80
 _MESSAGE_REWRITES = (
@@ -130,7 +132,15 @@ class CommandParser(argparse.ArgumentParser):
             hint = SHEET_HINT + "." if name.lstrip("-") in SHEET_NAMES else did_you_mean(name, known_flags)
             raise UsageError(f"Unknown {noun} {name}{hint or '.'} See {self.prog} --help")
         values = vars(namespace)
+        self._check_order(values)
         return {name: ",".join(value) if name in self._list_names else value for name, value in values.items()}
+
+    def _check_order(self, values: dict[str, Any]) -> None:
+        """Raise `UsageError` if a run is named after a file where RUN comes first."""
+        given = (values[action.dest] for action in self._get_positional_actions())
+        named = [name for value in given for name in (value if isinstance(value, list) else [value]) if name is not None]
+        if "run" in values and len(named) > 1 and os.path.isfile(named[0]) and is_run(Path(named[1])):
+            raise UsageError(f"RUN comes first: {self.prog} {shell_argument(named[1])} {shell_argument(named[0])}")
 
     def split_options(self, cli_values: dict[str, Any], option_class: type[Any]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """Return the checked options of a command, the typed values among them, and the typed values of `MachineOptions`."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 
 from unrolled.cli.parser import DESCRIBE, CommandParser, ParserFound
+from unrolled.display import shell_argument
 from unrolled.errors import UsageError, did_you_mean
 
 MODEL_COMMANDS = ("train", "sample", "predict", "eval", "score", "explain", "report", "serve")
@@ -43,6 +45,10 @@ Set NO_COLOR for no colors; --debug shows the traceback of an error.
 
 def command_module(name: str) -> str:
     """Return the module of a command. Raises `UsageError` if there is no such command."""
+    if name not in COMMANDS and os.path.exists(name):
+        raise UsageError(
+            f"A command comes first, as in: unrolled COMMAND {shell_argument(name)}. Commands: {', '.join(COMMANDS)}."
+        )
     if name not in COMMANDS:
         raise UsageError(f"There is no command '{name}'{did_you_mean(name, COMMANDS) or '.'} Commands: {', '.join(COMMANDS)}.")
     return COMMANDS[name]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -24,11 +23,11 @@ from unrolled.runtime.native_decoder import unsupported_reason
 from unrolled.runtime.numpy_model import CELL_STEPS
 from unrolled.runtime.text_network import to_text_model
 from unrolled.server.http_errors import ApiError
+from unrolled.server.ids import is_id, to_id
 from unrolled.server.lane_groups import NativeReader, NativeSampler, ReferenceSampler, Sampler
 from unrolled.server.lanes import Filters
 
 MAX_LOADED_MODELS = 8
-_UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ class Catalog:
             root = self.folder.resolve()
             for path in sorted(self.folder.iterdir()):
                 is_inside = root in path.resolve().parents  # not what a link points to elsewhere
-                if is_inside and _UNUSUAL.search(path.name) is None and is_run_dir(path):
+                if is_inside and is_id(path.name) and is_run_dir(path):
                     found.setdefault(path.name, path)
         return found
 
@@ -204,7 +203,7 @@ class Catalog:
     def _model_path(self, model_id: str) -> Path | None:
         """Return the file of one model; the folder is not listed for it."""
         path = self._named.get(model_id)
-        if path is None and self.folder is not None and model_id.strip(".") and not _UNUSUAL.search(model_id):
+        if path is None and self.folder is not None and is_id(model_id):
             path = self.folder / model_id
             if self.folder.resolve() not in path.resolve().parents or not is_run_dir(path):
                 return None
@@ -236,7 +235,7 @@ def _unique_ids(paths: list[Path]) -> dict[str, Path]:
         if is_run_model and is_run_dir(path.parent):
             path = path.parent
         stem = path.resolve().parent.name if is_run_model and path.is_file() else path.resolve().name
-        name = base = _UNUSUAL.sub("-", stem.removesuffix(".safetensors"))[:100].strip(".-") or "model"
+        name = base = to_id(stem.removesuffix(".safetensors")[:100], "model")
         number = 1
         while name in found:
             if found[name].resolve() == path.resolve():

@@ -20,8 +20,11 @@ async def predict(request: Request) -> Response:
     services: Services = request.app.state.services
     body = await read_json(request, PredictRequest)
     entry = services.catalog.entry(body.model, "table")
-    if (body.rows is None) is (body.texts is None):
-        raise ApiError(400, "One of rows and texts is expected.", "rows")
+    if sum(values is not None for values in (body.rows, body.texts, body.upload)) != 1:
+        raise ApiError(400, "One of rows, texts and upload is expected.", "rows")
+    if body.upload is not None:
+        path = services.trainings.uploads.path(body.upload)
+        return JSONResponse(await services.file_worker.predict_file(entry, path, body.charts))
     if (entry.header.get("spec") or {}).get("long"):
         return await _predict_series(services, entry, body)
     if len(body.rows or ()) > MAX_ROWS:

@@ -33,6 +33,7 @@ RequestId = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
 StateId = Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
 Guesses = Annotated[int, Meta(ge=0, le=MAX_GUESSES)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
+UploadId = Annotated[str, Meta(pattern="^upload-[0-9a-f]{16}$")]
 StopString = Annotated[str, Meta(max_length=MAX_STOP_CHARS)]
 Zero = Annotated[float, Meta(ge=0, le=0)]
 Index = Annotated[int, Meta(ge=0, le=65535)]
@@ -130,7 +131,8 @@ class TraceRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """`POST /api/predict`: source values as texts, or rows of which the source column is read; of series, a row per step.
+    """`POST /api/predict`: source values as texts; rows of which the source column is read, of series a row per step; or an
+    uploaded file, in any format of tables.
 
     With `charts`, the answer has the numbers of drawings of series, too.
     """
@@ -138,6 +140,7 @@ class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
     model: Name
     texts: Annotated[list[str], Meta(min_length=1, max_length=MAX_ROWS)] | None = None
     rows: Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=MAX_STEPS)] | None = None
+    upload: UploadId | None = None
     charts: bool = False
 
 

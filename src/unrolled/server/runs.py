@@ -14,6 +14,7 @@ from typing import Any
 from unrolled.checkpoints.array_file import read_header
 from unrolled.checkpoints.run_dir import MODEL_FILE_NAME, is_table_run
 from unrolled.errors import UnrolledError
+from unrolled.flag_names import flag_name
 from unrolled.server.catalog import Catalog
 from unrolled.server.run_log import RunLog
 
@@ -97,11 +98,12 @@ class RunFacts:
         explicit = self.config.get("explicit_options")
         for name in explicit if isinstance(explicit, list) else []:
             value = self.options.get(str(name))
-            flag = "--" + str(name).replace("_", "-")
+            flag = flag_name(str(name), value)
             if isinstance(value, bool):
-                words.append(flag if value else "--no-" + flag[2:])
+                words.append(flag)
             elif value is not None:
-                words += [flag, str(value)]
+                for part in value if isinstance(value, list) else [value]:
+                    words += [flag, f"{part:.12g}" if isinstance(part, float) else str(part)]
         return shlex.join(words)
 
     def to_json(self, run_id: str, pid: int | None) -> dict[str, Any]:

@@ -39,6 +39,9 @@ class Services:
     """At most two requests read logs at the same time."""
 
     table_worker: TableWorker = field(default_factory=TableWorker)
+    file_worker: TableWorker = field(default_factory=TableWorker)
+    """Predicts the rows of files, so that a form does not wait for them."""
+
     is_stopping: bool = False
     num_event_streams: int = 0
     num_requests: int = 0
@@ -58,9 +61,9 @@ class Services:
         self.is_stopping = True
 
     async def close(self) -> None:
-        """End the engine and the process that predicts; trainings go on."""
+        """End the engine and the processes that predict; trainings go on."""
         self.stop_streams()
-        await self.table_worker.close()
+        await asyncio.gather(self.table_worker.close(), self.file_worker.close())
         await asyncio.to_thread(self.engine.close)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from unrolled.server.catalog import ModelEntry
@@ -29,8 +30,18 @@ class TableWorker:
 
         Raises `ApiError` for what the model cannot read.
         """
-        has_attention = len(values) <= ATTENTION_ROWS
-        request = {"path": str(entry.path.resolve()), "values": values, "attention": has_attention, "charts": charts}
+        request = {"values": values, "attention": len(values) <= ATTENTION_ROWS, "charts": charts}
+        return await self._answer(entry, request, "rows")
+
+    async def predict_file(self, entry: ModelEntry, path: Path, charts: bool = False) -> dict[str, Any]:
+        """Return what `unrolled predict` prints for a file as `csv`, its messages as `notes`, and charts as `predict` does.
+
+        Raises `ApiError` for what the model cannot read.
+        """
+        return await self._answer(entry, {"file": str(path.resolve()), "charts": charts}, "upload")
+
+    async def _answer(self, entry: ModelEntry, request: dict[str, Any], param: str) -> dict[str, Any]:
+        request["path"] = str(entry.path.resolve())
         async with self._lock:
             try:
                 async with asyncio.timeout(WORKER_SECONDS):
@@ -41,7 +52,7 @@ class TableWorker:
                     raise
                 raise ApiError(503, "The process that predicts has failed: try again.", code="worker_failed") from error
         if "error" in answer:
-            raise ApiError(400, str(answer["error"]), "rows")
+            raise ApiError(400, str(answer["error"]), param)
         if "failure" in answer:
             raise ApiError(500, f"The prediction failed: {answer['failure']}.")
         return answer

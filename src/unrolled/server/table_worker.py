@@ -5,18 +5,21 @@ It reads one JSON request a line from standard input, and answers each with a li
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-from unrolled.errors import UnrolledError
+from unrolled.errors import UnrolledError, UsageError
 from unrolled.evaluation.predictor import Prediction
 from unrolled.models.table import TableModel
 from unrolled.options import MachineOptions, PredictOptions
+from unrolled.server.limits import MAX_STEPS
 from unrolled.tables.cell_values import Cell
-from unrolled.views.prediction_writer import PREDICTED_COLUMN, json_value, prediction_cells
+from unrolled.views.prediction_writer import PREDICTED_COLUMN, PredictedRows, json_value, prediction_cells, write_csv
+from unrolled.views.progress import MessageHandler
 from unrolled.views.series_table import step_rows
 
 MAX_LOADED_MODELS = 4
@@ -31,13 +34,35 @@ def main() -> None:
         try:
             request = json.loads(line)
             model = _load(models, Path(request["path"]))
-            work = _predict if model.spec.long is None else _predict_series
+            work = _predict_file if "file" in request else _predict if model.spec.long is None else _predict_series
             answer: dict[str, Any] = work(model, request)
         except UnrolledError as error:
             answer = {"error": str(error)}
         except Exception as error:  # the process goes on with the next request
             answer = {"failure": f"{type(error).__name__}: {error}"[:500]}
         print(json.dumps(answer), flush=True)
+
+
+def _predict_file(model: TableModel, request: dict[str, Any]) -> dict[str, Any]:
+    """Return the table of a file with its predictions as CSV, as `unrolled predict` prints it, and its messages."""
+    path, notes, out = Path(request["file"]), list[str](), io.StringIO()
+    predictions: list[Prediction] = []
+
+    def kept(rows: PredictedRows) -> PredictedRows:
+        for row, prediction in rows:
+            predictions.append(prediction)
+            if len(predictions) > MAX_STEPS:
+                raise UsageError(f"The file has more than {MAX_STEPS:,} rows: use unrolled predict.")
+            yield row, prediction
+
+    try:
+        with MessageHandler(notes.append):
+            table, rows = model.predict_table(str(path))
+            write_csv(out, table, model.spec, kept(rows), PredictOptions())
+        charts = _charts(model, request, str(path), predictions) if model.spec.is_stream else {}
+    except UnrolledError as error:
+        raise type(error)(str(error).replace(str(path), path.name)) from error
+    return {"csv": out.getvalue(), "notes": [note.replace(str(path), path.name) for note in notes], **charts}
 
 
 def _predict_series(model: TableModel, request: dict[str, Any]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ async def _receive(request: Request, services: Services, path: Path, length: int
                 raise _too_large(services.max_upload)
             await asyncio.to_thread(file.write, chunk)
     if not size:
-        raise ApiError(400, "The file is empty: there is nothing to learn from.")
+        raise ApiError(400, "The file is empty.")
     return await asyncio.to_thread(services.trainings.uploads.keep, path), size
 
 

@@ -24,9 +24,10 @@ from unrolled.flag_names import with_keywords
 from unrolled.options import OPTION_CLASSES, TrainRequest, flag_name, present_names
 from unrolled.server.catalog import Catalog
 from unrolled.server.http_errors import ApiError
+from unrolled.server.ids import ID_RULE, is_id, to_id
 from unrolled.server.requests import TrainRequestBody
 from unrolled.server.runs import RunList
-from unrolled.server.uploads import UNUSUAL, WORK_FOLDER, Uploads
+from unrolled.server.uploads import WORK_FOLDER, Uploads
 
 MAX_COLUMNS = 500
 """Columns of an uploaded table that are listed."""
@@ -40,7 +41,6 @@ NOT_OVER_HTTP = {field.name for field in _FIELDS if field.metadata["reads"] or f
 }  # fmt: skip
 """Settings that name files, or belong to the machine of the server; `threads` and `device` are those of the server."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MAX_LOG_BYTES = 65536
 END_SECONDS = 20.0
 ENDED_WELL = (None, 0, 130, 143)
@@ -206,11 +206,9 @@ class Trainings:
         return pid
 
     def _run_name(self, name: str | None, source: str) -> str:
-        base = name if name else UNUSUAL.sub("-", Path(source).name.split(".")[0].removeprefix("builtin:")).strip(".-") or "run"
-        if not _NAME.fullmatch(base):
-            raise ApiError(
-                400, "name is made of at most 100 letters, digits, '.', '_' and '-', and begins with no dot.", "name"
-            )
+        base = name.strip() if name else to_id(Path(source).name.split(".")[0].removeprefix("builtin:"), "run")
+        if not is_id(base):
+            raise ApiError(400, f"name is the name of a run folder: it has {ID_RULE}.", "name")
         number, run_id = 1, base
         while name is None and (self.folder / run_id).exists():
             number += 1

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from unrolled.atomic_io import TMP_MARK, commit_dir, storage_error
 from unrolled.server.http_errors import ApiError
+from unrolled.server.ids import to_id
 from unrolled.server.limits import BODY_SECONDS
 
 WORK_FOLDER = ".server"
@@ -25,7 +26,6 @@ UNUSED_SECONDS = 24 * 3600
 ABANDONED_SECONDS = 2 * BODY_SECONDS
 """Seconds without a byte after which an upload is one of a server that was killed: a living one gives up sooner."""
 
-UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+")
 _ID = re.compile("upload-[0-9a-f]{16}")
 
 
@@ -60,7 +60,7 @@ class Uploads:
     def receive(self, name: str) -> Iterator[Path]:
         """Yield where the content of a new upload goes: a file whose name ends as `name` does. Without `keep` it is removed."""
         self.remove_unused()
-        base = UNUSUAL.sub("-", name.replace("\\", "/").rpartition("/")[2])[-80:].strip(".-") or "text.txt"
+        base = to_id(name.replace("\\", "/").rpartition("/")[2][-80:], "text.txt")
         prefix = f"upload-{secrets.token_hex(8)}{TMP_MARK}"
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=self.work_folder))
         try:

@@ -18,6 +18,7 @@ from unrolled.datasets.base_models import BASE_MODELS, base_model_path
 from unrolled.datasets.stdlib import PREFIX
 from unrolled.evaluation.ngram import loss_by_order
 from unrolled.nn.device import DeviceConfig
+from unrolled.nn.kernels.select import set_kernel
 from unrolled.options import TrainRequest
 from unrolled.text.tokenizer import CharTokenizer, Ids, Tokenizer
 from unrolled.training.fine_tuning import FINE_TUNING, SHAPE_OPTIONS, adopt_settings, load_base
@@ -117,6 +118,7 @@ def _loss_after(num_steps: int, request: TrainRequest, base: TextModelFile, task
     if is_all_read:
         task.validation = task.corpus.ids
     model = task.build_model(request).to(machine.device)
+    set_kernel(model, "auto", machine.dtype)
     if num_steps:
         options = fill_defaults(request, **FINE_TUNING).training
         batches = task.batches(options)

@@ -17,7 +17,7 @@ from unrolled.checkpoints.model_file import load_model
 from unrolled.checkpoints.run_data import load_request
 from unrolled.checkpoints.run_dir import Run, find_started_run, require_free, unused_run_dir
 from unrolled.checkpoints.tensorboard import TensorBoardWriter, require_tensorboard
-from unrolled.display import Displayed, loss_text, plural
+from unrolled.display import Displayed, loss_text, plural, shell_argument
 from unrolled.errors import ModelError, UsageError
 from unrolled.nn.device import DeviceConfig, fewer_threads_if_faster, prediction_device, select_device, use_threads
 from unrolled.nn.kernels.extension import usable_processors
@@ -25,7 +25,7 @@ from unrolled.nn.kernels.select import KERNELS, available_kernels, choose_kernel
 from unrolled.nn.sequence_model import Network
 from unrolled.option_rules import complete_text_request
 from unrolled.options import MachineOptions, TrainRequest
-from unrolled.output_paths import check_outputs
+from unrolled.output_paths import check_outputs, is_run
 from unrolled.text.batching import BatchSource, StreamBatches
 from unrolled.training.callbacks import ProgressCallback
 from unrolled.training.distributed import ProcessGroup, ShardedBatches, join
@@ -163,6 +163,17 @@ class TrainingRun:
         return final
 
 
+def _refuse_runs(inputs: tuple[str, ...]) -> None:
+    """Raise `UsageError` for a run folder as what is learned from: its logs and pages would be."""
+    for name in inputs:
+        if is_run(Path(name)):
+            shown = shell_argument(name)
+            raise UsageError(
+                f"{name} is a run, and a text or table is expected: --resume {shown} goes on with it, and --from {shown} "
+                "starts from its weights."
+            )
+
+
 def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:
     """Start a new run. The run folder is written only after data, settings and machine have been checked."""
     request, process_group = request.check(), join()
@@ -170,6 +181,7 @@ def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:
     if process_group.restarts and (started_run := find_started_run(request)) is not None:
         return resume_run(started_run, {}, callback)
     path = None if request.run.out is None else Path(request.run.out)
+    _refuse_runs(request.inputs)
     if process_group.is_main:
         out = str(unused_run_dir(request.inputs)) if request.run.out is None else request.run.out
         check_outputs(dataclasses.replace(request.run, out=out), (*request.inputs, request.table.validation))

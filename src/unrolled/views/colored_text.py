@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -19,6 +19,9 @@ FULL_COLOR_BITS = 8.0
 
 MAX_HTML_TOKENS = 4000
 """Maximum number of tokens that a notebook displays."""
+
+MARKED_VALUE = 0.5
+"""Activation, or minus it, from which a character has a mark where there are no colors."""
 
 EMPTY_LINE = "\u21b5"
 """Shown for an empty line, whose surprisal is that of its line end."""
@@ -63,6 +66,27 @@ def color_text(token_texts: Sequence[str], values: npt.NDArray[Any], color_of: C
         else:
             text.append(printable(token_text), style)
     return text
+
+
+def mark_text(token_texts: Sequence[str], values: Iterable[float]) -> str:
+    """Return a text without colors: below each line one with `+` and `-` below activations from `MARKED_VALUE` in size.
+
+    Example:
+        >>> print(mark_text(["a", "\\n", "bc"], [0.9, 0.1, -0.7]))
+        a↵
+        +
+        bc
+        --
+    """
+    lines = [["", ""]]
+    for token_text, value in zip(token_texts, values, strict=True):
+        shown = EMPTY_LINE if token_text == "\n" else printable(token_text)
+        mark = "+" if value >= MARKED_VALUE else "-" if value <= -MARKED_VALUE else " "
+        lines[-1][0] += shown
+        lines[-1][1] += mark * len(shown)
+        if token_text == "\n":
+            lines.append(["", ""])
+    return "\n".join(line.rstrip() for pair in lines if pair[0] for line in pair)
 
 
 def print_lines(model_names: Sequence[str], lines: Sequence[ScoredLine], use_color: bool) -> None:

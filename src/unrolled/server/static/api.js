@@ -2,8 +2,10 @@
 // Requests to the server that this page came from: JSON, and streams of events.
 
 import { createEventParser } from "./event_parser.js";
+import { inUtf8 } from "./shared/encoded_text.js";
 
 /** @typedef {import("./event_parser.js").ServerEvent} ServerEvent */
+/** @typedef {{ upload: string, columns?: string[] }} Upload */
 /** @typedef {{ method?: string, body?: unknown, signal?: AbortSignal }} RequestOptions a Blob is sent as it is, anything else as JSON */
 
 const KEY_NAME = "unrolled-api-key";
@@ -102,6 +104,16 @@ export async function request(path, options = {}) {
  * @param {AbortSignal} [signal]
  */
 export const post = (path, body = {}, signal) => request(path, { method: "POST", body, signal });
+
+/**
+ * Send a file; it is read as UTF-8. Return what the server has of it: its id, and the columns of a table, if they are asked for.
+ * @param {Blob} file
+ * @param {string} name
+ * @param {boolean} [columns]
+ * @returns {Promise<Upload>}
+ */
+export const upload = async (file, name, columns = false) => request(
+  `/api/uploads?name=${encodeURIComponent(name)}${columns ? "&columns=1" : ""}`, { method: "POST", body: await inUtf8(file) });
 
 /**
  * Yield the events of a stream until it ends.

@@ -1,18 +1,11 @@
 // @ts-check
-// The answers to many rows: cells as texts, and charts of series.
+// Charts of series in the answer to a table.
 
-import { textOfAnswer } from "./answer.js";
 import { paragraph } from "./report/format.js";
 import { isForecast, seriesSection } from "./report/series.js";
 import { element } from "./shared/dom.js";
 
 /** @typedef {import("./report/series.js").SeriesChart} SeriesChart */
-
-/**
- * Return a cell of an answer as a text.
- * @param {unknown} value
- */
-export const cellText = (value) => (value === null || value === undefined ? "" : textOfAnswer(value));
 
 /**
  * Return drawings of series with what was predicted for them.

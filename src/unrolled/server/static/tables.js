@@ -1,16 +1,15 @@
 // @ts-check
-// Tables: a form made of the columns of a model; its answer with probabilities; and the answers of many rows as CSV.
+// Tables: a form made of the columns of a model, its answer with probabilities, and the answers to the rows of a file as CSV.
 
 import { showAnswer } from "./answer.js";
-import { post } from "./api.js";
+import { post, upload } from "./api.js";
 import { keepDraft } from "./drafts.js";
 import { describeModel, offerModels } from "./models.js";
-import { isNumber, plainText } from "./report/format.js";
+import { paragraph, plainText } from "./report/format.js";
 import { rowsTable } from "./report/rows_table.js";
-import { parseRows, separatorOf } from "./shared/csv.js";
+import { parseRows } from "./shared/csv.js";
 import { byId } from "./shared/dom.js";
-import { textOfTable } from "./shared/encoded_text.js";
-import { cellText, chartsOf } from "./table_answers.js";
+import { chartsOf } from "./table_answers.js";
 import { examplesOf, fieldOf, fieldOfSeries } from "./table_form.js";
 
 /** @typedef {import("./main.js").App} App */
@@ -19,12 +18,6 @@ import { examplesOf, fieldOf, fieldOfSeries } from "./table_form.js";
 /** @typedef {import("./table_form.js").Series} Series */
 /** @typedef {import("./table_form.js").Field} Field */
 /** @typedef {{ answers: Answer[], charts?: import("./report/series.js").SeriesChart[], note?: string }} Predicted */
-
-const BATCH_ROWS = 64;
-const MAX_ROWS = 20_000;
-
-/** @type {(names: string[], rows: string[][], fileName: string) => void} */
-const showRows = (...answers) => byId("answers").replaceChildren(...rowsTable(...answers));
 
 /**
  * Return what a model does, as a sentence.
@@ -67,10 +60,11 @@ export function setUpTables(app) {
     for (const id of ["table-button", "table-example"]) byId(id, HTMLButtonElement).disabled = true; // until there is a field
     showHint();
     if (!model.value) return;
+    note.textContent = "Reading the columns ...";
     const { columns, series: steps } = await app.models.details(model.value).catch((error) => {
       shown = "";
       throw error;
-    });
+    }).finally(() => { if (own === last) note.textContent = ""; });
     if (own !== last) return;
     sources = columns.filter((/** @type {Column} */ column) => column.role === "source");
     target = columns.find((/** @type {Column} */ column) => column.role === "target");
@@ -109,13 +103,6 @@ export function setUpTables(app) {
     byId("table-fields").append(...labels);
   }
 
-  /**
-   * @param {Record<string, string>[]} rows
-   * @param {boolean} [charts] whether series are to be drawn
-   * @returns {Promise<Predicted>}
-   */
-  const predict = (rows, charts = false) => post("/api/predict", { model: model.value, rows, charts });
-
   function clearAnswers() {
     for (const id of ["answer", "answers"]) byId(id).replaceChildren();
   }
@@ -143,9 +130,9 @@ export function setUpTables(app) {
   }
 
   async function predictRow() {
-    if (series) return predictText(fields.get("")?.value ?? "", "pasted.csv");
+    if (series) return predictFile(new Blob([fields.get("")?.value ?? ""]), "pasted.csv");
     const asked = [...fields].map(([name, field]) => [name, field.value]);
-    const { answers: [first], charts = [], note: drawn = "" } = await predict([Object.fromEntries(asked)], true);
+    const { answers: [first], charts = [], note: drawn = "" } = /** @type {Predicted} */ (await post("/api/predict", { model: model.value, rows: [Object.fromEntries(asked)], charts: true }));
     return () => {
       showAnswer(byId("answer"), first, asked.map(([, text]) => text).join(" "), target);
       byId("answer").append(...chartsOf(charts, drawn));
@@ -153,42 +140,18 @@ export function setUpTables(app) {
   }
 
   /**
-   * Predict the rows of a CSV file; of series, all at once, since they are the steps of few answers.
-   * @param {string} text
-   * @param {string} fileName
+   * Predict the rows of a table, which the server reads: in any format, and with the answers that `unrolled predict` prints.
+   * @param {Blob} file
+   * @param {string} name
    */
-  async function predictText(text, fileName) {
-    const [names = [], ...cells] = parseRows(text, separatorOf(text));
-    if (!cells.length) throw new Error("There is no row: a line of names comes first, and then a line for each row.");
-    const missing = series ? [] : sources.filter((column) => !names.includes(column.name)).map((column) => column.name);
-    const quoted = (/** @type {string[]} */ texts) => texts.map((name) => `"${plainText(name, { max: 40 })}"`).join(", ");
-    if (missing.length) throw new Error(`The file has no column ${quoted(missing)}; its first line names ${quoted(names) || "nothing"}.`);
-    if (cells.length > MAX_ROWS) throw new Error(`The file has ${cells.length} rows; the page takes ${MAX_ROWS} at most: use unrolled predict.`);
-    const rowOf = (/** @type {string[]} */ row, /** @type {string[]} */ wanted) => Object.fromEntries(wanted.map((name) => [name, row[names.indexOf(name)] ?? ""]));
-    if (series) {
-      const { answers, charts = [], note: drawn = "" } = await predict(cells.map((row) => rowOf(row, names)), true);
-      const steps = /** @type {any[]} */ (answers);
-      const columns = Object.keys(steps[0] ?? {});
-      return () => {
-        byId("answer").append(...chartsOf(charts, drawn));
-        showRows(columns, steps.map((step) => columns.map((name) => cellText(step[name]))), fileName);
-      };
-    }
-    /** @type {string[][]} */
-    const rows = [];
-    for (let start = 0; start < cells.length; start += BATCH_ROWS) {
-      const batch = cells.slice(start, start + BATCH_ROWS);
-      const { answers } = await predict(batch.map((row) => rowOf(row, sources.map((column) => column.name))));
-      answers.forEach((answer, at) => rows.push([...names.map((_, column) => batch[at][column] ?? ""), cellText(answer.answer), probabilityOf(answer)]));
-      note.textContent = `${rows.length} of ${cells.length} rows`;
-    }
-    return () => showRows([...names, "answer", "probability"], rows, fileName);
-  }
-
-  /** @param {Answer} answer */
-  function probabilityOf(answer) {
-    const probability = answer.probability ?? Math.max(-1, ...Object.values(answer.probabilities ?? {}));
-    return isNumber(probability) && probability >= 0 ? probability.toFixed(4) : "";
+  async function predictFile(file, name) {
+    const sent = await upload(file, name);
+    const { csv, notes, charts = [], note: drawn = "" } = await post("/api/predict", { model: model.value, upload: sent.upload, charts: true });
+    const [names = [], ...rows] = parseRows(csv, ",");
+    return () => {
+      byId("answer").append(...chartsOf(charts, drawn));
+      byId("answers").replaceChildren(...rowsTable(names, rows, name, csv), ...notes.map((/** @type {string} */ text) => paragraph(text, "muted small")));
+    };
   }
 
   app.models.listen(() => {
@@ -205,7 +168,7 @@ export function setUpTables(app) {
   byId("table-file", HTMLInputElement).addEventListener("change", (event) => {
     const field = /** @type {HTMLInputElement} */ (event.target);
     const file = field.files?.[0];
-    if (file) void answer(async () => predictText(await textOfTable(file), file.name)).finally(() => { field.value = ""; });
+    if (file) void answer(() => predictFile(file, file.name)).finally(() => { field.value = ""; });
   });
   return {};
 }

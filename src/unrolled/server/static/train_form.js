@@ -1,18 +1,17 @@
 // @ts-check
 // The form that starts a training: from a pasted text, or from a file, which may be a table.
 
-import { post, request } from "./api.js";
+import { post, upload } from "./api.js";
 import { inFormWords, optionalNumberIn } from "./fields.js";
 import { plainText } from "./report/format.js";
 import { byId, element } from "./shared/dom.js";
-import { inUtf8 } from "./shared/encoded_text.js";
 
 /** @typedef {import("./main.js").App} App */
-/** What the server has of a text or a table: its id, and the columns of a table. @typedef {{ upload: string, columns?: string[] }} Upload */
+/** @typedef {import("./api.js").Upload} Upload */
 
 /** Characters of a pasted text that are sent with the request; a longer one is sent as a file, since requests are limited. */
 const MAX_TEXT = 100_000;
-const TABLE_NAMES = /\.(csv|tsv|tab|jsonl|ndjson|parquet|arff|conll|conllu|conllup)(\.(gz|bz2|xz|zst|zip))?$/i;
+const TABLE_NAMES = /\.(csv|tsv|tab|json|jsonl|ndjson|parquet|xlsx|xls|xlsb|ods|arff|conll|conllu|conllup)(\.(gz|bz2|xz|zst|zip))?$/i;
 /** Milliseconds without a key after which a pasted table is read. */
 const REST_MILLISECONDS = 400;
 
@@ -33,12 +32,10 @@ export function setUpTrainForm(app, onStarted) {
   const chosenFile = () => file.files?.[0];
 
   /** Send the file, or the text as one. @returns {Promise<Upload>} */
-  async function send() {
+  function send() {
     const chosen = chosenFile();
-    const content = chosen ? await inUtf8(chosen) : new Blob([text.value]);
     const name = chosen?.name ?? (isTable.checked ? "pasted.csv" : "pasted.txt");
-    const columns = isTable.checked ? "&columns=1" : "";
-    return request(`/api/uploads?name=${encodeURIComponent(name)}${columns}`, { method: "POST", body: content });
+    return upload(chosen ?? new Blob([text.value]), name, isTable.checked);
   }
 
   /** Send the table, and offer its columns, which the server reads: it knows all formats. */

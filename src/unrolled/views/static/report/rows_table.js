@@ -13,13 +13,14 @@ const MAX_CELL_CHARACTERS = 300;
  * @param {string[]} names
  * @param {string[][]} rows
  * @param {string} fileName of the table that was asked about
+ * @param {string} [csv] names and rows as the file has them
  * @returns {HTMLElement[]}
  */
-export function rowsTable(names, rows, fileName) {
+export function rowsTable(names, rows, fileName, csv = formatRows([names, ...rows])) {
   const head = element("tr", {}, ...names.map((name) => element("th", { scope: "col" }, plainText(name, { max: 40 }))));
   const body = rows.slice(0, MAX_SHOWN_ROWS).map((row) => element("tr", {},
     ...row.map((cell) => element("td", {}, multilineText(cell.slice(0, MAX_CELL_CHARACTERS), "number")))));
-  const blob = new Blob([formatRows([names, ...rows])], { type: "text/csv" });
+  const blob = new Blob([csv], { type: "text/csv" });
   const download = element("a", { href: URL.createObjectURL(blob), download: `answers-${fileName.replace(/\.\w+$/, "")}.csv`, textContent: "Download the answers (CSV)" });
   const more = rows.length > MAX_SHOWN_ROWS ? ` (the first ${MAX_SHOWN_ROWS} of ${rows.length} rows)` : "";
   const table = element("table", {}, element("thead", {}, head), element("tbody", {}, ...body));
