@@ -296,9 +296,16 @@ PRICE: dict[str, Any] = {
         ("t,x\nsoon,1\n", {"orderBy": "t"}, "'t' is 'soon' in one row"),
         ("t,x\n1,1\n2,5\n", {"orderBy": "t", "needsDates": True}, "'t' has numbers: give it dates"),
         ("x,price\n1,1\n2,1\n,1\n", PRICE, "reads 'price' of each step, and 1 row has these after the last 'x': add 1 with"),
-        ("x,price\n1,1\n2,1\n,1\n,\n", PRICE, "'price' is empty in a step that is forecast"),
         ("x,price\n1,1\n2,many\n,1\n,1\n", PRICE, "'many' is no number, and 'price' has numbers"),
     ],
 )
 def test_rows_that_cannot_be_read_are_told(node: str, text: str, columns: dict[str, Any], message: str) -> None:
     assert message in read_table(node, text, **columns)
+
+
+def test_a_gap_in_what_is_known_in_advance_is_the_last_number_and_told(node: str) -> None:
+    found = read_table(node, "x,price\n1,1\n2,3\n,\n,1\n", **PRICE)
+    assert found["notes"] == ["'price' is empty in 1 step to be forecast: the last number before is read."]
+    (series,) = found["series"]
+    first, second, gap, fourth = (inputs for (inputs,) in series["covariates"])
+    assert (gap, fourth) == (second, first)

@@ -44,6 +44,16 @@ RowIndices = npt.NDArray[np.int64]
 Check = Callable[[], None]
 
 
+def validation_loss(model: EncoderDecoder, is_calibrated: bool) -> Callable[..., float]:
+    """Return what computes the validation loss, with the arguments of `mean_loss`.
+
+    It also fits the temperature of labels, if `is_calibrated`, or the weight of the n-grams of a number.
+    """
+    if is_calibrated:
+        return fit_temperature
+    return mean_loss if model.ngrams is None or model.dims.target_tensor_kind != "floats" else fit_number_share
+
+
 @torch.inference_mode()
 def mean_loss(
     model: EncoderDecoder,

@@ -74,10 +74,9 @@ def _cells(series: SeriesModel) -> dict[str, Any] | None:
         return None
     texts = [covariate_cells(covariate, TESTED_CELLS) for covariate in series.covariates]
     inputs = [
-        covariate.encode(values, Cell(values, ""), TESTED_CELLS, False)
-        for covariate, values in zip(series.covariates, texts, strict=True)
+        covariate.encode(values, Cell(values, ""), False) for covariate, values in zip(series.covariates, texts, strict=True)
     ]
-    return {"texts": list(zip(*texts, strict=True)), "numKnown": TESTED_CELLS, "inputs": np.concatenate(inputs, axis=1)}
+    return {"texts": list(zip(*texts, strict=True)), "inputs": np.concatenate(inputs, axis=1)}
 
 
 def _forecast(series: SeriesModel, num_steps: int, seed: int) -> dict[str, Any]:

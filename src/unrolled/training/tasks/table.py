@@ -13,7 +13,7 @@ import torch
 from unrolled.checkpoints.model_file import ModelFile, TableModelFile
 from unrolled.display import one_line, plural
 from unrolled.errors import UsageError
-from unrolled.evaluation.calibration import fit_number_share, fit_temperature, mean_loss, mean_loss_with_error
+from unrolled.evaluation.calibration import mean_loss, mean_loss_with_error, validation_loss
 from unrolled.evaluation.predictor import Prediction, Predictor, choose_threshold, evaluate_predictions, headline_error
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder_decoder import EncoderDecoder
@@ -289,9 +289,7 @@ class TableTask(TrainingTask):
             return None, 1.0
         targets = np.cumsum(dataset.target.lengths[self.validation_rows] + dataset.source.lengths[self.validation_rows])
         index = self.validation_rows[: max(1, int((targets <= 4 * limit).sum()))]
-        loss_fn = fit_temperature if self.spec.target.is_calibrated and request.training.calibrate else mean_loss
-        if model.ngrams is not None and self.spec.target.kind == "number":
-            loss_fn = fit_number_share
+        loss_fn = validation_loss(model, self.spec.target.is_calibrated and request.training.calibrate)
         return loss_fn(model, dataset, index, machine, check), logit_scale
 
     def sample(self, model: EncoderDecoder, machine: DeviceConfig, length: int, check: StopCheck) -> str | None:

@@ -2,6 +2,7 @@
 // Columns that are known in advance (`tables/known_covariates.py`): cells to inputs of the network.
 
 import { TableError } from "../shared/columns.js";
+import { plural } from "../shared/visible_text.js";
 
 /** @typedef {import("./predictor.js").Scaling} Scaling */
 
@@ -13,26 +14,35 @@ import { TableError } from "../shared/columns.js";
 const plain = (text) => (/** @type {Record<string, string>} */ ({ true: "1", false: "0" }))[text.toLowerCase()] ?? text;
 
 /**
- * Return the inputs of the steps of a series.
+ * Return the inputs of the steps of a series. A gap is filled with the last number.
  * @param {Covariate[]} covariates
  * @param {string[][]} cells of each step
- * @param {number} numKnown the steps that have numbers; a gap of a column that had none is an error in those after them
  * @param {MissingNames} missing
  * @param {(text: string) => number | null} toNumber
  * @returns {number[][]}
  */
-export function encodeCovariates(covariates, cells, numKnown, missing, toNumber) {
+export function encodeCovariates(covariates, cells, missing, toNumber) {
   const last = covariates.map(() => 0);
-  return cells.map((row, step) => covariates.flatMap(({ name, scaling, hasGaps, categories }, place) => {
+  return cells.map((row) => covariates.flatMap(({ name, scaling, hasGaps, categories }, place) => {
     const text = row[place].trim();
     if (!scaling) return categories.map((category) => Number(!missing.texts.includes(text) && plain(text) === category));
     const [isGap, value] = [missing.numbers.includes(text), toNumber(plain(text))];
     if (!isGap && value === null) throw new TableError(`'${text.slice(0, 40)}' is no number, and '${name}' has numbers; a gap is an empty cell.`);
-    if (isGap && !hasGaps && step >= numKnown) throw new TableError(`'${name}' is empty in a step that is forecast, which reads it: write a number.`);
     if (value !== null && !isGap) last[place] = Math.fround(scaled(scaling, 0, value));
     return hasGaps ? [last[place], Number(isGap)] : [last[place]];
   }));
 }
+
+/**
+ * Return what is to be said of columns that have no number in some of the steps that are forecast, and had one in training in all.
+ * @param {Covariate[]} covariates
+ * @param {string[][]} cells of the steps that are forecast
+ * @param {MissingNames} missing
+ */
+export const gapNotes = (covariates, cells, missing) => covariates.flatMap(({ name, scaling, hasGaps }, place) => {
+  const count = scaling && !hasGaps ? cells.filter((row) => missing.numbers.includes(row[place].trim())).length : 0;
+  return count ? [`'${name}' is empty in ${plural(count, "step")} to be forecast: the last number before is read.`] : [];
+});
 
 /** Return a number clipped and scaled. @param {Scaling} scaling @param {number} column @param {number} value */
 export function scaled({ center, spread, low, high }, column, value) {

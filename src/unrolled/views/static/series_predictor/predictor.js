@@ -366,7 +366,7 @@ export function createPredictor(model) {
 /**
  * Test vectors: series with the outputs of each step and the `tolerance` of each output, and, of a model that forecasts, forecasts.
  * @typedef {{ tolerance: number[], cases: (Steps & { outputs: number[][] })[],
- *   cells: { texts: string[][], numKnown: number, inputs: number[][] } | null, forecasts: (Steps & { seed: number, numPaths: number, horizon: number, point: number[][], bands: number[][][], tolerance: number[] })[] }} Vectors
+ *   cells: { texts: string[][], inputs: number[][] } | null, forecasts: (Steps & { seed: number, numPaths: number, horizon: number, point: number[][], bands: number[][][], tolerance: number[] })[] }} Vectors
  */
 
 /**
@@ -379,8 +379,8 @@ export function findDifference(model, vectors) {
   const differs = (/** @type {number[]} */ found, /** @type {number[]} */ expected, /** @type {number[]} */ tolerance) =>
     expected.findIndex((value, index) => !(Math.abs(found[index] - value) <= tolerance[index]));
   if (vectors.cells) {
-    const { texts, numKnown, inputs } = vectors.cells;
-    const found = encodeCovariates(model.covariates, texts, numKnown, model.missing, (text) => toNumber(text, false));
+    const { texts, inputs } = vectors.cells;
+    const found = encodeCovariates(model.covariates, texts, model.missing, (text) => toNumber(text, false));
     const step = inputs.findIndex((row, place) => differs(found[place], row, row.map((value) => 1e-6 * Math.max(1, Math.abs(value)))) >= 0);
     if (step >= 0) return `covariates of step ${step}: ${found[step]}, expected ${inputs[step]}`;
   }

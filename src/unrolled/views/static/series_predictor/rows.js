@@ -4,7 +4,7 @@
 import { findColumn, plainName, TableError } from "../shared/columns.js";
 import { parseRows, separatorOf } from "../shared/csv.js";
 import { plural } from "../shared/visible_text.js";
-import { encodeCovariates } from "./covariates.js";
+import { encodeCovariates, gapNotes } from "./covariates.js";
 import { DECIMAL_COMMA, toNumber } from "./numbers.js";
 import { createTimes, orderOf } from "./times.js";
 
@@ -63,15 +63,16 @@ export function readSeries(text, columns) {
     series.known.push(advance.map((name) => cell(row, name)));
   }
   const notes = columns.orderBy === null ? [] : sortByTime([...found.values()], columns);
-  return { series: advance.length ? [...found.values()].filter((series) => readCovariates(series, columns)) : [...found.values()], notes };
+  return { series: advance.length ? [...found.values()].filter((series) => readCovariates(series, columns, notes)) : [...found.values()], notes };
 }
 
 /**
  * Read what is known in advance of a series, whose last steps without numbers are those that are forecast; return whether it has others.
  * @param {Series} series
  * @param {TableColumns} columns
+ * @param {string[]} notes
  */
-function readCovariates(series, { covariates, missingNames, horizon, columns }) {
+function readCovariates(series, { covariates, missingNames, horizon, columns }, notes) {
   const numKnown = series.numbers.findLastIndex((row) => row.some((value) => value !== null)) + 1;
   const found = series.known.length - numKnown;
   if (numKnown && found < horizon) {
@@ -79,7 +80,8 @@ function readCovariates(series, { covariates, missingNames, horizon, columns }) 
     throw new TableError(`${where}a forecast of ${plural(horizon, "step")} reads ${listed(covariates.map(({ name }) => name))} of each step, and ${plural(found, "row")} ` +
       `${found === 1 ? "has" : "have"} these after the last '${columns[0]}': add ${horizon - found} with an empty '${columns[0]}'.`);
   }
-  series.covariates = encodeCovariates(covariates, series.known, numKnown, missingNames, (text) => toNumber(text, series.hasCommas));
+  series.covariates = encodeCovariates(covariates, series.known, missingNames, (text) => toNumber(text, series.hasCommas));
+  if (numKnown) notes.push(...gapNotes(covariates, series.known.slice(numKnown, numKnown + horizon), missingNames));
   series.numbers = series.numbers.slice(0, numKnown);
   return numKnown > 0;
 }
