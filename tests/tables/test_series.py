@@ -404,6 +404,20 @@ def test_drift_is_removed() -> None:
     assert np.allclose(by_group.unscale(by_group.to_targets(values), values), values, atol=1e-4)
 
 
+@pytest.mark.parametrize("setting", ["center", "scale"])
+def test_a_target_keeps_the_level_of_its_series(setting: str) -> None:
+    generator = np.random.default_rng(0)
+    lines = ["g,x,y"]
+    for group in range(4):
+        x = generator.normal(size=60)
+        lines += [f"{group},{100 * group + value:.3f},{50 + 5 * value:.3f}" for value in x]
+    Path("levels.csv").write_text("\n".join(lines) + "\n")
+    options: dict[str, Any] = {setting: "group", "group_by": "g", "steps": 150, "hidden": 8, "layers": 1, "lr": 0.02}
+    model = unrolled.train_table("levels.csv", "x", "y", threads=1, progress=False, out="run", **options)
+    metrics = model.evaluate()
+    assert metrics.metrics["rmse"] < 2.0 < metrics.baselines["mean"]["rmse"]
+
+
 def test_the_period_of_a_series_with_a_trend_and_of_a_week() -> None:
     month, hour = np.arange(144), np.arange(24 * 7 * 8)
     assert find_period((110 + 2.5 * month) * (1 + 0.2 * np.sin(month * np.pi / 6))) == 12

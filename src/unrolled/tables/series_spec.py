@@ -123,7 +123,9 @@ def series_spec(
     grouped = as_target(grouped, target_name, target_kind)
     kind = kind or ("numbers" if isinstance(rows[0][name], StepArray) else "labels")
     read = config | {"covariates": [name for covariate in long.covariates for name in covariate.inputs]}
-    spec = TableSpec(_fit(grouped, name, kind, options, read), _fit(grouped, target_name, target_kind, options, config))
+    spec = TableSpec(
+        _fit(grouped, name, kind, options, read), _fit(grouped, target_name, target_kind, of_target(options), config)
+    )
     examples = _next_to_each_other([row[name] for row in rows]) if options.horizon and options.order_by else ()
     return grouped, dataclasses.replace(spec, long=dataclasses.replace(long, examples=examples))
 
@@ -196,7 +198,7 @@ def _spec_of_lists(
         return TableSpec(_fit(table, name, source[1] or "numbers", options, config), spec.target)
     _require_two_columns(name, target_name, options)
     column = _fit(table, name, source[1] or "numbers", options, config)
-    return TableSpec(column, _fit(table, target_name, target_kind, options, config))
+    return TableSpec(column, _fit(table, target_name, target_kind, of_target(options), config))
 
 
 def _listed_kind(table: Table, name: str) -> str | None:
@@ -214,6 +216,11 @@ def _listed_kind(table: Table, name: str) -> str | None:
             return None
     kind = step_kind(parsed) if parsed else None
     return {"number": "numbers", "label": "labels"}.get(kind or "", kind)
+
+
+def of_target(options: SeriesOptions) -> SeriesOptions:
+    """Return the settings of the target: unless it is a forecast, its level is not known where it is predicted, so it stays."""
+    return options if options.horizon is not None else dataclasses.replace(options, center="none", scale="all")
 
 
 def _fit(table: Table, name: str, kind: str, options: SeriesOptions, config: dict[str, Any]) -> Column:
