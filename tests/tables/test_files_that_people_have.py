@@ -67,6 +67,12 @@ def test_blanks_between_words_separate_nothing() -> None:
     ("name", "content", "message"),
     [
         ("a.txt", "+1 1:0.5 3:1\n-1 2:0.25 # rare\n", "is in the format of SVMlight, and no table: write all numbers of a row"),
+        ("a.vw", "1 |f price\n", "is in the format of Vowpal Wabbit, and no table"),
+        (
+            "a.txt",
+            "1 2.5 'a |f price:.5 |w a house\n-1 'b|f price:2\n",
+            "Vowpal Wabbit, and no table: write one row for each line",
+        ),
         ("a.yaml", "- text: a\n  label: b\n", r"is YAML, and no table: write its rows as JSON lines \(yq"),
         ("a.txt", "- text: a\n  label: b\n", "is YAML, and no table"),
         ("a.toml", "[[row]]\ntext = 'a'\n", "is TOML, and no table"),

@@ -43,6 +43,13 @@ JOINED = {
         "Id,Your film?,Which colors?,,Again?\n,Open-Ended Response,Red,Blue,Response\n",
         SURVEY, ("Id", "Your film?", "Which colors?_Red", "Which colors?_Blue", "Again?"),
     ),
+    "surveymonkey-answers.csv": (
+        "Id,Your film?,How was it?,\n,Open-Ended Response,good,bad\n",
+        "".join(
+            f"{number},{('Alien', 'Brazil', 'Clue')[number % 3]} {number},{('good,', ',bad')[number % 2]}\n" for number in range(9)
+        ),
+        ("Id", "Your film?", "How was it?_good", "How was it?_bad"),
+    ),
 }  # fmt: skip
 
 

@@ -68,7 +68,7 @@ def find_header_rows(rows: Sequence[list[str]]) -> HeaderRows | None:
     """Return the rows of a header, given the first rows of a file; None if it is one row.
 
     A row belongs to it if it has a text where all others have a number, in two columns, with nothing but units in the rest, or
-    with other values than all others in two columns of few values;
+    with other values than all others in two columns of few values; if SurveyMonkey wrote it below the questions;
     if all of it are names of types; if it gives different names to columns with equal ones; or if a row below does.
 
     Example:
@@ -106,6 +106,8 @@ def _belongs(row: list[str], columns: list[list[str]], numeric: list[bool], is_n
         return False
     if any(_SIGNS_OF_VALUE.match(cell) for cell in present):
         return False
+    if any(cell in _RESPONSES and cell not in column for cell, column in zip(cells, columns, strict=True)):
+        return len(present) < len(cells) or {*present} <= {*_RESPONSES}
     if len(cells) > 1 and all(
         _is_type(cell) or _lists_values(cell, column) for cell, column in zip(cells, columns, strict=True)
     ):

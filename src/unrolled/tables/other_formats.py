@@ -9,6 +9,8 @@ _MARKUP = re.compile(r"<(?:!doctype html|html|\?xml|table|head|meta)\b|<[a-z][\w
 """How files begin that are often taken for tables: with a tag, alone in its line, before another one."""
 
 _SVMLIGHT_ROW = re.compile(r"[+-]?\d[\d.,eE+-]*(?: qid:\d+)?(?: \d+:[+-]?[\d.]+(?:[eE][+-]?\d+)?)+ *(?:#.*)?")
+_NUMBERED_FEATURE = r"[^\s|:]+:[+-]?[\d.]+(?:[eE][+-]?\d+)?(?= |$)"
+_VOWPAL_ROW = re.compile(rf"(?:[+-]?[\d.]+(?: [\d.]+){{0,2}})? ?(?:'?[^\s|]+ ?)?\|.* {_NUMBERED_FEATURE}.*")
 _OTHERS = (
     (
         (".yaml", ".yml"),
@@ -58,4 +60,6 @@ def describe_no_table(name: str, head: str) -> str | None:
         reader = "sklearn.datasets.load_svmlight_file reads it"
         return f"in the format of SVMlight, and no table: write all numbers of a row in a list, as JSON lines: {row} ({reader})"
     suffix = PurePath(name).suffix.lower()
+    if suffix == ".vw" or (lines and all(_VOWPAL_ROW.fullmatch(line) for line in lines)):
+        return "in the format of Vowpal Wabbit, and no table: write one row for each line as CSV or as JSON lines"
     return next((text for suffixes, start, text in _OTHERS if suffix in suffixes or start.match(head)), None)
