@@ -46,7 +46,7 @@ JOINED = {
     "surveymonkey-answers.csv": (
         "Id,Your film?,How was it?,\n,Open-Ended Response,good,bad\n",
         "".join(
-            f"{number},{('Alien', 'Brazil', 'Clue')[number % 3]} {number},{('good,', ',bad')[number % 2]}\n" for number in range(9)
+            f"{number},{('Alien', 'Brazil')[number % 2]} {number},{('good,', ',bad')[number % 2]}\n" for number in range(9)
         ),
         ("Id", "Your film?", "How was it?_good", "How was it?_bad"),
     ),
