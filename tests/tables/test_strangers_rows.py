@@ -109,3 +109,14 @@ def test_a_number_without_a_unit_that_multiplies_is_left_out(
     spec = infer_spec(table, "s:text", "t")[0]
     assert spec.target.kind == "number"
     assert len(read_pairs(table, spec)) == 40 - is_left_out
+
+
+@pytest.mark.parametrize("plain_rows", [4, 20])
+def test_numbers_of_which_some_are_shortened_are_all_read(plain_rows: int, tmp_path: Path) -> None:
+    cells = [str(100 + i) if i < plain_rows else f"{i}.5K" for i in range(40)]
+    (tmp_path / "t.csv").write_text("s,t\n" + "".join(f"flat number {i},{cell}\n" for i, cell in enumerate(cells)))
+    table = open_table(str(tmp_path / "t.csv"))
+    spec = infer_spec(table, "s:text", "t")[0]
+    assert (spec.target.kind, len(read_pairs(table, spec))) == ("number", 40)
+    numbers = [spec.target.read_values(Cell(cell, ""))[0, 0] for cell in ("845", "1.2K", "39.5K")]  # type: ignore[attr-defined]
+    assert numbers == [845, 1200, 39500]

@@ -78,7 +78,17 @@ def test_mistakes_are_errors(tmp_path: Path, changed: dict[str, str], message: s
 
 
 def test_every_script_belongs_to_a_page() -> None:
-    pages = ("explorer", "report", "rows", "series", "series_predictor", "surprisal", "text_classifier", "writer")
+    pages = (
+        "explorer",
+        "report",
+        "rows",
+        "series",
+        "series_predictor",
+        "surprisal",
+        "text_classifier",
+        "text_tagger",
+        "writer",
+    )
     linked = "".join(link(STATIC, f"{page}/main.js") for page in pages)
     for path in STATIC.rglob("*.js"):
         assert f'__modules["{path.relative_to(STATIC).as_posix()}"] = (' in linked, path

@@ -65,6 +65,10 @@ MIN_REPEATED_SHARE = 0.85
 """Share of words that must occur at least three times, for a text to be split into words."""
 
 
+MIN_PLAIN_SHARE = 20
+"""One number of so many, at least, has no letter where those of the others are scales."""
+
+
 @dataclass
 class ColumnProfile:
     """Counts over the cells of a column. With `allows_commas`, a number may have a decimal comma."""
@@ -160,11 +164,13 @@ class ColumnProfile:
     def _scaled(self) -> NumberCounts | None:
         """Return the counts over nearly all cells as numbers with different scales, if they are; a scale alone is a unit.
 
-        Whole numbers of which some have the same letter may be names, such as house numbers.
+        Whole numbers of which some have the same letter may be names, such as house numbers. Where nearly all have the same
+        letter, a number without may be one whose letter was forgotten, so it is none of the unit.
         """
         for counts, scales in self.scaled_counts.values():
             letters = [scale for scale in scales if scale in SCALES]
-            differ = len(letters) > 1 or (letters and scales[""] and scales["with decimals"])
+            has_plain = scales[""] * MIN_PLAIN_SHARE >= counts.num_numbers()
+            differ = len(letters) > 1 or (letters and has_plain and scales["with decimals"])
             if differ and self.is_nearly_all(counts.num_numbers()):
                 return counts
         return None
