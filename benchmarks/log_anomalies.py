@@ -22,7 +22,7 @@ import numpy as np
 import unrolled
 from unrolled.datasets.service_log import ANOMALIES, KEY_PATTERN, NORMAL, service_log
 from unrolled.errors import DataError
-from unrolled.evaluation.line_alerts import roc_auc
+from unrolled.tables.metrics import roc_auc
 
 MASK = "numbers,hex,ip,uuid,path,time,key"
 

@@ -7,15 +7,8 @@ from hypothesis import strategies as st
 
 from unrolled.errors import DataError
 from unrolled.evaluation import line_alerts
-from unrolled.evaluation.line_alerts import (
-    MARGIN_BITS,
-    AlertCooldown,
-    Threshold,
-    choose_threshold,
-    label_metrics,
-    lines_needed,
-    roc_auc,
-)
+from unrolled.evaluation.line_alerts import MARGIN_BITS, AlertCooldown, Threshold, choose_threshold, label_metrics, lines_needed
+from unrolled.tables.metrics import roc_auc
 
 SCORES = st.lists(st.integers(0, 6).map(float), min_size=2, max_size=60)
 

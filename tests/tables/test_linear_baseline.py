@@ -44,6 +44,26 @@ def test_it_stands_next_to_the_model(cli: Cli, caplog: pytest.LogCaptureFixture)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("labels", [("no", "yes"), ("9", "10")])  # 9 is before 10 among labels, and after it among texts
+def test_two_labels_have_an_auc(labels: tuple[str, str]) -> None:
+    draw = random.Random(1)
+    rows = [" ".join(draw.choices(["warm", "cold", "dry", "wet"], k=4)) for _ in range(200)]
+    lines = [f"{row},{labels[row.count('warm') > row.count('cold')]}" for row in rows]
+    Path("rows.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    model = unrolled.train_table(
+        "rows.csv", "text", "label:label", steps=60, hidden=8, layers=1, lr=0.02, out="run", threads=1, progress=False
+    )
+    report = model.evaluate("rows.csv")
+    assert report.metrics["roc_auc"] > 0.9
+    assert report.baselines[NAME]["roc_auc"] > 0.9
+    reversed_rows = [f"{line.rpartition(',')[0]},{labels[line.endswith(labels[0])]}" for line in lines]
+    Path("wrong.csv").write_text("\n".join(["text,label", *reversed_rows]) + "\n")
+    assert model.evaluate("wrong.csv").metrics["roc_auc"] == pytest.approx(1 - report.metrics["roc_auc"])
+    Path("one.csv").write_text(f"text,label\nwarm,{labels[1]}\ncold,{labels[1]}\n")
+    assert "roc_auc" not in model.evaluate("one.csv").metrics
+
+
+@pytest.mark.slow
 def test_numbers_have_one_too(cli: Cli) -> None:
     draw = random.Random(1)
     rows = [" ".join(draw.choices(["warm", "cold", "dry"], k=draw.randint(2, 9))) for _ in range(120)]
@@ -58,6 +78,10 @@ def test_numbers_have_one_too(cli: Cli) -> None:
 def test_few_rows() -> None:
     assert predict_numbers(["a", "b"], np.array([1.0, 3.0]), ["q"]).shape == (1,)
     assert predict_numbers([" ", ""], np.array([1.0, 3.0]), ["q"]).tolist() == [2.0]
-    assert predict_labels(["a b", "c d"], ["x", "y"], ["c", "a"]) == ["y", "x"]
-    assert predict_labels(["a", "b"], ["x", "x"], ["b", "q"]) == ["x", "x"]
-    assert predict_labels([" ", ""], ["x", "y"], ["q"]) == ["x"]
+    labels, scores = predict_labels(["a b", "c d"], ["x", "y"], ["c", "a"])
+    assert labels == ["y", "x"]
+    assert scores is not None
+    assert scores[0] > scores[1]
+    assert predict_labels(["a", "b"], ["x", "x"], ["b", "q"]) == (["x", "x"], None)
+    assert predict_labels([" ", ""], ["x", "y"], ["q"]) == (["x"], None)
+    assert predict_labels(["a", "b", "c"], ["x", "y", "z"], ["b"]) == (["y"], None)

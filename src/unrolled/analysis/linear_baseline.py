@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import itertools
 import logging
 import warnings
 from collections.abc import Callable, Sequence
@@ -58,7 +59,10 @@ def with_linear_baseline(
     targets = [spec.target.encode(target) for _, target in rows]
     changes: list[dict[str, Any]]
     if spec.labels_one_text:
-        changes = [{"text": label} for label in predict_labels(train_texts, list(map(spec.target.decode, targets)), texts)]
+        labels, scores = predict_labels(train_texts, list(map(spec.target.decode, targets)), texts)
+        sign = 1 if list(spec.target.labels) == sorted(spec.target.labels) else -1
+        pairs = itertools.repeat(None) if scores is None else sign * np.stack([-scores, scores], axis=1)
+        changes = [{"text": label, "probabilities": pair} for label, pair in zip(labels, pairs, strict=False)]
     else:
         numbers = predict_numbers(train_texts, np.concatenate(targets)[:, 0], texts)
         changes = [{"values": number.reshape(1, 1)} for number in numbers]
@@ -67,24 +71,30 @@ def with_linear_baseline(
     return dataclasses.replace(report, baselines={**report.baselines, name: metrics})
 
 
-def predict_labels(train_texts: Sequence[str], train_labels: Sequence[str], texts: Sequence[str]) -> list[str]:
+def predict_labels(
+    train_texts: Sequence[str], train_labels: Sequence[str], texts: Sequence[str]
+) -> tuple[list[str], npt.NDArray[np.float64] | None]:
     """Return the label of each of `texts`, by a linear support vector machine on the TF-IDF of words and pairs of words.
 
+    The second value is, of two labels, how much each text has of the second one in alphabetical order, `(N,)`; else None.
+
     Example:
-        >>> predict_labels(["who is it", "where is it"], ["person", "place"], ["where"])
+        >>> predict_labels(["who is it", "where is it"], ["person", "place"], ["where"])[0]
         ['place']
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.svm import LinearSVC
 
     if len(set(train_labels)) < 2 or not any(text.strip() for text in train_texts):
-        return [train_labels[0]] * len(texts)
+        return [train_labels[0]] * len(texts), None
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=TOKEN_PATTERN)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of convergence, on very few rows
         features = vectorizer.fit_transform(train_texts)
         classifier = LinearSVC(random_state=0).fit(features, train_labels)
-    return [str(label) for label in classifier.predict(vectorizer.transform(texts))]
+    unknown = vectorizer.transform(texts)
+    scores = classifier.decision_function(unknown) if len(classifier.classes_) == 2 else None
+    return [str(label) for label in classifier.predict(unknown)], scores
 
 
 def predict_numbers(

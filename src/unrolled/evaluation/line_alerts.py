@@ -13,6 +13,7 @@ import numpy.typing as npt
 from unrolled.display import MAX_LINE_CHARS, Displayed, html_table, one_line, plural
 from unrolled.errors import DataError
 from unrolled.tables.cell_values import MISSING_IN_NUMBERS
+from unrolled.tables.metrics import roc_auc
 
 MAX_SHOWN_ALERTS = 20
 """Alerts that a notebook shows of a report."""
@@ -220,19 +221,6 @@ def require_as_many(num_labels: int, num_lines: int) -> None:
     """Raise `DataError` unless there is a label for each line."""
     if num_labels != num_lines:
         raise DataError(f"There are {num_labels:,} labels and {num_lines:,} lines: one label for each line is expected.")
-
-
-def roc_auc(scores: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> float:
-    """Return the area under the ROC curve: how often a positive has a higher score than a negative, ties counted half.
-
-    Example:
-        >>> roc_auc(np.array([1.0, 2.0, 2.0, 3.0]), np.array([False, False, True, True]))
-        0.875
-    """
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]  # from 1; equal scores share their mean rank
-    num_positive, num_negative = int(positive.sum()), int((~positive).sum())
-    return float((ranks[positive].sum() - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative))
 
 
 @dataclass(frozen=True, repr=False)

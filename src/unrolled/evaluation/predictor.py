@@ -22,7 +22,9 @@ from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.options import PredictOptions, SampleOptions
 from unrolled.tables.cell_values import Array, Cell
 from unrolled.tables.column import EvalRows
+from unrolled.tables.label_columns import LabelColumn
 from unrolled.tables.metric_report import MetricReport
+from unrolled.tables.metrics import roc_auc
 from unrolled.tables.numbers_column import NumbersColumn
 from unrolled.tables.padding import collate_sources
 from unrolled.tables.pair_batching import bucket_by_length
@@ -295,7 +297,23 @@ def evaluate_predictions(
     if spec.is_stream:  # a row is a block of steps, which no one made
         metrics = {name: value for name, value in report.metrics.items() if name != "row_accuracy"}
         return replace(report, metrics=metrics, row_noun="forecast" if spec.horizon else "step")
-    return report
+    auc = _roc_auc(spec, truths, predictions)
+    return report if auc is None else replace(report, metrics=report.metrics | {"roc_auc": auc})
+
+
+def _roc_auc(spec: TableSpec, truths: Sequence[Cell], predictions: Sequence[Prediction]) -> float | None:
+    """Return how well the probabilities separate two labels; None for other targets, and if all rows have one of them."""
+    target = spec.target
+    if not isinstance(target, LabelColumn) or len(target.labels) != 2:
+        return None
+    ids = [int(target.encode(truth)[0]) for truth in truths]
+    rows = [
+        (id == 1, float(prediction.probabilities[1]))
+        for id, prediction in zip(ids, predictions, strict=True)
+        if id < 2 and prediction.probabilities is not None
+    ]
+    positive, scores = np.array([row[0] for row in rows], dtype=bool), np.array([row[1] for row in rows])
+    return roc_auc(scores, positive) if positive.any() and not positive.all() else None
 
 
 def _known_steps(
