@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import pytest
 
 from support.programs import change_script, run_module
 from support.series import COVARIATES, LAYER_FAULTS, MODELS, model_with_start, right_and_wrong, series_model
+from unrolled.errors import UsageError
 from unrolled.exchange import series_page_data
 from unrolled.exchange.export_job import ExportError
 from unrolled.exchange.series_html_export import export_series_html, unsupported_series_in_page
 from unrolled.exchange.series_model import SeriesModel
 from unrolled.exchange.series_page_data import MISSING_NAMES
+from unrolled.tables.long_table import LongFormat
 from unrolled.tables.step_times import next_times, time_positions
 from unrolled.tables.time_features import next_seconds
 from unrolled.views.series_predictor_page import date_rules, scaling_data
@@ -130,6 +133,20 @@ def test_without_node_the_page_checks_itself(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_what_has_no_page_is_refused() -> None:
     assert "the cell mlstm is not in the page" in str(unsupported_series_in_page(series_model("mlstm")))
+
+
+@pytest.mark.parametrize(
+    ("order_by", "examples", "message"),
+    [
+        ("date,time", (), "reads the time of a step from one column, and the model from 2, date,time"),
+        ("t", ("18:00", "18:05"), "'t' has times such as '18:00'"),
+    ],
+)
+def test_times_that_a_page_does_not_read_are_refused(order_by: str, examples: tuple[str, ...], message: str) -> None:
+    model_file = series_model("lstm")
+    spec = dataclasses.replace(model_file.spec, long=LongFormat(None, order_by, examples=examples))
+    with pytest.raises(UsageError, match=message):
+        series_page_data.page_data(spec, SeriesModel.of(model_file), "title")
 
 
 def test_draws_are_those_of_numpy(node: str) -> None:

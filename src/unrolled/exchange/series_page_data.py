@@ -23,7 +23,7 @@ from unrolled.tables.known_covariates import Covariate
 from unrolled.tables.scaling import MAX_SCALED_RANGE, NORMAL_IQR, RANGE_TAIL
 from unrolled.tables.series_rows import HISTORY_STEPS
 from unrolled.tables.spec import TableSpec
-from unrolled.tables.step_times import next_times
+from unrolled.tables.step_times import is_read_by_pages, next_times
 from unrolled.tables.time_features import CYCLES, FIRST_WEEKDAY
 from unrolled.views.portable_data import linear_layer, packed, packed_products, recurrent_layers
 from unrolled.views.series_predictor_page import date_rules, scaling_data
@@ -45,6 +45,11 @@ def page_data(spec: TableSpec, series: SeriesModel, title: str) -> dict[str, Any
         raise UsageError(
             f"A page reads the time of a step from one column, and the model from {len(long.time_columns)}, {long.order_by}: "
             "train it on a table that has date and time in one column, such as 2024-03-31 18:00."
+        )
+    if long is not None and long.examples and not is_read_by_pages(long.examples):
+        raise UsageError(
+            f"A page reads dates, with English names of months if with any, and '{long.order_by}' has times such as "
+            f"{str(long.examples[0])!r:.40}: train it on a table with dates such as 2024-03-31 18:00."
         )
     own = number_columns(target, PREDICTED) if target else [PREDICTED]
     table = {

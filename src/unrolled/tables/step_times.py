@@ -115,6 +115,16 @@ def read_times(times: Sequence[Any]) -> tuple[DateFormat | None, list[Key] | int
     return fitting[0] if len(fitting) == 1 else (None, 0 if fitting else num_fitting)
 
 
+def is_read_by_pages(times: Sequence[Any]) -> bool:
+    """Return whether exported pages read times: numbers and dates, but no times of the day alone and no other languages.
+
+    Example:
+        >>> is_read_by_pages(["31 Mar 2024"]), is_read_by_pages(["31 mars 2024"]), is_read_by_pages(["18:00"])
+        (True, False, False)
+    """
+    return read_times(times)[0] in (None, *DATE_FORMATS, *SURE_DIGITS, *LIKELY_DIGITS)
+
+
 def _readers_of_names(
     times: Sequence[Any], fitting: list[Reading]
 ) -> Iterator[tuple[DateFormat | None, Callable[[Any], Key | None], Sequence[Any]]]:
