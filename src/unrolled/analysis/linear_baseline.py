@@ -116,16 +116,16 @@ def predict_numbers(
     from sklearn.linear_model import Ridge
     from sklearn.pipeline import make_union
 
-    numbers, names = np.asarray(train_numbers, np.float64), list(train_texts)
-    if not any(text.strip() for text in names):
+    numbers = np.asarray(train_numbers, np.float64)
+    if not any(text.strip() for text in train_texts):
         return np.full(len(texts), numbers.mean())
     words = CountVectorizer(ngram_range=(1, 2), token_pattern=TOKEN_PATTERN)
     runs = CountVectorizer(analyzer="char", lowercase=False, ngram_range=(1, 4))
     vectorizer = make_union(words, runs)
-    features = vectorizer.fit_transform(names)
+    features = vectorizer.fit_transform(train_texts)
     alpha = ALPHAS[1]
-    if len(names) >= MIN_ALPHA_ROWS:
-        is_held_out = np.arange(len(names)) % ALPHA_SHARE == 0
+    if len(numbers) >= MIN_ALPHA_ROWS:
+        is_held_out = np.arange(len(numbers)) % ALPHA_SHARE == 0
         train, rest = features[~is_held_out], features[is_held_out]
 
         def error(alpha: float) -> float:

@@ -41,10 +41,10 @@ from unrolled.text.tokenizer import LINE_FEED
 
 logger = logging.getLogger(__name__)
 
-MIN_THRESHOLD_LINES = 20_000
 SESSION_COOLDOWN = 10
 """Lines of a session after an alert that belong to it, unless said otherwise."""
 
+MIN_THRESHOLD_LINES = 20_000
 EXPECTED_ABOVE = 100
 """Held-out lines above a threshold that are enough: their number is then known to 10%, and more lines are not read."""
 

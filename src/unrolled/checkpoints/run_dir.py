@@ -11,6 +11,7 @@ runs/NAME/
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import hashlib
 import json
@@ -40,8 +41,10 @@ _ESCAPED_CHARACTERS = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u20
 MAX_MANIFEST_BYTES = 1 << 16
 NO_CHECKPOINT = "it stopped before its first checkpoint. Train it again"
 
-MAX_CHECKPOINTS = 2
 RUNS_FOLDER = Path("runs")
+"""Where runs are made, unless a folder is named."""
+
+MAX_CHECKPOINTS = 2
 """Checkpoints kept: if the last is damaged, there is the one before."""
 
 
@@ -314,10 +317,14 @@ def _train_command(path: Path) -> str:
 
 
 def _is_text(path: Path) -> bool:
-    """Return whether the beginning of a file is text; that of a model file is the length of its header in 8 bytes."""
+    """Return whether a file begins with text in UTF-8; a model file begins with the length of its header in 8 bytes."""
     with open(path, "rb") as file:
         head = file.read(64)
-    return bool(head) and b"\0" not in head and not head.startswith(b"PK")
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)  # its last character may be cut
+    except UnicodeDecodeError:
+        return False
+    return bool(text) and "\0" not in text and not head.startswith(b"PK")
 
 
 def _runs_in(folder: Path) -> list[str]:

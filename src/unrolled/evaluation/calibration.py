@@ -113,22 +113,11 @@ def fit_temperature(
     Accuracy keeps improving after the model has become overconfident. Without this, the validation loss would select the
     model of an early step.
     """
-    set_answer_scales(model, 1.0, 0.0)
-    logits_parts, ngram_parts, target_parts, weights = [], [], [], None
-    for tensors in _batches(model, dataset, row_indices, machine, check):
-        with machine.autocast():
-            batch_logits = model.logits(tensors)
-            ngram_logits = None if model.ngrams is None else model.fitted_logits(tensors)
-        is_target = tensors["target"] != IGNORE_INDEX
-        weights = tensors["label_weights"].cpu() if "label_weights" in tensors else None
-        logits_parts.append(batch_logits[is_target].float().cpu())
-        ngram_parts += [] if ngram_logits is None else [ngram_logits[is_target].float().cpu()]
-        target_parts.append(tensors["target"][is_target].cpu())
-    logits, targets, share = torch.cat(logits_parts), torch.cat(target_parts), 0.0
+    logits, ngram_logits, targets, weights = _outputs(model, dataset, row_indices, machine, check)
+    share = 0.0
     if len(targets) == 0:
         return 0.0
-    if ngram_parts:
-        ngram_logits = torch.cat(ngram_parts)
+    if ngram_logits is not None:
         share = _best_share(logits, ngram_logits, targets, weights)
         logits = logits + share * ngram_logits if share else logits
     best = _best_temperature(logits, targets, weights)
@@ -148,17 +137,11 @@ def fit_number_share(
 
     Arguments are as of `mean_loss`.
     """
-    if model.ngrams is None:
+    outputs, fitted, targets, _ = _outputs(model, dataset, row_indices, machine, check)
+    if fitted is None:
         raise ValueError("This model has no linear model of n-grams.")
-    set_answer_scales(model, 1.0, 0.0)
-    parts = []
-    for tensors in _batches(model, dataset, row_indices, machine, check):
-        with machine.autocast():
-            outputs, fitted = model.logits(tensors), model.fitted_logits(tensors)
-        parts.append(torch.stack([outputs[0].double(), fitted[0].double(), tensors["target"][0].double()]).cpu())
-    if not parts:
+    if len(targets) == 0:
         return 0.0
-    outputs, fitted, targets = torch.cat(parts, 1)
 
     def loss(share: float) -> float:
         return float((torch.lerp(outputs, fitted, share) - targets).square().mean())
@@ -166,6 +149,26 @@ def fit_number_share(
     share = min(NUMBER_SHARES, key=loss) if len(targets) >= MIN_SHARE_ROWS else DEFAULT_NUMBER_SHARE
     set_answer_scales(model, 1.0, share)
     return loss(share)
+
+
+def _outputs(
+    model: EncoderDecoder, dataset: PairDataset | SeriesRows, row_indices: RowIndices, machine: DeviceConfig, check: Check
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+    """Return the outputs `(N, V)` for the targets of some rows, those of the n-grams if there are some, the targets `(N,)`, of
+    numbers `(N, V)`, and the weights of labels `(V,)` if there are some; neither scaled nor added."""
+    set_answer_scales(model, 1.0, 0.0)
+    outputs, fitted, targets, weights = [], [], [], None
+    for tensors in _batches(model, dataset, row_indices, machine, check):
+        with machine.autocast():
+            batch_outputs = model.logits(tensors)
+            batch_fitted = None if model.ngrams is None else model.fitted_logits(tensors)
+        target = tensors["target"]
+        chosen = torch.ones(target.shape[:2], dtype=torch.bool) if target.is_floating_point() else target != IGNORE_INDEX
+        outputs.append(batch_outputs[chosen].float().cpu())
+        fitted += [] if batch_fitted is None else [batch_fitted[chosen].float().cpu()]
+        targets.append(target[chosen].cpu())
+        weights = tensors["label_weights"].cpu() if "label_weights" in tensors else None
+    return torch.cat(outputs), torch.cat(fitted) if fitted else None, torch.cat(targets), weights
 
 
 def set_answer_scales(model: EncoderDecoder, temperature: float, share: float) -> None:

@@ -50,9 +50,10 @@ class ScoringModel(TrainedModel):
         *,
         alert_rate: float | None = None,
         alert_above: float | None = None,
+        alert_cooldown: int | None = None,
         labels: Sequence[object] | None = None,
     ) -> ScoredText:
-        """Return how surprising each token of a text is and, with one of the last three arguments, which lines are alerts.
+        """Return how surprising each token of a text is and, with a threshold of alerts or labels, which lines are alerts.
 
         Args:
             text: The text, T tokens; or the `pathlib.Path` of a file that has it.
@@ -60,6 +61,7 @@ class ScoringModel(TrainedModel):
             adapt: Whether the model goes on learning while it reads; the model itself does not change.
             alert_rate: Fraction of the run's validation lines that may be above the threshold of alerts.
             alert_above: The threshold itself, in bits of a line.
+            alert_cooldown: Lines of a session after an alert that belong to it; None: 10 with sessions, else 0.
             labels: A label for each line, as for `alerts`.
 
         Returns:
@@ -79,11 +81,12 @@ class ScoringModel(TrainedModel):
             raise UsageError(f"{text!r} is a file, and a text is expected: score(pathlib.Path({text!r})) reads the file.")
         text = self.session.read_text(str(text)) if isinstance(text, os.PathLike) else text
         scored = score_text(self.session, text, [parse_clamp(unit) for unit in clamp], adapt)
-        if alert_rate is None and alert_above is None and labels is None:
+        if alert_rate is None and alert_above is None and alert_cooldown is None and labels is None:
             return scored
         from unrolled.analysis.log_alerts import AlertScan, as_labels
 
-        alert_options = from_dict(AlertOptions, {"alert_rate": alert_rate, "alert_above": alert_above}, "score")
+        given = {"alert_rate": alert_rate, "alert_above": alert_above, "alert_cooldown": alert_cooldown}
+        alert_options = from_dict(AlertOptions, given, "score")
         options = ScoreOptions(clamp=tuple(clamp), adapt=adapt)
         scan = AlertScan(self.session, None, alert_options, options, None if labels is None else as_labels(labels), text)
         return dataclasses.replace(scored, report=scan.report())

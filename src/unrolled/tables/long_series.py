@@ -69,8 +69,8 @@ def read_series(
     A row without a name belongs to the series of the row above, as in tables that name each sentence once.
     """
     times = [table.find_column(name) for name in split_source(order_by)] if order_by else []
-    rows, num_unnamed = _read_rows(table, group_by, times, columns)
-    rows, notes = without_totals(table, rows) if not times else (rows, [])
+    rows, num_unnamed = _read_rows(table, group_by, times, columns if times else [*columns, table.columns[0]])
+    rows, notes = (rows, []) if times else _without_totals(rows, [row.values.pop() for row in rows])
     if not rows:
         raise DataError(f"{table.name} has no rows.")
     series = _grouped(rows, times)
@@ -125,10 +125,9 @@ def _grouped(rows: Sequence[_Row], times: Sequence[str]) -> dict[Any, Series]:
     return series
 
 
-def without_totals(table: Table, rows: list[_Row]) -> tuple[list[_Row], list[str]]:
-    """Return the rows before totals and sources at the end of a table, which its first column names; and a sentence about
+def _without_totals(rows: list[_Row], firsts: Sequence[Any]) -> tuple[list[_Row], list[str]]:
+    """Return the rows before totals and sources at the end of a table, which its first cells name, and a sentence about
     these."""
-    firsts = [cell.value for _, (cell,) in table.iter_cells(table.columns[:1])]
     num_totals = sum(1 for _ in itertools.takewhile(lambda value: is_missing(value) or _is_total(value), reversed(firsts)))
     num_totals = next((count for count in range(num_totals, 0, -1) if _is_total(firsts[-count])), 0)
     return _left_out(rows, num_totals if num_totals < MAX_FOOTER_SHARE * len(rows) else 0, firsts)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 FILLERS = frozenset(("de", "del", "d", "er", "г", "р", "y", "m", "a", "den", "le", "t", "am", "pm"))
-"""Words that dates have beside the name of a month: `15 de marzo de 2024`, `1er janvier`, `1 января 2024 г.`"""
+"""Words of dates that name no month: `15 de marzo de 2024`, `1er janvier`, `1 января 2024 г.`"""
 
 MAX_WORDS = 60
 """Distinct words, at most, of texts that are dates."""
@@ -71,7 +71,7 @@ class MonthNames:
 
 
 def languages_of(words: Iterable[str]) -> list[MonthNames]:
-    """Return the names of months of all languages in which the words of dates are months, or what stands beside them.
+    """Return the names of months of all languages in which every word of some dates is a month, or one of `FILLERS`.
 
     Languages in which the words are the same months are one. Without the package `babel` there are none.
 
