@@ -25,6 +25,7 @@ from unrolled.datasets.builtin import SPLITS, no_such_dataset
 from unrolled.datasets.stdlib import PREFIX
 from unrolled.datasets.tables import TABLES, BuiltinTable, Row
 from unrolled.errors import DataError, UsageError, did_you_mean
+from unrolled.tables.arrow_files import columnar_kind
 from unrolled.tables.cell_values import BLANKS, Cell
 from unrolled.tables.conll_files import LabelledLines
 from unrolled.tables.delimited_files import MAX_LISTED_COLUMNS, is_plain_text, line_rows
@@ -36,6 +37,7 @@ from unrolled.tables.kept_data import shown_name
 from unrolled.tables.labelled_files import open_archive, open_folder
 from unrolled.tables.printed_tables import find_printed_table
 from unrolled.tables.spreadsheet_files import is_spreadsheet
+from unrolled.tables.table_folders import find_parts, join_parts
 from unrolled.tables.table_format import (
     FIRST_ROW,
     MAX_HEADER_ROWS,
@@ -205,12 +207,16 @@ def _open_input(name: str, format: TableFormat, open_path: Callable[[Path, Table
     """Return the table that `open_path` makes of a path, its format and its name in messages: of a file, or of a copy of
     standard input.
 
-    A folder, or a zip archive of several files that are no tables, is a table of its own (see `LabelledFiles`).
+    A folder of tables with the same columns is one table (see `find_parts`). Another folder, or a zip archive of several files
+    that are no tables, is a table of its own (see `LabelledFiles`).
     """
     if name == "-":
         copy = TemporaryFolder()
         table = open_path(buffer_stdin(copy.path), format, "standard input")
         table = dataclasses.replace(table, folder=Path().absolute(), owned=copy)
+    elif parts := find_parts(Path(name)) if Path(name).is_dir() else []:
+        tables = [open_path(existing_file(str(part)), format, str(part)) for part in parts]
+        table = join_parts(Path(name), parts, tables)
     elif _has_labelled_files(Path(name)):
         table = _open_labelled(Path(name), format)
     else:
@@ -352,7 +358,7 @@ def _open_builtin(name: str, split: str) -> Table:
 
 def _reject_archives(path: Path) -> None:
     """Raise `DataError` for a file that is no text, such as an Excel workbook, or an archive that is not named `.zip`."""
-    if is_compressed(path) or is_spreadsheet(path):
+    if is_compressed(path) or is_spreadsheet(path) or columnar_kind(path) is not None:
         return
     with ReadErrors(path), open(path, "rb") as file:
         found = describe_binary(file.read(SIGNATURE_BYTES), str(path))
