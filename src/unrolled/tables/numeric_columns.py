@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,16 @@ logger = logging.getLogger(__name__)
 
 MAX_DEVIATION = 1e9
 """Standard deviations from the mean beyond which a number is refused: its square could not be computed with."""
+
+
+NUM_QUANTILES = 17
+"""Quantiles of a source column: the least, the largest, and those between them at equal shares of the rows."""
+
+MIN_DIFFERENT_NUMBERS = 20
+"""Different numbers of a source column, at least, for its quantiles to be read."""
+
+MAX_LINEAR = 3.0
+"""Standard deviations from the mean up to which a number is read as it is, and beyond it by its logarithm."""
 
 MAX_SHAPES = 16
 """Shapes whose sums are kept at once."""
@@ -177,11 +187,11 @@ class _NumericColumn(Column):
 
     def encode(self, cell: Cell) -> Array:
         values = self.read_values(cell)
-        if values.shape[1] != self.size:
+        if values.shape[1] != len(self.mean):
             raise DataError(
-                f"{cell.location}: {values.shape[1]} numbers, and {self.size} are expected, as in the training rows."
+                f"{cell.location}: {values.shape[1]} numbers, and {len(self.mean)} are expected, as in the training rows."
             )
-        scaled = (values - self.mean) / self.scale
+        scaled = self.scaled(values)
         if np.abs(scaled).max() > MAX_DEVIATION:
             row, column = np.unravel_index(int(np.abs(scaled).argmax()), scaled.shape)
             raise DataError(
@@ -189,6 +199,10 @@ class _NumericColumn(Column):
                 f"mean, {self.mean[column]:g}, by more than a billion standard deviations."
             )
         return scaled.astype(np.float32)
+
+    def scaled(self, values: Array) -> Array:
+        """Return values in the unit of the data scaled, the inverse of `unscale`."""
+        return (np.asarray(values, dtype=np.float64) - self.mean) / self.scale
 
     def unscale(self, values: Array) -> Array:
         """Return scaled values `(N, D)` in the unit of the data."""
@@ -222,13 +236,59 @@ class _NumericColumn(Column):
 
 
 class NumberColumn(_NumericColumn):
-    """One number."""
+    """One number; a source with many different ones also has its place among quantiles of the training rows (see `place`).
+
+    `knots` are these quantiles, increasing, none if it has no such place.
+    """
 
     kind = "number"
+
+    def __init__(
+        self, name: str, mean: Array, scale: Array, notation: Notation | None = None, knots: Sequence[float] = ()
+    ) -> None:
+        super().__init__(name, mean, scale, notation)
+        self.knots = np.asarray(knots, dtype=np.float64)
+        if len(self.knots) == 1 or not np.isfinite(self.knots).all() or (np.diff(self.knots) <= 0).any():
+            raise ModelError(f"The quantiles of the column '{name:.40}' cannot be read: they increase.")
+        self.size = max(1, len(self.knots))
+
+    @classmethod
+    def fit(cls, name: str, cells: Iterable[Cell], config: dict[str, Any]) -> Column:
+        if not config.get("is_source"):
+            return super().fit(name, cells, config)
+        kept = list(cells)
+        column = cast(NumberColumn, super().fit(name, kept, config))
+        numbers = np.concatenate(list(readable(kept, column.read_values)))[:, 0]
+        if len(np.unique(numbers)) >= MIN_DIFFERENT_NUMBERS:
+            knots = np.unique(np.quantile(numbers, np.linspace(0, 1, NUM_QUANTILES)))
+            column = cls(name, column.mean, column.scale, column.notation, knots.tolist() if len(knots) > 2 else ())
+        return column
 
     @staticmethod
     def parse(cell: Cell) -> Array:
         return np.array([[parse_number(cell)]])
+
+    def encode(self, cell: Cell) -> Array:
+        scaled = super().encode(cell)
+        if not len(self.knots):
+            return scaled
+        far = np.maximum(np.abs(scaled) - MAX_LINEAR, 0)
+        near = np.clip(scaled, -MAX_LINEAR, MAX_LINEAR) + np.sign(scaled) * np.log1p(far)
+        return np.concatenate([near, self.place(self.read_values(cell))], axis=1).astype(np.float32)
+
+    def place(self, values: Array) -> Array:
+        """Return, for numbers `(N, 1)`, how far each is between two of K quantiles side by side, from -1 to 1, `(N, K - 1)`:
+        1 where it is above both."""
+        low, high = self.knots[:-1], self.knots[1:]
+        return 2 * np.clip((values - low) / (high - low), 0, 1) - 1
+
+    def to_dict(self) -> dict[str, Any]:
+        return super().to_dict() | ({"quantiles": self.knots.tolist()} if len(self.knots) else {})
+
+    @classmethod
+    def from_dict(cls, name: str, value: dict[str, Any]) -> Column:
+        column = cast(NumberColumn, super().from_dict(name, value))
+        return cls(name, column.mean, column.scale, column.notation, value.get("quantiles", ()))
 
 
 class VectorColumn(_NumericColumn):
