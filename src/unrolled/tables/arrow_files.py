@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unrolled.errors import DataError, UnrolledError, first_line
-from unrolled.tables.table_format import NumberedRows, ReadErrors, Source, plain_value, whole_file
+from unrolled.tables.table_format import NumberedRows, ReadErrors, Source, plain_value, suffix_kind, whole_file
 from unrolled.text.compressed_files import is_compressed, open_bytes
 
 MAGIC = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow"}
@@ -28,7 +28,7 @@ def columnar_kind(path: Path) -> str | None:
 def arrow_rows(source: Source) -> NumberedRows:
     """Yield the rows of a file, numbered from 1, with the names of classes, where the file has them."""
     path = source.path
-    kind = columnar_kind(path) or "arrow"
+    kind = columnar_kind(path) or suffix_kind(path) or "arrow"
     try:
         schema, batches = _open(path, kind)
         classes = _class_names(schema)

@@ -13,7 +13,7 @@ import functools
 import hashlib
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from unrolled.tables.kept_data import shown_name
 from unrolled.tables.labelled_files import open_archive, open_folder
 from unrolled.tables.printed_tables import find_printed_table
 from unrolled.tables.spreadsheet_files import is_spreadsheet
-from unrolled.tables.table_folders import find_parts, join_parts
+from unrolled.tables.table_folders import Parts, find_parts
 from unrolled.tables.table_format import (
     FIRST_ROW,
     MAX_HEADER_ROWS,
@@ -216,7 +216,7 @@ def _open_input(name: str, format: TableFormat, open_path: Callable[[Path, Table
         table = dataclasses.replace(table, folder=Path().absolute(), owned=copy)
     elif parts := find_parts(Path(name)) if Path(name).is_dir() else []:
         tables = [open_path(existing_file(str(part)), format, str(part)) for part in parts]
-        table = join_parts(Path(name), parts, tables)
+        table = _join_parts(Parts(Path(name), parts, [each.columns for each in tables], [each.rows for each in tables]), tables)
     elif _has_labelled_files(Path(name)):
         table = _open_labelled(Path(name), format)
     else:
@@ -224,6 +224,19 @@ def _open_input(name: str, format: TableFormat, open_path: Callable[[Path, Table
         path = existing_file(file)
         table = open_path(path, dataclasses.replace(format, sheet=sheet), shown_name(path))
     return table if format.cell_files else table.without_cell_files()
+
+
+def _join_parts(parts: Parts, tables: Sequence[Table]) -> Table:
+    return dataclasses.replace(
+        tables[0],
+        name=str(parts.folder),
+        columns=parts.columns,
+        folder=parts.folder.absolute(),
+        rows=parts.rows,
+        digest=functools.partial(fingerprint, parts.paths),
+        notes=(parts.note, *tables[0].notes),
+        labelled=None,
+    )
 
 
 def _has_labelled_files(path: Path) -> bool:

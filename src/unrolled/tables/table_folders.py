@@ -5,23 +5,18 @@ Spark, Arrow and Hugging Face's `datasets` write a data set in parts. Folders na
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote
 
 from unrolled.display import plural, shell_argument
 from unrolled.errors import DataError
 from unrolled.tables.table_format import NumberedRows, ReadErrors, suffix_kind
-from unrolled.text.fingerprint import fingerprint
 from unrolled.text.folder_files import files_in
-
-if TYPE_CHECKING:
-    from unrolled.tables.table_files import Table
 
 _OTHER_FILES = re.compile(
     r"_SUCCESS|_(?:common_)?metadata|(?:dataset_infos?|state)\.json|(?:readme|licen[cs]e)\b.*|.*\.crc", re.IGNORECASE
@@ -86,31 +81,44 @@ def partition_values(folder: Path, path: Path) -> dict[str, str | None]:
     return {key: None if value == _EMPTY_PARTITION else unquote(value) for key, _, value in pairs}
 
 
-def join_parts(folder: Path, paths: list[Path], tables: Sequence[Table]) -> Table:
-    """Return the tables of a folder as one, with lines counted through all. Raises `DataError` for different columns."""
-    names, columns = [path.relative_to(folder).as_posix() for path in paths], tables[0].columns
-    for name, table in zip(names, tables, strict=True):
-        if set(table.columns) != set(columns):
-            kinds = f"{names[0]} has {', '.join(columns):.99}, and {name} {', '.join(table.columns):.99}"
-            raise DataError(f"{folder} has tables with different columns, and they are read as one: {kinds}. Name one of them.")
-    partitions = [partition_values(folder, path) for path in paths]
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a table, their columns, and the rows of each. Raises `DataError` for parts with different columns."""
 
-    def rows() -> NumberedRows:
+    folder: Path
+    paths: Sequence[Path]
+    columns_of: Sequence[tuple[str, ...]]
+    rows_of: Sequence[Callable[[], NumberedRows]]
+
+    def __post_init__(self) -> None:
+        first, names = self.columns_of[0], self.names
+        for name, columns in zip(names, self.columns_of, strict=True):
+            if set(columns) != set(first):
+                kinds = f"{names[0]} has {', '.join(first):.99}, and {name} {', '.join(columns):.99}"
+                problem = f"tables with different columns, and they are read as one: {kinds}"
+                raise DataError(f"{self.folder} has {problem}. Name one of them.")
+
+    @property
+    def names(self) -> list[str]:
+        """The paths of the parts in the folder."""
+        return [path.relative_to(self.folder).as_posix() for path in self.paths]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns, with those that names of folders are."""
+        return tuple(dict.fromkeys((*self.columns_of[0], *partition_values(self.folder, self.paths[0]))))
+
+    @property
+    def note(self) -> str:
+        """A sentence about the files that are read."""
+        files = f"{plural(len(self.paths), 'file')} read as one table ({', '.join(self.names):.60})"
+        return f"{self.folder}: {files}, with lines counted through all"
+
+    def rows(self) -> NumberedRows:
+        """Yield the rows of all parts, with lines counted through all."""
         last = 0
-        for values, table in zip(partitions, tables, strict=True):
-            first = last
-            for line, row in table.rows():
+        for path, rows in zip(self.paths, self.rows_of, strict=True):
+            first, values = last, partition_values(self.folder, path)
+            for line, row in rows():
                 last = first + line
                 yield last, row | values
-
-    note = f"{folder}: {plural(len(paths), 'file')} read as one table ({', '.join(names):.60}), with lines counted through all"
-    return dataclasses.replace(
-        tables[0],
-        name=str(folder),
-        columns=tuple(dict.fromkeys((*columns, *partitions[0]))),
-        folder=folder.absolute(),
-        rows=rows,
-        digest=functools.partial(fingerprint, paths),
-        notes=(note, *tables[0].notes),
-        labelled=None,
-    )
