@@ -98,7 +98,7 @@ def test_blanks_between_words_separate_nothing() -> None:
         ("a.json", '{"train": [{"t": 1}, {"t": 2}], "test": [{"t": 1}, {"t": 2}]}', "'train' of 2 and 'test' of 2: to learn"),
         ("a.jsonl", '{"text": "a"}{"text": "b"}\n', "One object per line is expected: jq -c . a.jsonl > NEW.jsonl"),
         ("a.jsonl", '{"text": [["a", "N"]], "label": 1}\n' * 3, "name one value in it by its place, as in COLUMN.0"),
-        ("a.jsonl", '{"text": "a b", "label": [[0, 1, "N"]]}\n' * 3, "write a list with a label for each word instead"),
+        ("a.jsonl", '{"text": "a b", "label": [[0, 9, "N"]]}\n' * 3, "write a list with a label for each word instead"),
         ("a.jsonl", '{"text": [{"a": "b"}, {}], "label": 1}\n' * 3, "as in COLUMN.KEY, or in a list COLUMN.0.KEY"),
     ],
 )

@@ -17,6 +17,7 @@ from unrolled.tables.file_kinds import kind_of_file
 from unrolled.tables.json_files import comments_note, json_array, json_columns, json_lines, rows_note
 from unrolled.tables.json_lists import list_rows
 from unrolled.tables.printed_tables import find_printed_table
+from unrolled.tables.span_rows import find_spans, rows_with_tags
 from unrolled.tables.spreadsheet_files import is_spreadsheet, open_sheet
 from unrolled.tables.table_format import FIRST_ROW, NumberedRows, Source, TableFormat
 
@@ -59,7 +60,9 @@ def open_rows(path: Path, format: TableFormat, name: str) -> FileRows:
     if kind in ("conll", "lists"):
         reader, header = (conll_rows, None) if kind == "conll" else (list_rows, format.known_header)
         labelled = functools.partial(with_labels, source, format.known_header) if kind == "conll" else None
-        return FileRows(kind, functools.partial(reader, source, format.known_header), header, labelled=labelled)
+        plain = functools.partial(reader, source, format.known_header)
+        rows, note = (plain, "") if kind == "conll" else _with_tags(plain, path)
+        return FileRows(kind, rows, header, notes=(note,), labelled=labelled)
     if format.header is not None:
         raise UsageError(
             f"--header is for CSV, TSV, CoNLL and lists in JSON, and {name} is {kind}, with a name for each value."
@@ -69,7 +72,15 @@ def open_rows(path: Path, format: TableFormat, name: str) -> FileRows:
         rows_note(source) if kind == "columns" else "",
         comments_note(source) if kind in JSON_KINDS else "",
     ]
-    return FileRows(kind, functools.partial(TABLE_READERS[kind], source), notes=tuple(notes))
+    with_tags, note = _with_tags(functools.partial(TABLE_READERS[kind], source), path)
+    return FileRows(kind, with_tags, notes=(*notes, note))
+
+
+def _with_tags(rows: Callable[[], NumberedRows], path: Path) -> tuple[Callable[[], NumberedRows], str]:
+    """Return rows, with a label for each word if they have places in a text, and a sentence about these or an empty one."""
+    if (column := find_spans(rows)) is None:
+        return rows, ""
+    return functools.partial(rows_with_tags, rows, column, path, set[str]()), column.note(path)
 
 
 def _delimited(kind: str, source: Source, dialect: Dialect, format: TableFormat, notes: list[str]) -> FileRows:
