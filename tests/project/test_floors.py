@@ -20,7 +20,8 @@ FLOORS = [
 ORDER = {
     "datasets": ["stdlib", "base_models", "cldr", "glyphs", "formal_languages", "service_log", "tables", "builtin"],
     "text": [
-        "compressed_files", "file_signatures", "encoding_guess", "encodings", "html_text", "pdf_files", "office_files",
+        "compressed_files", "file_signatures", "encoding_guess", "encodings", "html_text", "pdf_files", "mail_files",
+        "office_files",
         "archives", "subtitles", "folder_files", "text_files", "fingerprint", "line_format", "normalization", "decode_stream",
         "tokenizer", "token_pattern", "rule_tokenizer", "bpe_tokenizer", "word_list_tokenizer",
         "midi_text", "midi_files", "record_files", "record_tokenizers", "tokenizers", "unknown_tokens", "followed_file",

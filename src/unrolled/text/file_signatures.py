@@ -9,11 +9,13 @@ from unrolled.display import shell_argument
 
 OFFICE_NOUNS = {
     ".docx": "Word document", ".docm": "Word document", ".odt": "OpenDocument text", ".epub": "e-book", ".pdf": "PDF document",
+    ".eml": "e-mail", ".mbox": "mailbox",
 }  # fmt: skip
 """Suffixes of documents that are read as text, and what they are called in messages."""
 
+MAIL_SUFFIXES = (".eml", ".mbox")
 MIDI_MAGIC, MIDI_SUFFIXES = b"MThd", (".mid", ".midi", ".smf")
-SUBTITLE_SUFFIXES = (".srt", ".vtt")
+SUBTITLE_SUFFIXES = (".srt", ".vtt", ".ass", ".ssa", ".lrc")
 
 _COMPRESSED = (
     (b"\x1f\x8b", "gzip", ".gz"),
@@ -77,6 +79,8 @@ def has_office_suffix(name: str) -> bool:
 
 def is_office_head(name: str, head: bytes) -> bool:
     """Return whether a file with this name, which begins with these bytes, is a document that is read as text."""
+    if Path(name).suffix.lower() in MAIL_SUFFIXES:
+        return head[:4].replace(b"-", b"").isalpha()  # the name of a header, or From
     return has_office_suffix(name) and head.startswith(b"%PDF" if Path(name).suffix.lower() == ".pdf" else b"PK\x03\x04")
 
 
