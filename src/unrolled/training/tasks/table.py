@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from unrolled.checkpoints.model_file import ModelFile, TableModelFile
+from unrolled.checkpoints.model_file import ModelFile, TableModelFile, TextModelFile
 from unrolled.display import one_line, plural
 from unrolled.errors import UsageError
 from unrolled.evaluation.calibration import mean_loss, mean_loss_with_error, validation_loss
@@ -37,7 +37,6 @@ from unrolled.tables.table_files import Table
 from unrolled.tables.table_format import FIRST_ROW
 from unrolled.tables.word_tokenizer import WordTokenizer
 from unrolled.training.diagnosis import judge_table
-from unrolled.training.fine_tuning import load_base
 from unrolled.training.grown_model import load_reader
 from unrolled.training.ngram_fit import FittedClassifier, fit_rows
 from unrolled.training.table_recipe import TableStats, choose_table_options
@@ -63,15 +62,24 @@ SAMPLE_ROWS = 6
 class TableTask(TrainingTask):
     """Two columns of a table, split into training, validation and test rows (or validated on another table)."""
 
-    def __init__(self, request: TrainRequest, spec: TableSpec | None, opened: tuple[Table, TableSpec] | None = None) -> None:
-        """Read the table of a request, or take one that is `opened`, with its columns; `spec` are those of a run."""
+    def __init__(
+        self,
+        request: TrainRequest,
+        spec: TableSpec | None,
+        opened: tuple[Table, TableSpec] | None = None,
+        base: TextModelFile | None = None,
+    ) -> None:
+        """Read the table of a request, or take one that is `opened`, with its columns.
+
+        `spec` are the columns of a run that is resumed; `base` is the model that a new training starts from.
+        """
         is_new = spec is None
         self._log_level = logging.INFO if is_new else logging.DEBUG  # a resume repeats nothing
         self.table = open_request_table(request) if opened is None else opened[0]
         for note in self.table.notes:
             logger.log(self._log_level, note)
         source, target = resolve_columns(request, self.table)
-        self.base = load_base(request) if is_new else None
+        self.base = base
         spec = spec or self._new_spec(request, source, target, None if opened is None else opened[1])
         self.dataset = self._encode_rows(self.table, spec)
         self.train_rows, self.validation_rows, self.test_rows = self._split_rows(spec, request)
@@ -92,8 +100,8 @@ class TableTask(TrainingTask):
         self.is_balanced = request.pair.balance
         if self.is_balanced:
             self._balance_labels()
-        base = None if self.base is None else self.base.model
-        self._fitted = fit_rows(self.dataset, self.train_rows, base) if is_new else FittedClassifier()
+        base_model = None if self.base is None else self.base.model
+        self._fitted = fit_rows(self.dataset, self.train_rows, base_model) if is_new else FittedClassifier()
         self._throughputs: dict[Any, float] = {}
 
     def _fit_training(self, spec: TableSpec) -> TableSpec:
