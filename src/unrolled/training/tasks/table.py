@@ -87,21 +87,18 @@ class TableTask(TrainingTask):
             spec = self._fit_training(spec)
             for note in dict.fromkeys(number_notes(self.table, spec.source) + number_notes(self.table, spec.target)):
                 logger.info(note)
-        self.validation: PairDataset | None = self.dataset
-        if request.table.validation is not None:
-            self.validation = self._read_validation(spec, request)
+        has_other = request.table.validation is not None
+        self.validation: PairDataset | None = self._read_validation(spec, request) if has_other else self.dataset
         if len(self.validation_rows) == 0:
             self.validation = None
             logger.log(self._log_level, "no rows are left for validation: the last model is kept, not the best")
         spec.check_target(self.table.name, self.dataset.skipped_cells[spec.target.name])
-        train_stats = self._train_stats(spec) if is_new else spec.train_stats
-        self.spec = replace(spec, train_stats=train_stats)
+        self.spec = replace(spec, train_stats=self._train_stats(spec)) if is_new else spec
         self.dataset.spec = self.spec
         self.is_balanced = request.pair.balance
         if self.is_balanced:
             self._balance_labels()
-        base_model = None if self.base is None else self.base.model
-        self._fitted = fit_rows(self.dataset, self.train_rows, base_model) if is_new else FittedClassifier()
+        self._fitted = fit_rows(self.dataset, self.train_rows, base.model if base else None) if is_new else FittedClassifier()
         self._throughputs: dict[Any, float] = {}
 
     def _fit_training(self, spec: TableSpec) -> TableSpec:
@@ -142,8 +139,7 @@ class TableTask(TrainingTask):
         unknown = unknown_messages(spec.target, (cell for _, cell in self.validation_cells))
         for message in (*dataset.imputed_messages(), *unknown):
             logger.log(self._log_level, f"{table.name}: {message}")
-        shared = int(np.isin(dataset.source_keys, self.dataset.source_keys).sum())
-        if shared:
+        if shared := int(np.isin(dataset.source_keys, self.dataset.source_keys).sum()):
             rows = plural(len(dataset.source_keys), "validation row")
             logger.log(self._log_level, f"{shared:,} of the {rows} have a source that {self.table.name} has too")
         return dataset
@@ -350,8 +346,7 @@ class TableTask(TrainingTask):
             return ""
         cells = self.validation_cells[:FINAL_EVAL_ROWS]
         _, predictions = self._predict(model, machine, cells, PredictOptions())
-        threshold = choose_threshold(self.spec, cells, predictions)
-        if threshold is None:
+        if (threshold := choose_threshold(self.spec, cells, predictions)) is None:
             return " No threshold was chosen, since the validation rows have one label only."
         self.spec = replace(self.spec, threshold=threshold)
         return f" '{labels[1]}' is predicted from a probability of {threshold:.3g} on, chosen on the validation rows."
