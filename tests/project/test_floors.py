@@ -61,7 +61,7 @@ ORDER = {
         "prompt_replacements", "random_streams", "portable_sampling", "torch_model", "text_streamer", "sampling", "beam_search",
     ],
     "evaluation": [
-        "language_model", "calibration", "adaptation", "compressors", "number_predictions", "predictor", "session_surprisal",
+        "text_loss", "calibration", "adaptation", "compressors", "number_predictions", "predictor", "session_surprisal",
         "surprisal", "line_surprisal", "log_blocks", "line_alerts", "ngram",
         "memorization",
     ],
