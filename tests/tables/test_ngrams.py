@@ -333,6 +333,7 @@ def test_case_counts_where_it_is_more_than_that_of_sentences() -> None:
     assert set(hash_ngrams("Cc")) == set(hash_ngrams("cC"))
     assert len(set(hash_ngrams("ab", CASE_VERSION)) - set(hash_ngrams("ab"))) == 1, "a blank at both ends"
     molecules = ["CC(=O)Oc1ccccc1C(=O)O", "ClCCl", "c1ccncc1", "[Na+].[Cl-]"]
+    assert version_for(["z" * 100_000] * 1000) == 2, "in linear time"
     for texts, version in [
         (molecules, 3),
         (["Who wrote Hamlet?", "Where is New York?"], 2),

@@ -29,6 +29,9 @@ MAX_CATEGORIES = 255
 TEXT_FEATURES, TEXT_NUMBERS = 5000, 30
 """Words and pairs of words of a text, at most, and the numbers that they are reduced to (latent semantic analysis)."""
 
+MAX_ONE_THREAD_WORK = 1e6
+"""Rows times numbers up to which one thread learns the trees: more wait for each other on a busy machine."""
+
 NUM_ITERATIONS, MIN_ITERATIONS = 100, 10
 MAX_WORK = 4e9
 """Rows times numbers times trees, at most: of larger tables, there are fewer trees, and then fewer rows, evenly."""
@@ -49,6 +52,7 @@ def predict_from_columns(
         Numbers as in the data, or ids of labels, `(N,)`; and of labels, the probability of each that the model has, `(N, K)`.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+    from threadpoolctl import threadpool_limits
 
     features, is_category = _features(spec.sources, [row[0] for row in rows], sources)
     is_label = isinstance(spec.target, LabelColumn)
@@ -64,7 +68,7 @@ def predict_from_columns(
     )
     kind = HistGradientBoostingClassifier if is_label else HistGradientBoostingRegressor
     trees = kind(max_iter=num_iterations, categorical_features=is_category, random_state=0)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), threadpool_limits(1 if work < MAX_ONE_THREAD_WORK else None, user_api="openmp"):
         warnings.simplefilter("ignore")  # of columns without a value
         trees.fit(features[: len(rows)][keep], targets[keep])
         if not is_label:

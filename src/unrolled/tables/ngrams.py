@@ -19,9 +19,6 @@ Hashes = npt.NDArray[np.uint32]
 WORD_PATTERN = re.compile(r"\w+|[^\w\s]")
 """A word or a punctuation mark."""
 
-_MIXED_WORD = re.compile(r"[^\W\d_].*[A-Z].*[a-z]|[a-z].*[A-Z]")
-"""A word with a capital that is not the first of its letters, and another one that is none."""
-
 MAX_CHARACTER_NGRAM = 6
 """Characters of the longest run; shorter ones count too."""
 
@@ -98,6 +95,12 @@ def _repeated(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return ordered[is_counted] * MULTIPLIER + time[is_counted].astype(np.uint64)
 
 
+def _is_mixed(word: str) -> bool:
+    """Return whether a word has a capital that is not the first of its letters, and another one that is none."""
+    letters = list(filter(str.isalpha, word))
+    return any(map(str.isupper, letters[1:])) and any(map(str.islower, letters))
+
+
 def version_for(texts: Iterable[str]) -> int:
     """Return the version for texts like these: `CASE_VERSION` if many words have capitals after other letters, or before.
 
@@ -105,8 +108,9 @@ def version_for(texts: Iterable[str]) -> int:
         >>> version_for(["CC(=O)Oc1ccccc1", "ClCCl"]), version_for(["The Lord of the Rings", "WHO IS IT?"])
         (3, 2)
     """
-    words = list(itertools.chain.from_iterable(map(str.split, itertools.islice(texts, MAX_CASE_TEXTS))))
-    num_mixed = sum(1 for word in words if _MIXED_WORD.search(word))
+    starts = (text[:MAX_CHARACTERS] for text in itertools.islice(texts, MAX_CASE_TEXTS))
+    words = list(itertools.chain.from_iterable(map(str.split, starts)))
+    num_mixed = sum(map(_is_mixed, words))
     return CASE_VERSION if num_mixed > MIN_MIXED_SHARE * len(words) else VERSION
 
 

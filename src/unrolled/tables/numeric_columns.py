@@ -39,8 +39,9 @@ MAX_DEVIATION = 1e9
 NUM_QUANTILES = 33
 """Quantiles of a source column: the least, the largest, and those between them at equal shares of the rows."""
 
-MIN_NUMBERED_ROWS, MIN_NUMBERED_SHARE = 30, 0.95
-"""Rows, at least, and the share of them that are one more than the row above, for a source column to number the rows."""
+MIN_NUMBERED_ROWS, MIN_NUMBERED_SHARE, MAX_FIRST_NUMBER = 30, 0.95, 10_000_000
+"""Rows, at least, the share of them that are one more than the row above, and the first number, for a source column to number
+the rows: larger numbers are dates, such as 20240101."""
 
 MIN_DIFFERENT_NUMBERS, MIN_EVEN_SPREAD = 20, 0.5
 """Different numbers of a source column, at least, for its quantiles to be read, and the part of its standard deviation that
@@ -268,7 +269,8 @@ class NumberColumn(_NumericColumn):
         kept = list(cells)
         column = cast(NumberColumn, super().fit(name, kept, config))
         numbers = np.concatenate(list(readable(kept, column.read_values)))[:, 0]
-        if len(numbers) >= MIN_NUMBERED_ROWS and (np.diff(numbers) == 1).mean() >= MIN_NUMBERED_SHARE:
+        is_id = len(numbers) >= MIN_NUMBERED_ROWS and abs(numbers[0]) < MAX_FIRST_NUMBER
+        if is_id and (np.diff(numbers) == 1).mean() >= MIN_NUMBERED_SHARE:
             why = "which says where a row stands in this file and nothing about others: leave it out, if it is no measure"
             logger.info(f"'{name}' numbers the rows ({numbers[0]:g}, {numbers[1]:g}, ...), {why}")
         low, high = np.quantile(numbers, (0.25, 0.75))
