@@ -38,7 +38,7 @@ ORDER = {
         "column_profile", "column_notes", "type_inference", "other_formats", "table_format", "kept_data",
         "json_files", "header_rows", "delimited_layout", "delimiters", "commented_names", "printed_tables",
         "delimited_files", "json_lists",
-        "conll_files", "arff_files", "fasttext_files", "arrow_files", "spreadsheet_files", "labelled_files",
+        "conll_files", "arff_files", "fasttext_files", "arrow_files", "spreadsheet_files", "labeled_files",
         "table_folders", "span_rows", "file_kinds",
         "file_rows", "table_files", "frames", "series",
         "source_columns", "step_notation", "long_series", "long_table", "model_dims", "spec", "spec_inference", "series_spec",
