@@ -444,6 +444,20 @@ def test_the_columns_of_an_uploaded_table_are_named(fresh: RunningServer, name: 
         assert not list(work.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("content", "source", "target"),
+    [
+        ("id,label,text\n1,a,the red dog\n2,b,the blue cat\n3,a,a red fox\n", "text", "label"),  # not the first two
+        ("text,from,mood\nwell done,web,yes\nnot so good,web,no\n", "text", "mood"),  # not the one that is always the same
+        ("de,en\nhund,dog\nkatze,cat\n", "de", "en"),
+        ("text\none\ntwo\n", None, None),
+    ],
+)  # fmt: skip
+def test_a_source_and_a_target_are_suggested(fresh: RunningServer, content: str, source: str, target: str) -> None:
+    answer = fresh.client.post("/api/uploads?name=a.csv&columns=1", content=content.encode()).json()
+    assert (answer.get("source"), answer.get("target")) == (source, target)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["private.npy", "private.wav", "missing.wav"])
 def test_an_uploaded_table_cannot_name_files_of_the_server(fresh: RunningServer, tmp_path: Path, name: str) -> None:

@@ -100,12 +100,18 @@ class Trainings:
         self.uploads = Uploads(folder)
         self._started: dict[str, Training] = {}
 
-    def columns(self, upload_id: str) -> list[str]:
-        """Return the columns of an uploaded table. What is none that can be read is removed, and an `ApiError`."""
+    def columns(self, upload_id: str) -> dict[str, Any]:
+        """Return the columns of an uploaded table, and which are suggested as source and target, if there are two.
+
+        What is no table that can be read is removed, and an `ApiError`.
+        """
+        from unrolled.tables.suggested_columns import suggest_columns
         from unrolled.tables.table_files import open_table
 
         try:
-            return list(open_table(str(self.uploads.path(upload_id).resolve())).columns[:MAX_COLUMNS])
+            table = open_table(str(self.uploads.path(upload_id).resolve()))
+            suggested = suggest_columns(table) or ()
+            return {"columns": list(table.columns[:MAX_COLUMNS]), **dict(zip(("source", "target"), suggested, strict=False))}
         except UnrolledError as error:
             self.uploads.remove(upload_id)
             message = without_upload_folder(with_keywords(str(error)), self.folder / WORK_FOLDER)
