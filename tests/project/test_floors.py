@@ -37,7 +37,7 @@ ORDER = {
         "column_profile", "column_notes", "type_inference", "other_formats", "table_format", "kept_data",
         "json_files", "header_rows", "delimited_layout", "delimiters", "printed_tables", "delimited_files", "json_lists",
         "conll_files", "arff_files", "fasttext_files", "parquet_files", "spreadsheet_files", "labelled_files", "file_kinds",
-        "file_rows", "table_files", "frames", "series",
+        "file_rows", "table_files", "suggested_columns", "frames", "series",
         "source_columns", "step_notation", "long_series", "long_table", "model_dims", "spec", "spec_inference", "series_spec",
         "column_text",
         "row_tally", "padding", "pair_batching", "row_splits", "series_rows",

@@ -257,7 +257,10 @@ def test_the_columns_that_the_server_suggests_are_chosen(browser: Browser, tmp_p
         (tmp_path / name).write_text("id,label,text\n", "utf-8")
     table = {"upload": "up", "columns": ["id", "label", "text"], "source": "text", "target": "label"}
     with open_served(browser, answers([]) | {"POST /api/uploads": table}, "#learn") as page:
-        chosen = lambda: [page.input_value(f"#train-{name}") for name in ("source", "target", "time")]  # noqa: E731
+
+        def chosen() -> list[str]:
+            return [page.input_value(f"#train-{name}") for name in ("source", "target", "time")]
+
         page.set_input_files("#train-file", tmp_path / "a.csv")
         page.wait_for_selector("#train-source option >> nth=2", state="attached")
         assert chosen() == ["text", "label", ""]

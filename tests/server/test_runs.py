@@ -282,9 +282,24 @@ def test_refusals_name_the_settings_of_the_request(fresh: RunningServer) -> None
 
     assert message(hidden=0) == "hidden= is 0; expected a finite number of at least 1 and of at most 65,536."
     assert message(steps=1, minutes=1).startswith("minutes= and steps= are given")
+    assert message(residual="no") == "residual is 'no'; expected true or false."
+    assert message(out="/tmp/x") == "options: out cannot be set here; the field name is the name of the run."
+    assert message(threads=2) == "options: threads cannot be set here; the server's command line has it."
+    assert message(validation="v.csv").endswith("it names files of the server, and clients name none: leave it out.")
     run = fresh.client.post("/api/train", json={"text": "abc"}).json()["run"]
     error = wait_for(fresh, run, ("dead",))["error"]
     assert error == "The text has 3 tokens, and at least 10 are needed to learn from: give more text."
+
+
+def test_two_trainings_without_a_name_have_two(fresh: RunningServer) -> None:
+    """The second one comes before the first one has a folder."""
+    body = {"text": sentences(30), "options": {"steps": 1, "hidden": 4, "layers": 1, "seed": -1}}
+    runs = [fresh.client.post("/api/train", json=body).json()["run"] for _ in range(2)]
+    processes = [training.process for training in fresh.services.trainings._started.values()]
+    assert runs == ["text", "text-2"]
+    assert [process.wait(60) for process in processes] == [0, 0]
+    for run in runs:
+        wait_for(fresh, run, ("finished",))
 
 
 def test_uploads_that_no_run_has_used_are_removed_after_a_day(fresh: RunningServer, tmp_path: Path) -> None:
