@@ -40,7 +40,7 @@ ORDER = {
         "delimited_files", "json_lists",
         "conll_files", "arff_files", "fasttext_files", "arrow_files", "spreadsheet_files", "labeled_files",
         "table_folders", "span_rows", "file_kinds",
-        "file_rows", "table_files", "frames", "series",
+        "file_rows", "table_files", "suggested_columns", "frames", "series",
         "source_columns", "step_notation", "long_series", "long_table", "model_dims", "spec", "spec_inference", "series_spec",
         "column_text",
         "row_tally", "padding", "pair_batching", "row_splits", "series_rows",
