@@ -12,6 +12,7 @@ from unrolled.exchange.export_job import array_of
 from unrolled.exchange.unicode_tables import character_classes, lower_cases
 from unrolled.generation.prompt_replacements import prompt_replacements
 from unrolled.nn.ngram_classifier import MIN_SQUARES, SCALE
+from unrolled.options import ModelOptions
 from unrolled.runtime.portable import Weights
 from unrolled.runtime.portable_arithmetic import Floats, Int8Matrix
 from unrolled.tables import ngrams
@@ -79,38 +80,48 @@ def weight_tables(tables: Tables, model_file: TableModelFile, weights: Weights) 
     tables.add("NORM_WEIGHT", array_of(encoder.norm.weight))
     tables.add("NORM_BIAS", array_of(encoder.norm.bias))
     pool = None if is_tagger else encoder.pool
-    if pool is not None and pool.kind == "attention":
-        store.define("POOL_HIDDEN", pool.hidden.weight)
-        tables.add("POOL_HIDDEN_BIAS", array_of(pool.hidden.bias))
-        store.define("POOL_SCORE", pool.score.weight)
-    store.define("HEAD", head.weight[known])
-    tables.add("HEAD_BIAS", array_of(head.bias[known]))
-    answers = len(head.bias[known])
-    if is_number:
-        for name, values in (("CENTER", target.mean), ("SPREAD", target.scale)):
-            tables.add(name, np.broadcast_to(np.asarray(values, np.float32), (answers,)).copy())
+    answers = _output_tables(store, pool, head, target, known)
     macros = {
         "ANSWERS": answers,
         "TAGGER": int(is_tagger),
         "NUMBER": int(is_number),
-        "HIDDEN": options.hidden,
-        "LAYERS": options.layers,
         "BOTH_WAYS": int(bool(both_ways)),
         **{f"POOL_{kind.upper()}": int(pool is not None and pool.kind == kind) for kind in ("last", "max", "attention")},
         "TEMPERATURE": number_literal(np.float32(1.0 if is_number else float(model.temperature))),
         "THRESHOLD": number_literal(np.float32(-1.0 if spec.threshold is None else spec.threshold)),
         **_linear_macros(store, model_file, known),
     }
-    base = macros["BASE"]
-    base_gates = GATES[cast(BaseText, spec.source.base).options.cell] * base if base else 0
-    base_layers = macros["BASE_LAYERS"]
-    macros |= {
-        "UNITS": max(options.hidden, base),
-        "WIDTH": max(options.hidden, base),
-        "GATES": max(GATES[options.cell] * options.hidden, base_gates),
-        "STATES": max(1 if both_ways else options.layers, base_layers),
-    }
+    macros |= _sizes(options, spec.source.base, bool(both_ways))
     return store.lines, macros
+
+
+def _output_tables(store: _Weights, pool: Any, head: Any, target: Any, known: slice) -> int:
+    """Add what follows the recurrent layers; return how many logits or numbers there are."""
+    if pool is not None and pool.kind == "attention":
+        store.define("POOL_HIDDEN", pool.hidden.weight)
+        store.tables.add("POOL_HIDDEN_BIAS", array_of(pool.hidden.bias))
+        store.define("POOL_SCORE", pool.score.weight)
+    store.define("HEAD", head.weight[known])
+    store.tables.add("HEAD_BIAS", array_of(head.bias[known]))
+    answers = len(head.bias[known])
+    if target.kind == "number":
+        for name, values in (("CENTER", target.mean), ("SPREAD", target.scale)):
+            store.tables.add(name, np.broadcast_to(np.asarray(values, np.float32), (answers,)).copy())
+    return answers
+
+
+def _sizes(options: ModelOptions, base: BaseText | None, both_ways: bool) -> dict[str, int]:
+    """Return the sizes of the network, and of work space that is enough for the language model, too."""
+    units, layers, gates = (base.options.hidden, base.options.layers, GATES[base.options.cell]) if base else (0, 0, 0)
+    largest = max(options.hidden, units)
+    return {
+        "HIDDEN": options.hidden,
+        "LAYERS": options.layers,
+        "UNITS": largest,
+        "WIDTH": largest,
+        "GATES": max(GATES[options.cell] * options.hidden, gates * units),
+        "STATES": max(1 if both_ways else options.layers, layers),
+    }
 
 
 def _linear_macros(store: _Weights, model_file: TableModelFile, known: slice) -> dict[str, Any]:
