@@ -27,8 +27,8 @@ from unrolled.checkpoints.model_file import TextModelFile, load_text_model, save
 from unrolled.checkpoints.run_dir import Run
 from unrolled.datasets.base_models import FOLDER
 from unrolled.display import plural
-from unrolled.evaluation.language_model import evaluate
 from unrolled.evaluation.memorization import matching_statistics
+from unrolled.evaluation.text_loss import evaluate
 
 SAMPLE_CHARS = 10_000
 EVAL_CHARS = 200_000

@@ -99,8 +99,10 @@ def check_training(request: TrainRequest, is_table: bool, has_folder: bool = Fal
         reasons["train_fraction"] = "is the part of one table, and --validation names another"
     if training.schedule != "decay":
         reasons |= dict.fromkeys(("decay", "decay_after"), "is for --schedule decay")
-    if is_table or training.init_from in (None, "none"):
+    if is_table or request.base_name is None:
         reasons["unknown"] = "is for a text and --from"
+    if request.base_name is None:
+        reasons["shrink_vocabulary"] = "is for --from"
     if training.clip == 0:
         reasons["clip_by"] = "is for --clip above 0"
     if training.optimizer == "rmsprop" and "optimizer" in request.explicit and training.weight_decay > 0:

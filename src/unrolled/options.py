@@ -330,6 +330,11 @@ class TrainRequest:
             training = dataclasses.replace(training, seed=int.from_bytes(os.urandom(4), "little") % 2**31)
         return dataclasses.replace(self, inputs=self.inputs or (DEFAULT_INPUT,), training=training)
 
+    @property
+    def base_name(self) -> str | None:
+        """The model that training starts from; None for random weights, or if the recipe is to choose."""
+        return None if self.training.init_from == "none" else self.training.init_from
+
     def groups(self) -> tuple[Any, ...]:
         """Return the option objects, in the order of `OPTION_CLASSES`."""
         return (self.data, self.model, self.training, self.machine, self.run, self.table, self.pair, self.series)

@@ -14,8 +14,8 @@ from support.texts import sentences
 from unrolled.errors import UsageError
 from unrolled.evaluation import adaptation
 from unrolled.evaluation.adaptation import SEGMENT_TOKENS, AdaptiveModel, adapt
-from unrolled.evaluation.language_model import evaluate
 from unrolled.evaluation.surprisal import SurprisalScorer
+from unrolled.evaluation.text_loss import evaluate
 from unrolled.generation.torch_model import TorchModel
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions

@@ -17,9 +17,9 @@ import unrolled
 from support.cli import Cli, StandardInput
 from support.texts import sentences
 from unrolled.evaluation import surprisal
-from unrolled.evaluation.language_model import evaluate
 from unrolled.evaluation.line_surprisal import MAX_KEPT_TOKENS, ScoredLine, ScoringStream
 from unrolled.evaluation.surprisal import UNKNOWN_BITS, CodePoints, SurprisalScorer, score_blocks, text_blocks
+from unrolled.evaluation.text_loss import evaluate
 from unrolled.interpret.activations import record_activations
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.language_model import RecurrentLM
@@ -241,7 +241,12 @@ def test_documents_score_as_evaluate(kind: str, longest: int) -> None:
     text = "\n".join(lines) + "\n"
     tokenized = tokenize(tokenizer, documents, text)
     result = evaluate(
-        MODELS[kind][0], CPU, tokenized.ids, tokenizer.eos_id, max(map(len, lines)) * 2, char_counts=tokenizer.char_counts()
+        MODELS[kind][0],
+        CPU,
+        tokenized.ids,
+        eos_id=tokenizer.eos_id,
+        max_document_length=max(map(len, lines)) * 2,
+        char_counts=tokenizer.char_counts(),
     )
     stream = scoring(kind, text)
     found = list(stream.lines())

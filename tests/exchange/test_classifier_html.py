@@ -173,7 +173,7 @@ def test_long_texts_have_longer_parts(node: str, monkeypatch: pytest.MonkeyPatch
 
 SCRIPT_FAULTS = {
     "words are not looked up in lower case": ("[word, word.toLowerCase(), ", "[word, "),
-    "n-grams keep their case": ("text.toLowerCase().match(WORD)", "text.match(WORD)"),
+    "n-grams keep their case": ("(plain(text).match(WORD)", "(text.match(WORD)"),
     "layers begin with ones": ("state = layers.initialState();", "state = layers.initialState(); state.h[0].fill(1);"),
     "the text is left as it is for n-grams": ('parts.filter((_, other) => other !== index).join("")', 'parts.join("")'),
 }  # fmt: skip
@@ -209,10 +209,9 @@ TEXTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_ngrams_are_those_of_python(node: str, version: int) -> None:
-    rules = {"version": version, "maxRun": ngrams.MAX_CHARACTER_NGRAM, "maxCharacters": ngrams.MAX_CHARACTERS}
-    rules |= {"maxWords": ngrams.MAX_WORDS_COUNTED}
+    rules = {"version": version, **classifier_page_data.ngram_rules()}
     expression = "data.texts.map((text) => module.hashNgrams(text, data.rules))"
     found = run_module(node, "text_classifier/ngrams.js", expression, {"texts": TEXTS, "rules": rules})
     for text, hashes in zip(TEXTS, found, strict=True):

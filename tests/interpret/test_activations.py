@@ -16,8 +16,8 @@ from support.encoder_decoders import MACHINE, random_encoder_decoder
 from support.tables import MODES as TABLES
 from support.tables import read_mode
 from unrolled.errors import UsageError
-from unrolled.evaluation.language_model import evaluate
 from unrolled.evaluation.predictor import Predictor
+from unrolled.evaluation.text_loss import evaluate
 from unrolled.generation.sampling import generate, stream_text
 from unrolled.interpret.activations import Activations, record_activations, stream_activations
 from unrolled.interpret.intervention import measure_effect, unit_importance
@@ -195,7 +195,7 @@ def test_bits_are_the_evaluated_loss(cell: str) -> None:
     whole = tokenize(CharTokenizer(LETTERS[1:], True), "line", text(300, 1) + "a\n")  # an unfinished line has no row
     for reading, end in ((stream_reading(300), None), (whole, 6)):
         longest = None if end is None else int(np.diff(np.flatnonzero(reading.ids == end)).max())
-        result = evaluate(model, CPU, reading.ids, end, longest)
+        result = evaluate(model, CPU, reading.ids, eos_id=end, max_document_length=longest)
         bits = record_activations(model, reading).bits()
         assert math.isnan(bits[0])
         assert result.num_tokens == len(bits) - 1 == np.isfinite(bits).sum()

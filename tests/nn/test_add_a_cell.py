@@ -75,7 +75,7 @@ def test_a_registered_cell_is_put_through_the_languages(mgu: Any) -> None:
 
 def test_kernels_without_the_cell_refuse_it_by_name(mgu: Any) -> None:
     model = RecurrentLM(5, ModelOptions(cell=mgu, hidden=6))
-    assert available_kernels(model) == ["reference"]
+    assert list(available_kernels(model)) == ["reference"]
     for kernel in ("native", "torch"):
         with pytest.raises(UsageError, match=f"kernels='{kernel}' cannot run this model: "):
             set_kernel(model, kernel)

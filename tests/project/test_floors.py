@@ -20,7 +20,8 @@ FLOORS = [
 ORDER = {
     "datasets": ["stdlib", "base_models", "cldr", "glyphs", "formal_languages", "service_log", "tables", "builtin"],
     "text": [
-        "compressed_files", "file_signatures", "encoding_guess", "encodings", "html_text", "pdf_files", "office_files",
+        "compressed_files", "file_signatures", "encoding_guess", "encodings", "html_text", "pdf_files", "mail_files",
+        "office_files",
         "archives", "subtitles", "folder_files", "text_files", "fingerprint", "line_format", "normalization", "decode_stream",
         "tokenizer", "token_pattern", "rule_tokenizer", "bpe_tokenizer", "word_list_tokenizer",
         "midi_text", "midi_files", "record_files", "record_tokenizers", "tokenizers", "unknown_tokens", "followed_file",
@@ -35,8 +36,10 @@ ORDER = {
         "month_names", "date_formats", "clock_times", "step_times", "time_columns", "time_features",
         "known_covariates", "numbers_column", "numeric_columns", "image_column", "columns", "modes",
         "column_profile", "column_notes", "type_inference", "other_formats", "table_format", "kept_data",
-        "json_files", "header_rows", "delimited_layout", "delimiters", "printed_tables", "delimited_files", "json_lists",
-        "conll_files", "arff_files", "fasttext_files", "parquet_files", "spreadsheet_files", "labelled_files", "file_kinds",
+        "json_files", "header_rows", "delimited_layout", "delimiters", "commented_names", "printed_tables",
+        "delimited_files", "json_lists",
+        "conll_files", "arff_files", "fasttext_files", "arrow_files", "spreadsheet_files", "labelled_files",
+        "table_folders", "span_rows", "file_kinds",
         "file_rows", "table_files", "frames", "series",
         "source_columns", "step_notation", "long_series", "long_table", "model_dims", "spec", "spec_inference", "series_spec",
         "column_text",
@@ -58,7 +61,7 @@ ORDER = {
         "prompt_replacements", "random_streams", "portable_sampling", "torch_model", "text_streamer", "sampling", "beam_search",
     ],
     "evaluation": [
-        "language_model", "calibration", "adaptation", "compressors", "number_predictions", "predictor", "session_surprisal",
+        "text_loss", "calibration", "adaptation", "compressors", "number_predictions", "predictor", "session_surprisal",
         "surprisal", "line_surprisal", "log_blocks", "line_alerts", "ngram",
         "memorization",
     ],
@@ -81,7 +84,8 @@ ORDER = {
     ],
     "analysis": [
         "keep_if",
-        "notebook", "notebook_activations", "text_session", "linear_baseline", "table_session", "evaluate_text", "midi_samples",
+        "notebook", "notebook_activations", "text_session", "linear_baseline", "tree_baseline", "learned_baselines",
+        "table_session", "evaluate_text", "midi_samples",
         "score_text",
         "log_alerts", "novel_samples",
         "baselines", "cell_views", "series_charts", "explain_text", "explain_rows", "explain_series", "explain_table",

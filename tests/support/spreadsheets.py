@@ -24,14 +24,20 @@ def cell_xml(value: object) -> str:
     return f'<c t="inlineStr"><is><t xml:space="preserve">{escape(str(value))}</t></is></c>' if value else "<c/>"
 
 
-def write_xlsx(path: str, sheets: Mapping[str, Sheet], first_row: int = 1, hidden: str = "") -> Path:
-    """Write a workbook of sheets by name, of which one may be hidden; the cells of each begin in `first_row`."""
+def write_xlsx(
+    path: str, sheets: Mapping[str, Sheet], first_row: int = 1, hidden: str = "", merged: Sequence[str] = ()
+) -> Path:
+    """Write a workbook of sheets by name, of which one may be hidden; the cells of each begin in `first_row`, and those of the
+    ranges `merged` are one."""
+    merges = f"<mergeCells>{''.join(f'<mergeCell ref={range!r}/>' for range in merged)}</mergeCells>" if merged else ""
     with zipfile.ZipFile(path, "w") as archive:
         relations = [f'<Relationship Id="r0" Type="{OFFICE}/styles" Target="styles.xml"/>']
         listed = []
         for number, (name, rows) in enumerate(sheets.items(), 1):
             lines = (f'<row r="{row}">{"".join(map(cell_xml, cells))}</row>' for row, cells in enumerate(rows, first_row))
-            archive.writestr(f"xl/s{number}.xml", f"<worksheet {MAIN}><sheetData>{''.join(lines)}</sheetData></worksheet>")
+            archive.writestr(
+                f"xl/s{number}.xml", f"<worksheet {MAIN}><sheetData>{''.join(lines)}</sheetData>{merges}</worksheet>"
+            )
             state = ' state="hidden"' if name == hidden else ""
             listed.append(f'<sheet name="{name}" sheetId="{number}"{state} r:id="r{number}"/>')
             relations.append(f'<Relationship Id="r{number}" Type="{OFFICE}/worksheet" Target="s{number}.xml"/>')

@@ -394,3 +394,21 @@ def test_lists_of_steps(delimiter: str, cell: str, steps: list[float] | None, ca
     column = column_from_json(json.loads(json.dumps(column_to_json(spec.source))))
     [(value, *_)] = [cells for _, cells in table.iter_cells(("x",))][:1]
     assert column.encode(value)[:, 0].tolist() == steps
+
+
+@pytest.mark.parametrize(
+    ("times", "utc", "following"),
+    [
+        (["2024/03/01 5:14:07 PM GMT+1", "2024/03/01 6:14:07 PM GMT+1"], [16, 17], "2024/03/01 7:14:07 PM GMT+1"),
+        (["2024/03/01 5:14:07 PM EET", "2024/03/01 6:14:07 PM EET"], [15, 16], "2024/03/01 7:14:07 PM EET"),
+        (["01/Mar/2024:05:14:07 +0530", "01/Mar/2024:06:14:07 +0530"], [23, 0], "01/Mar/2024:07:14:07 +0530"),
+        (["10/27/2024 1:30 AM EDT", "10/27/2024 1:30 AM EST"], [5, 6], "10/27/2024 2:30 AM EST"),
+    ],
+)
+def test_times_may_have_their_zone(times: list[str], utc: list[int], following: str) -> None:
+    keys = time_keys(times)
+    assert not isinstance(keys, int)
+    dates = [key for key in keys if isinstance(key, datetime.datetime)]
+    assert [date.astimezone(datetime.UTC).hour for date in dates] == utc
+    assert next_times(times, 1) == [following]
+    assert time_keys([*times, "2024/03/01 7:14:07 PM XYZT"]) == 2

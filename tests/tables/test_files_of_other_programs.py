@@ -48,6 +48,15 @@ FILES = {
     "split.json": (json.dumps({"columns": ["text", "label"], "data": ROWS}), ""),
     "json.csv": ("".join(json.dumps({"text": t, "label": v}) + "\n" for t, v in ROWS), ""),
     "blanks.csv": (lines('"T", "L"', "text, label\n", "  \n\n\x1a"), ""),
+    "iis.log": (
+        lines('N "T" L', "#Software: IIS\n#Fields: n text label\n"),
+        "the names of the columns are those in the comment of line 2",
+    ),
+    "zeek.log": (
+        lines("N\tT\tL", "#separator \\x09\n#fields\tn\ttext\tlabel\n#types\tint\tstring\tstring\n", "#close\t2024\n"),
+        "in the comment of line 2",
+    ),
+    "anki.txt": (lines("T;L", "#separator:Semicolon\n#html:true\n#columns:text;label\n"), "in the comment of line 3"),
     "null.tsv": (lines("T\tL", "text\tlabel\n", "no label\t\\N\n"), ""),
 }
 

@@ -25,7 +25,16 @@ from unrolled.nn.ngram_classifier import DEFAULT_SHARE, SCALE, SHARES, NgramClas
 from unrolled.options import ModelOptions, PairOptions, PredictOptions
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.label_columns import LabelColumn
-from unrolled.tables.ngrams import MAX_BUCKETS, MAX_CHARACTERS, MIN_BUCKETS, choose_buckets, count_ngrams, hash_ngrams
+from unrolled.tables.ngrams import (
+    CASE_VERSION,
+    MAX_BUCKETS,
+    MAX_CHARACTERS,
+    MIN_BUCKETS,
+    choose_buckets,
+    count_ngrams,
+    hash_ngrams,
+    version_for,
+)
 from unrolled.tables.numeric_columns import NumberColumn
 from unrolled.tables.pair_batching import PairDataset
 from unrolled.tables.spec import TableSpec
@@ -316,3 +325,50 @@ def test_long_rows_are_cut_for_the_ngrams_too() -> None:
     spec = text_model().spec
     cut = TableSpec(spec.source, spec.target, max_length=3)
     assert cut.encode_source(Cell("fee bad", "t")).ngrams.tolist() == hash_ngrams("fee").tolist()  # type: ignore[union-attr]
+
+
+def test_case_counts_where_it_is_more_than_that_of_sentences() -> None:
+    """In lower case, a chlorine and a carbon beside lithium, or an aromatic and another carbon, were one."""
+    assert set(hash_ngrams("Cc", CASE_VERSION)) != set(hash_ngrams("cC", CASE_VERSION))
+    assert set(hash_ngrams("Cc")) == set(hash_ngrams("cC"))
+    assert len(set(hash_ngrams("ab", CASE_VERSION)) - set(hash_ngrams("ab"))) == 1, "a blank at both ends"
+    molecules = ["CC(=O)Oc1ccccc1C(=O)O", "ClCCl", "c1ccncc1", "[Na+].[Cl-]"]
+    for texts, version in [
+        (molecules, 3),
+        (["Who wrote Hamlet?", "Where is New York?"], 2),
+        (["GATTACA"], 2),
+        (["a b"], 2),
+        ([], 2),
+    ]:
+        assert version_for(texts) == version, texts
+
+
+def test_short_runs_are_counted() -> None:
+    """A chain of carbons is as long as it is: its n-grams were those of one of six."""
+    chains = [
+        {number for number in hash_ngrams("C" * length + "O", CASE_VERSION).tolist() if number % 2} for length in (6, 8, 20)
+    ]
+    assert chains[0] < chains[1] < chains[2]
+    assert len(chains[1] - chains[0]) == 2 * 3, "two more of C, CC and CCC"
+    assert len(hash_ngrams("C" * 400, CASE_VERSION)) - len(hash_ngrams("C" * 40, CASE_VERSION)) == 0, (
+        "31 times and more are one"
+    )
+
+
+@pytest.mark.slow
+def test_the_version_is_that_of_the_text_and_is_kept(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = random.Random(1)
+    rows = ["".join(draw.choices("CcOoNn", k=draw.randint(6, 30))) for _ in range(300)]
+    lines = [f"{row},{row.count('C') - row.count('c')}.5" for row in rows]
+    Path("t.csv").write_text("\n".join(["smiles,y", *lines]) + "\n")
+    cli("train", "t.csv", "--source", "smiles", "--target", "y", "--steps", 3, "--hidden", 8, "--layers", 1, "--out", "run")
+    model = unrolled.load_table("run")
+    model_file = load_model(Path("run/model.safetensors"))
+    assert isinstance(model_file, TableModelFile)
+    assert model_file.spec.source.ngram_version == CASE_VERSION
+    report = model.evaluate()
+    assert report.metrics["rmse"] < 0.8 * report.baselines["mean"]["rmse"], "what upper and lower case say is learned"
+    monkeypatch.setattr("unrolled.tables.text_column.version_for", lambda texts: 2)
+    cli("train", "t.csv", "--source", "smiles", "--target", "y", "--steps", 3, "--hidden", 8, "--layers", 1, "--out", "old")
+    report = unrolled.load_table("old").evaluate()
+    assert report.metrics["rmse"] > 0.9 * report.baselines["mean"]["rmse"]

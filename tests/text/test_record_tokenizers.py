@@ -108,6 +108,8 @@ def test_a_long_sequence_is_cut() -> None:
     [
         (">p\nAC1T\n", "fasta", "Line 2 of x has '1', and a sequence has letters"),
         ("@r\nACGT\n", "fasta", "Line 1 of x is not FASTA: it looks like FASTQ"),
+        ("@r\nACGT\n", "fasta", r"sed -n '1~4s/\^@/>/p;2~4p' x > NEW.fasta. To learn"),
+        ("LOCUS  X 9 bp\n", "fasta", "it looks like GenBank: Bio.SeqIO.convert"),
         ("ACGT\n", "fasta", "Line 1 of x is not FASTA: '>' and a name"),
         (">p\nMKVL\n", "fasta:reverse-complement", "The record at line 1 of x has 'L', which is no base"),
         (">p\n", "fasta", "There is no text"),

@@ -1,5 +1,6 @@
 """Subtitles as text: SRT as it is found, WebVTT with its parts, files that are neither; and archives of several texts."""
 
+import logging
 import zipfile
 from pathlib import Path
 
@@ -173,3 +174,29 @@ def test_archives_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="films.zip has no text among its 2 files"):
         text_of(path)
     assert not list(cache_folder().glob("unrolled-*"))
+
+
+def test_substation_alpha_is_its_dialogue(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It was learned as it is, with styles and times."""
+    events = (
+        "Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\n"
+        "Comment: 0,0:00:00.00,0:00:01.00,Default,,0,0,0,,to do\n"
+        "Dialogue: 0,0:00:01.00,0:00:02.00,Default,,0,0,0,,{\\i1}Well, hello{\\i0}\\Nthere\n"
+        "Dialogue: 0,0:00:03.00,0:00:04.00,Default,,0,0,0,,- No.\\N- Yes,\\hyes!\n"
+    )
+    path = tmp_path / "film.ass"
+    path.write_text(
+        f"[Script Info]\nTitle: X\n\n[V4+ Styles]\nFormat: Name, Fontname\nStyle: D,Arial\n\n[Events]\n{events}", "utf-8"
+    )
+    with caplog.at_level(logging.INFO, "unrolled"):
+        assert text_of(path) == "Well, hello there\n- No.\n- Yes, yes!\n"
+    assert "2 cues of subtitles read as text, without numbers and times, 1 comments, 2 tags" in caplog.text
+    (tmp_path / "none.ass").write_text("[Script Info]\nTitle: X\n")
+    with pytest.raises(DataError, match="no cue of SubStation Alpha subtitles, which begins with a line like Dialogue: 0,"):
+        text_of(tmp_path / "none.ass")
+
+
+def test_lyrics_are_their_lines(tmp_path: Path) -> None:
+    path = tmp_path / "song.lrc"
+    path.write_text("[ar:X]\n[00:12.00]First <00:12.50>line\n[00:15.00][01:15.00]chorus\n[00:20]\n", "utf-8")
+    assert text_of(path) == "First line\nchorus\n"

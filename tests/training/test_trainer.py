@@ -18,8 +18,8 @@ from unrolled.checkpoints.model_file import load_text_model
 from unrolled.checkpoints.run_dir import Run
 from unrolled.checkpoints.run_summary import summarize_run
 from unrolled.errors import DataError, Interrupted, UsageError
-from unrolled.evaluation.language_model import evaluate
 from unrolled.evaluation.ngram import loss_by_order, uniform_nats
+from unrolled.evaluation.text_loss import evaluate
 from unrolled.nn import device
 from unrolled.nn.cells import map_state, state_tensors
 from unrolled.nn.device import DeviceConfig

@@ -8,7 +8,7 @@ import logging
 from unrolled.analysis.text_session import TextSession
 from unrolled.display import plural
 from unrolled.errors import DataError, UsageError
-from unrolled.evaluation.language_model import Evaluation, evaluate_part
+from unrolled.evaluation.text_loss import Evaluation, evaluate_part
 from unrolled.option_rules import check_adaptation
 from unrolled.options import EvaluateOptions
 from unrolled.tables.table_format import TableFormat

@@ -5,26 +5,18 @@ It needs scikit-learn, of the extra `data`, and the training rows of the run.
 
 from __future__ import annotations
 
-import dataclasses
-import importlib.util
 import itertools
-import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.errors import UnrolledError
-from unrolled.evaluation.predictor import Prediction, evaluate_predictions
 from unrolled.tables.cell_values import Cell
 
 if TYPE_CHECKING:
-    from unrolled.tables.metric_report import MetricReport
     from unrolled.tables.spec import TableSpec
-
-logger = logging.getLogger(__name__)
 
 NAME, NUMBER_NAME = "tf-idf linear", "n-gram ridge"
 ALPHAS, ALPHA_SHARE, MIN_ALPHA_ROWS = (1.0, 10.0, 100.0, 1000.0), 10, 20
@@ -33,42 +25,19 @@ TOKEN_PATTERN = r"\w+|[^\w\s]"
 """Words and punctuation marks: on TREC, marks are worth 0.016 of accuracy (benchmarks/LOG.md)."""
 
 
-def with_linear_baseline(
-    report: MetricReport,
-    spec: TableSpec,
-    training_cells: Callable[[], Sequence[tuple[Cell, Cell]]],
-    sources: Sequence[Cell],
-    truths: Sequence[Cell],
-    predictions: Sequence[Prediction],
-) -> MetricReport:
-    """Return a report with the metrics of a linear model that learned from the training rows, `training_cells()`.
-
-    The report comes back as it is if the model does not read one text and predict one label or number, if scikit-learn is
-    missing, or if the training rows cannot be read any more.
-    """
-    if not spec.reads_one_text or not importlib.util.find_spec("sklearn"):
-        return report
-    name = NAME if spec.labels_one_text else NUMBER_NAME
-    try:
-        rows = training_cells()
-    except UnrolledError as error:
-        logger.info(f"{name} is left out of the baselines: {error}")
-        return report
+def one_text_changes(spec: TableSpec, rows: Sequence[tuple[Cell, Cell]], sources: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Return what a linear model that learned from the source and target cells of `rows` changes in the predictions of
+    `sources`, of a model that reads one text and predicts one label or number."""
     train_texts = [spec.source.read_text(source) for source, _ in rows]
     texts = [spec.source.read_text(source) for source in sources]
     targets = [spec.target.encode(target) for _, target in rows]
-    changes: list[dict[str, Any]]
-    if spec.labels_one_text:
-        labels, scores = predict_labels(train_texts, list(map(spec.target.decode, targets)), texts)
-        sign = 1 if list(spec.target.labels) == sorted(spec.target.labels) else -1
-        pairs = itertools.repeat(None) if scores is None else sign * np.stack([-scores, scores], axis=1)
-        changes = [{"text": label, "probabilities": pair} for label, pair in zip(labels, pairs, strict=False)]
-    else:
+    if not spec.labels_one_text:
         numbers = predict_numbers(train_texts, np.concatenate(targets)[:, 0], texts)
-        changes = [{"values": number.reshape(1, 1)} for number in numbers]
-    answers = [dataclasses.replace(answer, **change) for answer, change in zip(predictions, changes, strict=True)]
-    metrics = evaluate_predictions(spec, sources, truths, answers).metrics
-    return dataclasses.replace(report, baselines={**report.baselines, name: metrics})
+        return [{"values": number.reshape(1, 1)} for number in numbers]
+    labels, scores = predict_labels(train_texts, list(map(spec.target.decode, targets)), texts)
+    sign = 1 if list(spec.target.labels) == sorted(spec.target.labels) else -1
+    pairs = itertools.repeat(None) if scores is None else sign * np.stack([-scores, scores], axis=1)
+    return [{"text": label, "probabilities": pair} for label, pair in zip(labels, pairs, strict=False)]
 
 
 def predict_labels(

@@ -16,9 +16,9 @@ from unrolled.analysis.report_data import created_by, run_evidence, run_sections
 from unrolled.analysis.text_session import TextSession
 from unrolled.display import shell_argument
 from unrolled.errors import UsageError
-from unrolled.evaluation.language_model import Evaluation, evaluate_part
 from unrolled.evaluation.memorization import find_known_documents, measure_memorization
 from unrolled.evaluation.ngram import KneserNey
+from unrolled.evaluation.text_loss import Evaluation, evaluate_part
 from unrolled.generation.sampling import Sample, generate
 from unrolled.interpret.activations import Activations, record_activations
 from unrolled.interpret.context_use import ContextUse, measure_context_use

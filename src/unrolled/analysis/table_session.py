@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unrolled.analysis.linear_baseline import with_linear_baseline
+from unrolled.analysis.learned_baselines import with_learned_baseline
 from unrolled.checkpoints.model_file import TableModelFile
 from unrolled.checkpoints.run_dir import Run, model_name
 from unrolled.datasets.tables import is_builtin_table
@@ -249,7 +249,7 @@ class TableSession(Displayed):
             logger.info(note)
         report = evaluate_predictions(self.spec, sources, truths, predictions)
         if self.run is not None:
-            report = with_linear_baseline(report, self.spec, self.training_cells, sources, truths, predictions)
+            report = with_learned_baseline(report, self.spec, self.training_cells, sources, truths, predictions)
         error = headline_error(self.spec, sources, truths, predictions) if len(sources) <= MAX_ERROR_ROWS else None
         return EvaluatedRows(sources, truths, predictions, dataclasses.replace(report, standard_error=error, split=split))
 

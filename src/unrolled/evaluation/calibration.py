@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from unrolled.evaluation.language_model import Evaluation, ratio_standard_error
+from unrolled.evaluation.text_loss import Evaluation, ratio_standard_error
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.nn.ngram_classifier import DEFAULT_NUMBER_SHARE, DEFAULT_SHARE, NUMBER_SHARES, SHARES

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from unrolled.evaluation.language_model import CHUNK_STEPS, MAX_COLUMNS, WARMUP_TOKENS, scoring_model
 from unrolled.evaluation.session_surprisal import SessionScorer
+from unrolled.evaluation.text_loss import CHUNK_STEPS, MAX_COLUMNS, WARMUP_TOKENS, scoring_model
 from unrolled.generation.sampling import Network
 from unrolled.nn.unit_clamp import Clamp
 from unrolled.runtime.language_model import LanguageModel

@@ -99,6 +99,18 @@ def _both_ways(options: ModelOptions, layer: Any, matrix: type[TableMatrix]) -> 
     }
 
 
+def ngram_rules() -> dict[str, int]:
+    """Return which n-grams there are, for `static/text_classifier/ngrams.js`."""
+    return {
+        "caseVersion": ngrams.CASE_VERSION,
+        "maxRun": ngrams.MAX_CHARACTER_NGRAM,
+        "maxCharacters": ngrams.MAX_CHARACTERS,
+        "maxWords": ngrams.MAX_WORDS_COUNTED,
+        "maxCountedRun": ngrams.MAX_COUNTED_RUN,
+        "maxCount": ngrams.MAX_COUNT,
+    }
+
+
 def _ngram_data(model_file: TableModelFile, known: slice, matrix: type[TableMatrix]) -> dict[str, Any] | None:
     """Return the linear classifier of n-grams, without the row of padding, or None."""
     classifier, source = model_file.model.ngrams, cast(TextColumn, model_file.spec.source)
@@ -106,9 +118,7 @@ def _ngram_data(model_file: TableModelFile, known: slice, matrix: type[TableMatr
         return None
     return {
         "version": source.ngram_version,
-        "maxRun": ngrams.MAX_CHARACTER_NGRAM,
-        "maxCharacters": ngrams.MAX_CHARACTERS,
-        "maxWords": ngrams.MAX_WORDS_COUNTED,
+        **ngram_rules(),
         "buckets": source.ngram_buckets,
         **linear_layer("table", array_of(classifier.table)[:-1, known], matrix=matrix),
         "weights": packed(array_of(classifier.weights)[:-1]),

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from unrolled.analysis.midi_samples import SavedSong
     from unrolled.analysis.text_session import TextSession
     from unrolled.checkpoints.model_file import TextModelFile
-    from unrolled.evaluation.language_model import Evaluation
+    from unrolled.evaluation.text_loss import Evaluation
     from unrolled.interpret.activations import Activations
     from unrolled.nn.device import DeviceConfig
     from unrolled.nn.language_model import RecurrentLM

@@ -331,7 +331,9 @@ def load_array(cell: Cell) -> Array:
             warnings.simplefilter("error")
             array = np.asarray(np.lib.format.read_array(file, allow_pickle=False))
     except Exception as error:  # numpy may raise any exception for a damaged header
-        raise DataError(f"{cell.location}: {path} is not a .npy file of numbers: {first_line(error)}.") from error
+        are_objects = "allow_pickle" in str(error)
+        reason = "it holds Python objects, such as lists of different lengths" if are_objects else first_line(error)
+        raise DataError(f"{cell.location}: {path} is not a .npy file of numbers: {reason}.") from error
     if array.dtype.kind not in "biuf":
         raise DataError(f"{cell.location}: {path} has the type {array.dtype}, which is not real numbers.")
     return array

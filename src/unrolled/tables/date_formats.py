@@ -22,10 +22,19 @@ LAST_DAY = 31
 CENTURY_PIVOT = 69
 """Years of two digits are of this century below it, and of the last one from it on, as in POSIX."""
 
+ZONES = {
+    "Z": 0, "UTC": 0, "GMT": 0, "WET": 0, "WEST": 1, "BST": 1, "CET": 1, "CEST": 2, "EET": 2, "EEST": 3, "MSK": 3, "IST": 5.5,
+    "JST": 9, "KST": 9, "AEST": 10, "AEDT": 11, "EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8,
+    "PDT": -7,
+}  # fmt: skip
+"""Hours ahead of UTC, by names that programs write, whatever the zone of the computer is."""
+
+_OFFSET = re.compile(r"(?:GMT|UTC)?(?P<sign>[+-])(?P<digits>\d{1,2}(?::?\d\d)?)")
 _BLANK = "[ \u00a0\u202f]"
 _TIME_OF_DAY = r"(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,](?P<fraction>\d{1,6})\d*)?)?"
-_CLOCK = rf"(?:,?(?:T|{_BLANK}+){_TIME_OF_DAY})?"
+_CLOCK = rf"(?:,?(?:T|:|{_BLANK}+){_TIME_OF_DAY})?"
 _HALF = rf"(?:{_BLANK}*(?P<half>[AaPp])\.?[Mm]\.?)?"
+_ZONE = rf"(?:{_BLANK}(?P<zone>(?:GMT|UTC)?[+-]\d{{1,2}}(?::?\d\d)?|[A-Z]{{3,4}}|Z)(?: \([^()]+\))?)?"
 _DAY, _MONTH, _YEAR, _FULL_YEAR = r"(?P<day>\d{1,2})", r"(?P<month>\d{1,2})", r"(?P<year>\d{4}|\d\d)", r"(?P<year>\d{4})"
 _NAME, _QUARTER, _WEEK = r"(?P<name>[A-Za-z]{3,9})\.?", r"[Qq](?P<quarter>[1-4])", r"[Ww](?:eek)? ?(?P<week>\d{1,2})"
 _WEEKDAY = rf"(?:(?P<weekday>{'|'.join(f'{name[:3]}(?:{name[3:]})?' for name in WEEKDAYS)})\.?,? +)?"
@@ -147,9 +156,12 @@ def _of_digits(fields: str) -> DateFormat:
     return DateFormat("".join(_DIGITS[field] for field in fields))
 
 
-DATE_FORMATS = (_IsoFormat(), *map(DateFormat, (_WEEKDAY + p + _CLOCK + _HALF if "<day>" in p else p for p in _PATTERNS)))
+DATE_FORMATS = (
+    _IsoFormat(),
+    *map(DateFormat, (_WEEKDAY + p + _CLOCK + _HALF + _ZONE if "<day>" in p else p for p in _PATTERNS)),
+)
 """ISO and other formats: 31.12.2024, 12/31/24 6:00 PM, 2024/12/31, 2024. 12. 31., 31-Dec-2024, Tue, Dec 31, 2024, Dec 2024,
-2024 Dec, Dec-24, 12/2024, 2024Q4, 2024 W52, 2024-366."""
+2024 Dec, Dec-24, 12/2024, 2024Q4, 2024 W52, 2024-366; with their zone, 2024/12/31 6:00 PM GMT+1, 31/Dec/2024:18:00 +0100."""
 
 CLOCK = DateFormat(_TIME_OF_DAY + _HALF)
 """The time of a day that is not known, such as 18:00, 6:00:30 PM: that of the first of January 1970."""
@@ -249,11 +261,25 @@ def _datetime(found: re.Match[str], names: MonthNames | None = None) -> datetime
     fraction = int(groups.get("fraction", "").ljust(6, "0"))
     is_midnight = (hour, minute, second, fraction) == (24, 0, 0, 0)
     try:
-        clock = datetime.time(0 if is_midnight else hour, minute, second, fraction)
+        clock = datetime.time(0 if is_midnight else hour, minute, second, fraction, _zone(groups.get("zone")))
         date = datetime.datetime.combine(_day(groups, year, names), clock)
         return date + datetime.timedelta(days=1) if is_midnight else date
     except (ValueError, OverflowError):
         return None
+
+
+def _zone(text: str | None) -> datetime.timezone | None:
+    """Return the zone that a time is in, None for none; raises `ValueError` for one that is not known."""
+    if text is None:
+        return None
+    if (found := _OFFSET.fullmatch(text)) is None:
+        if text not in ZONES:
+            raise ValueError(f"{text} is no zone")
+        return datetime.timezone(datetime.timedelta(hours=ZONES[text]))
+    digits = found["digits"].replace(":", "")
+    hours, minutes = int(digits[:-2] if len(digits) > 2 else digits), int(digits[-2:]) if len(digits) > 2 else 0
+    offset = datetime.timedelta(hours=hours, minutes=minutes)
+    return datetime.timezone(-offset if found["sign"] == "-" else offset)
 
 
 def _day(groups: dict[str, str], year: int, names: MonthNames | None) -> datetime.date:
@@ -282,8 +308,8 @@ def _part(name: str, written: str, date: datetime.datetime, is_of_week: bool) ->
         return half if written.isupper() else half.lower()
     if name == "ordinal":
         return "" if written == "er" and date.day > 1 else written  # 1er avril, 2 avril
-    if name in ("separator", "fraction"):
-        return written if name == "separator" else f"{date.microsecond:06}"[: len(written)]
+    if name in ("separator", "zone", "fraction"):
+        return written if name != "fraction" else f"{date.microsecond:06}"[: len(written)]
     week = date.isocalendar()
     numbers = {
         "quarter": (date.month + 2) // 3, "week": week.week, "day_of_year": int(f"{date:%j}"),

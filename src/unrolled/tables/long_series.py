@@ -17,7 +17,7 @@ from unrolled.tables.date_formats import CLOCK, lacks_year
 from unrolled.tables.month_names import has_languages
 from unrolled.tables.source_columns import split_source
 from unrolled.tables.step_arrays import NO_COVARIATES, NO_TIMES
-from unrolled.tables.step_times import follows_clock, next_times, series_keys, time_keys, to_seconds
+from unrolled.tables.step_times import follows_clock, next_times, series_keys, steps_note, time_keys, to_seconds
 from unrolled.tables.table_files import Table
 from unrolled.tables.time_columns import join_times
 
@@ -83,7 +83,8 @@ def read_series(
         if isinstance(keys, tuple):
             group = list(series.values())[keys[0]]
             raise DataError(f"{table.name}, line {group.lines[keys[1]]:,}: {_time_problem(times, group, keys[1])}")
-        notes += _sort(list(series.values()), keys, ",".join(times))
+        are_whole = {group_by, *times, *columns} >= set(table.columns)
+        notes += _sort(list(series.values()), keys, ",".join(times), are_whole)
     if num_unnamed:
         notes.append(f"{num_unnamed:,} rows without '{group_by}' belong to the series of the row above")
     return series, notes
@@ -179,11 +180,11 @@ def _time_problem(names: Sequence[str], group: Series, index: int) -> str:
     )
 
 
-def _sort(series: Sequence[Series], keys: Sequence[Sequence[Any]], order_by: str) -> list[str]:
-    """Sort the rows of each series by time; return sentences about rows that have another place than before, and about rows at
-    the time of another one."""
+def _sort(series: Sequence[Series], keys: Sequence[Sequence[Any]], order_by: str, are_whole: bool) -> list[str]:
+    """Sort the rows of each series by time; return sentences about rows that have another place than before, about rows at the
+    time of another one, and about steps that are missing. Of equal rows one is kept, if they are read as a whole."""
     notes = [_serial_note(order_by, series[0].times[0], list(itertools.chain.from_iterable(keys)))]
-    num_moved = num_repeated = num_clock = 0
+    num_moved = num_repeated = num_clock = num_equal = 0
     for group, found in zip(series, keys, strict=True):
         own: list[Any] = list(found)
         repeated = len(own) - len(set(own))
@@ -191,10 +192,15 @@ def _sort(series: Sequence[Series], keys: Sequence[Sequence[Any]], order_by: str
         if repeated and follows_clock(own):
             num_clock += repeated
             continue
-        order, num_repeated = sorted(range(len(own)), key=own.__getitem__), num_repeated + repeated
+        order = sorted(range(len(own)), key=own.__getitem__)
+        if repeated and are_whole:
+            kept = list({(own[i], *(repr(column[i]) for column in group.columns)): i for i in reversed(order)}.values())[::-1]
+            num_equal, repeated, order = num_equal + len(order) - len(kept), repeated - len(order) + len(kept), kept
+        num_repeated += repeated
         group.seconds = group.seconds[order] if len(group.seconds) else group.seconds
-        if moved := sum(i != place for place, i in enumerate(order)):
-            num_moved += moved
+        moved = sum(later < earlier for earlier, later in itertools.pairwise(order))
+        if moved or len(order) < len(own):
+            num_moved += sum(i != place for place, i in enumerate(order)) if len(order) == len(own) else 0
             group.lines, group.times = [group.lines[i] for i in order], [group.times[i] for i in order]
             group.columns = [[column[i] for i in order] for column in group.columns]
     num_midnights = max(map(count_midnights, keys)) if CLOCK.read(series[0].times[0]) is not None else 0
@@ -203,15 +209,18 @@ def _sort(series: Sequence[Series], keys: Sequence[Sequence[Any]], order_by: str
     if num_moved:
         notes.append(f"{num_moved:,} rows were not in the order of '{order_by}', and were sorted")
     if num_clock:
-        notes.append(
-            f"{num_clock:,} rows have the same '{order_by}' as another row, as where clocks are set back by an hour: they stay "
-            "in the order of the file"
-        )
+        rows = f"{plural(num_clock, 'row')} {agree(num_clock, 'have')} the same '{order_by}' as another row"
+        notes.append(f"{rows}, as where clocks are set back by an hour: they stay in the order of the file")
     if num_repeated:
-        notes.append(
-            f"{num_repeated:,} rows have the same '{order_by}' as another row of their series, and are steps of their own: if "
-            "they are of other series, --group-by names these"
+        rows = (
+            f"{plural(num_repeated, 'row')} {agree(num_repeated, 'have')} the same '{order_by}' as another row of their series"
         )
+        are_steps = f"and {agree(num_repeated, 'are')} steps of their own"
+        notes.append(f"{rows}, {are_steps}: if they are of other series, --group-by names these")
+    if num_equal:
+        rows = f"{plural(num_equal, 'row')} left out that {agree(num_equal, 'are')}"
+        notes.append(f"{rows} equal to another one at the same time")
+    notes.append(steps_note([sorted(found) for found in keys], order_by))
     return [*filter(None, notes)]
 
 

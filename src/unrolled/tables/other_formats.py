@@ -24,9 +24,35 @@ _OTHERS = (
         "LaTeX, and no table: write its rows as CSV, without & and \\\\",
     ),
     (
-        (".bib", ".ics", ".po", ".ris", ".enw"),
+        (".po", ".pot"),
+        re.compile(r"(?:#.*\n|\s)*msgid \".*\n(?:\".*\n)*msgstr "),
+        "translations of gettext, and no table: write them as CSV (po2csv of the Translate Toolkit)",
+    ),
+    (
+        (".xlf", ".xliff", ".tmx"),
+        re.compile(r"(?!)"),
+        "a file of translations, and no table: write it as CSV (the Translate Toolkit reads it)",
+    ),
+    (
+        (".sdf", ".mol"),
+        re.compile(r"(?:.*\n){3}.{6}.*V[23]000\s*\n"),
+        "molecules as atoms and bonds, and no table: write SMILES and properties as CSV (obabel FILE -O NEW.smi, or "
+        "rdkit.Chem.PandasTools.LoadSDF)",
+    ),
+    (
+        (".gb", ".gbk", ".genbank", ".embl"),
+        re.compile(r"LOCUS {2,}\S+|ID {3}\S+;"),
+        "sequences with annotations, and no table: write them as FASTA (Bio.SeqIO.convert)",
+    ),
+    (
+        (".ini", ".cfg"),
+        re.compile(r"(?:[#;].*\n|\s)*\[[\w .-]+\]\s*\n[\w .-]+ ?[=:]"),
+        "settings in sections, and no table: write one row for each section as CSV or as JSON lines",
+    ),
+    (
+        (".bib", ".ics", ".ris", ".enw"),
         re.compile(
-            r"@\w+\{[^,\s]+,\s*\n\s*[\w-]+\s*=|BEGIN:V(?:CARD|CALENDAR)\s*\n|msgid \".*\n(?:\".*\n)*msgstr |TY  - .*\n"
+            r"@\w+\{[^,\s]+,\s*\n\s*[\w-]+\s*=|BEGIN:V(?:CARD|CALENDAR)\s*\n|TY  - .*\n"
         ),
         "a file of records of several lines, and no table: write one row for each as CSV or as JSON lines",
     ),
@@ -52,14 +78,15 @@ def describe_no_table(name: str, head: str) -> str | None:
         True
     """
     head = head.lstrip("\ufeff")
+    suffix = PurePath(name).suffix.lower()
+    named = next((text for suffixes, _, text in _OTHERS if suffix in suffixes), None)
     if _MARKUP.match(head.lstrip()):
-        return "HTML or XML, and no table: save its rows as CSV or as JSON lines"
+        return named or "HTML or XML, and no table: save its rows as CSV or as JSON lines"
     lines = [line for line in head.splitlines()[:MAX_COMPARED_LINES] if not line.startswith("#")]
     if lines and all(_SVMLIGHT_ROW.fullmatch(line) for line in lines):
         row = '{"label": 1, "features": [0.5, 0, 1]}'
         reader = "sklearn.datasets.load_svmlight_file reads it"
         return f"in the format of SVMlight, and no table: write all numbers of a row in a list, as JSON lines: {row} ({reader})"
-    suffix = PurePath(name).suffix.lower()
     if suffix == ".vw" or (lines and all(_VOWPAL_ROW.fullmatch(line) for line in lines)):
         return "in the format of Vowpal Wabbit, and no table: write one row for each line as CSV or as JSON lines"
     return next((text for suffixes, start, text in _OTHERS if suffix in suffixes or start.match(head)), None)

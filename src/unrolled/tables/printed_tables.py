@@ -1,4 +1,5 @@
-"""Tables as programs print them: drawn with lines, in columns at fixed positions, or with delimiters of several characters.
+"""Tables as programs print them: drawn with lines, in columns at fixed positions, with delimiters of several characters, or
+with their names in a comment.
 
 Each line is rewritten with tabs between the cells, for the reader of TSV.
 """
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from unrolled.errors import DataError
+from unrolled.tables.commented_names import find_commented_names
 from unrolled.tables.delimiters import delimiter_of_rows
 from unrolled.tables.table_format import Source
 
@@ -77,6 +79,9 @@ def find_printed_table(source: Source) -> PrintedTable | None:
         name, rewriter = source.path, functools.partial(rewrite, name=str(source.path), settings=settings)
         return PrintedTable(source.path, source.encoding, rewriter, is_sure, f"{name}: {note}" if note else "")
 
+    if (named := find_commented_names(lines)) is not None:
+        note = f"the names of the columns are those in the comment of line {named.line + 1:,}"
+        return PrintedTable(source.path, source.encoding, named.rewrite, True, f"{source.path}: {note}")
     if (drawn := _drawn_header(lines)) is not None:
         header = drawn[0]
         around = [line for line in lines[:header] if _is_row(line)]

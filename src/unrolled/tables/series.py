@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import operator
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from unrolled.datasets.tables import Row
 from unrolled.errors import DataError
 from unrolled.tables.cell_values import MISSING_IN_NUMBERS, is_missing, to_number
 from unrolled.tables.column import Column
+from unrolled.tables.date_formats import DATE_FORMATS
 from unrolled.tables.entities import are_entity_tags
 from unrolled.tables.json_files import nested_value
 from unrolled.tables.step_times import time_keys
@@ -69,7 +71,8 @@ def refuse_series(table: Table, source: str, target: str) -> str | None:
     """
     if table.builtin is not None:
         return None
-    if (columns := _wide_columns(table.columns, source)) and _are_numbers(table, columns):
+    columns = _wide_columns(table.columns, source) or _dated_columns(table.columns, source)
+    if columns and _are_numbers(table, columns):
         raise DataError(
             f"{table.name} has series in the columns {columns[0]} to {columns[-1]}, and '{source}' is a single step: write "
             f'each as a list, one object per line ({{"series": [1.5, 2, ...], "{target}": ...}}), with --source '
@@ -163,6 +166,24 @@ def _wide_columns(names: Sequence[str], source: str) -> list[str]:
         last += 1
     is_long = last - first + 1 >= (MIN_WIDE_COLUMNS if prefix else MIN_UNNAMED_COLUMNS)
     return [numbers[number] for number in range(first, last + 1)] if is_long else []
+
+
+def _dated_columns(names: Sequence[str], source: str) -> list[str]:
+    """Return the columns side by side with `source` that are named by dates which go on, as of one series, if they are many."""
+    place = names.index(source) if source in names else len(names)
+    first, last = place, place - 1
+    while first and _is_date(names[first - 1]):
+        first -= 1
+    while last + 1 < len(names) and _is_date(names[last + 1]):
+        last += 1
+    found = list(names[first : last + 1]) if first <= place <= last and _is_date(source) else []
+    keys = time_keys(found)
+    is_series = len(found) >= MIN_WIDE_COLUMNS and not isinstance(keys, int) and all(map(operator.lt, keys, keys[1:]))
+    return found if is_series else []
+
+
+def _is_date(name: str) -> bool:
+    return any(format.read(name) is not None for format in DATE_FORMATS)
 
 
 def _are_numbers(table: Table, columns: Sequence[str]) -> bool:

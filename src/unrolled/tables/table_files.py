@@ -13,7 +13,7 @@ import functools
 import hashlib
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from unrolled.datasets.builtin import SPLITS, no_such_dataset
 from unrolled.datasets.stdlib import PREFIX
 from unrolled.datasets.tables import TABLES, BuiltinTable, Row
 from unrolled.errors import DataError, UsageError, did_you_mean
+from unrolled.tables.arrow_files import columnar_kind
 from unrolled.tables.cell_values import BLANKS, Cell
 from unrolled.tables.conll_files import LabelledLines
 from unrolled.tables.delimited_files import MAX_LISTED_COLUMNS, is_plain_text, line_rows
@@ -36,6 +37,7 @@ from unrolled.tables.kept_data import shown_name
 from unrolled.tables.labelled_files import open_archive, open_folder
 from unrolled.tables.printed_tables import find_printed_table
 from unrolled.tables.spreadsheet_files import is_spreadsheet
+from unrolled.tables.table_folders import Parts, find_parts
 from unrolled.tables.table_format import (
     FIRST_ROW,
     MAX_HEADER_ROWS,
@@ -205,12 +207,16 @@ def _open_input(name: str, format: TableFormat, open_path: Callable[[Path, Table
     """Return the table that `open_path` makes of a path, its format and its name in messages: of a file, or of a copy of
     standard input.
 
-    A folder, or a zip archive of several files that are no tables, is a table of its own (see `LabelledFiles`).
+    A folder of tables with the same columns is one table (see `find_parts`). Another folder, or a zip archive of several files
+    that are no tables, is a table of its own (see `LabelledFiles`).
     """
     if name == "-":
         copy = TemporaryFolder()
         table = open_path(buffer_stdin(copy.path), format, "standard input")
         table = dataclasses.replace(table, folder=Path().absolute(), owned=copy)
+    elif parts := find_parts(Path(name)) if Path(name).is_dir() else []:
+        tables = [open_path(existing_file(str(part)), format, str(part)) for part in parts]
+        table = _join_parts(Parts(Path(name), parts, [each.columns for each in tables], [each.rows for each in tables]), tables)
     elif _has_labelled_files(Path(name)):
         table = _open_labelled(Path(name), format)
     else:
@@ -218,6 +224,19 @@ def _open_input(name: str, format: TableFormat, open_path: Callable[[Path, Table
         path = existing_file(file)
         table = open_path(path, dataclasses.replace(format, sheet=sheet), shown_name(path))
     return table if format.cell_files else table.without_cell_files()
+
+
+def _join_parts(parts: Parts, tables: Sequence[Table]) -> Table:
+    return dataclasses.replace(
+        tables[0],
+        name=str(parts.folder),
+        columns=parts.columns,
+        folder=parts.folder.absolute(),
+        rows=parts.rows,
+        digest=functools.partial(fingerprint, parts.paths),
+        notes=(parts.note, *tables[0].notes),
+        labelled=None,
+    )
 
 
 def _has_labelled_files(path: Path) -> bool:
@@ -352,7 +371,7 @@ def _open_builtin(name: str, split: str) -> Table:
 
 def _reject_archives(path: Path) -> None:
     """Raise `DataError` for a file that is no text, such as an Excel workbook, or an archive that is not named `.zip`."""
-    if is_compressed(path) or is_spreadsheet(path):
+    if is_compressed(path) or is_spreadsheet(path) or columnar_kind(path) is not None:
         return
     with ReadErrors(path), open(path, "rb") as file:
         found = describe_binary(file.read(SIGNATURE_BYTES), str(path))

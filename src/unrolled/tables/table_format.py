@@ -35,12 +35,13 @@ NumberedRows = Generator[tuple[int, Row], None, None]
 
 TABLE_SUFFIXES = {
     ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
+    ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow",
     ".xlsx": "spreadsheet", ".xlsm": "spreadsheet", ".xlsb": "spreadsheet", ".xls": "spreadsheet", ".ods": "spreadsheet",
     ".arff": "arff", ".conll": "conll", ".conllu": "conll", ".conllup": "conll",
 }  # fmt: skip
 """The formats of files by their suffix; files with another one are recognized by their first lines (`table_files`)."""
 
-BINARY_KINDS = ("parquet", "spreadsheet")
+BINARY_KINDS = ("parquet", "arrow", "spreadsheet")
 """The formats of files that are no text."""
 
 HEAD_BYTES = 1 << 16
@@ -96,7 +97,8 @@ def has_table_suffix(name: str) -> bool:
 
 
 def plain_value(value: Any) -> Any:
-    """Return a cell as a JSON value; what other libraries have for a missing value is None, and dates and decimals are texts.
+    """Return a cell as a JSON value; what other libraries have for a missing value is None, and dates and decimals are texts,
+    and durations are seconds.
 
     Example:
         >>> plain_value([datetime.date(2024, 3, 31), np.float32(0.5), math.nan])
@@ -108,6 +110,8 @@ def plain_value(value: Any) -> Any:
         return None
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
+    if isinstance(value, datetime.timedelta):
+        return value.total_seconds()
     if isinstance(value, list | tuple):
         return [plain_value(element) for element in value]
     if isinstance(value, Mapping):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from unrolled.tables.cell_values import Array, Cell, parse_text, readable
 from unrolled.tables.column import MAX_BASELINE_ROWS, Column, EvalRows, SymbolCounts, normalized_texts
 from unrolled.tables.metric_report import MetricReport
 from unrolled.tables.metrics import generation_report
-from unrolled.tables.ngrams import hash_ngrams, read_buckets
+from unrolled.tables.ngrams import MAX_CASE_TEXTS, hash_ngrams, read_buckets, version_for
 from unrolled.tables.ragged import RaggedArray
 from unrolled.tables.word_tokenizer import BPETokenizer, WordTokenizer, split_words, word_tokenizer_from_json
 from unrolled.text.normalization import normalize_counted
@@ -36,6 +36,14 @@ def is_token_kind(kind: str) -> bool:
     return kind.partition(":")[0] in token_kinds()
 
 
+def _keeping(texts: Iterable[str], kept: list[str]) -> Iterator[str]:
+    """Yield texts, and keep the first ones."""
+    for text in texts:
+        if len(kept) < MAX_CASE_TEXTS:
+            kept.append(text)
+        yield text
+
+
 class TextColumn(Column):
     """A text, as characters, bytes, words or byte-pair pieces."""
 
@@ -53,8 +61,11 @@ class TextColumn(Column):
     def fit(cls, name: str, cells: Iterable[Cell], config: dict[str, Any]) -> TextColumn:
         tokens, form = config["tokens"], "none" if config["tokens"] == "bytes" else config.get("normalize", "none")
         texts = normalized_texts(name, readable(cells, parse_text), form)
-        column = cls(name, cls._fit_tokenizer(name, texts, tokens, config))
+        first_texts = list[str]()
+        column = cls(name, cls._fit_tokenizer(name, _keeping(texts, first_texts), tokens, config))
         column.normalization = form
+        if tokens not in ("words", "bpe"):
+            column.ngram_version = version_for(first_texts)
         return column
 
     @staticmethod
@@ -73,9 +84,9 @@ class TextColumn(Column):
                 logger.info(f"column '{name}': {count:,} {note}")
             return tokenizer
         chars: set[str] = set()
-        for text in () if tokenizer_type.reads_bytes else texts:
+        for text in texts:
             chars.update(text)
-        return tokenizer_type.fit(sorted(chars), has_eos=False)
+        return tokenizer_type.fit([] if tokenizer_type.reads_bytes else sorted(chars), has_eos=False)
 
     @property
     def symbol_noun(self) -> str:  # type: ignore[override]

@@ -19,7 +19,7 @@ from unrolled.options import DataOptions
 from unrolled.text.archives import archive_names, unpack_texts
 from unrolled.text.compressed_files import inner_suffix
 from unrolled.text.encodings import decoded_chunks, display_name, file_encoding, is_office_file, is_text_head, make_copy
-from unrolled.text.file_signatures import OFFICE_NOUNS, SUBTITLE_SUFFIXES, has_office_suffix
+from unrolled.text.file_signatures import MAIL_SUFFIXES, OFFICE_NOUNS, SUBTITLE_SUFFIXES, has_office_suffix
 from unrolled.text.line_format import PLAIN_LINES, LineFormat
 from unrolled.text.office_files import office_text
 from unrolled.text.record_tokenizers import RecordTokenizer
@@ -88,7 +88,9 @@ def _log_counts(counts: Counter[str], encoding: str | None) -> None:
     nouns = [plural(count, noun) for noun in dict.fromkeys(OFFICE_NOUNS.values()) if (count := counts.pop(noun, 0))]
     if nouns:
         is_pdf = all(OFFICE_NOUNS[".pdf"] in noun for noun in nouns)
+        is_mail = all(any(OFFICE_NOUNS[suffix] in noun for suffix in MAIL_SUFFIXES) for noun in nouns)
         left_out = "running heads and page numbers" if is_pdf else "formatting, notes and comments"
+        left_out = "attachments and all headers but the subject" if is_mail else left_out
         num_lines = plural(counts.pop("lines"), "line")
         logger.info(f"{', '.join(nouns)} read as text ({num_lines}), without {left_out}")
     if num_cues := counts.pop("cues", 0):

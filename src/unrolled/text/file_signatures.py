@@ -9,11 +9,13 @@ from unrolled.display import shell_argument
 
 OFFICE_NOUNS = {
     ".docx": "Word document", ".docm": "Word document", ".odt": "OpenDocument text", ".epub": "e-book", ".pdf": "PDF document",
+    ".eml": "e-mail", ".mbox": "mailbox",
 }  # fmt: skip
 """Suffixes of documents that are read as text, and what they are called in messages."""
 
+MAIL_SUFFIXES = (".eml", ".mbox")
 MIDI_MAGIC, MIDI_SUFFIXES = b"MThd", (".mid", ".midi", ".smf")
-SUBTITLE_SUFFIXES = (".srt", ".vtt")
+SUBTITLE_SUFFIXES = (".srt", ".vtt", ".ass", ".ssa", ".lrc")
 
 _COMPRESSED = (
     (b"\x1f\x8b", "gzip", ".gz"),
@@ -28,12 +30,17 @@ _SIGNATURES = (
     (b"{\\rtf1", "a document in rich text format: save it as plain text (UTF-8)"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a file of an old Office (.xls, .doc): save it as CSV or as plain text (UTF-8)"),
     (b"SQLite format 3\0", "an SQLite database: write a table of it as CSV (sqlite3 -header -csv NAME 'SELECT * FROM TABLE')"),
-    (b"ARROW1\0\0", "an Arrow (Feather) file: write it as Parquet or CSV"),
+    (b"ARROW1\0\0", "an Arrow (Feather) file: name columns of it (--source COLUMN --target COLUMN)"),
+    (b"FEA1", "a Feather file of version 1: write it as Parquet or CSV (pyarrow.feather.read_table reads it)"),
     (b"ORC\n", "an ORC file: write it as Parquet or CSV (pyarrow.orc.read_table reads it)"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file: write its table as Parquet or CSV"),
     ((b"$FL2", b"$FL3"), "a file of SPSS: write it as CSV (pandas.read_spss reads it)"),
-    (b"<stata_dta>", "a file of Stata: write it as CSV (pandas.read_stata reads it)"),
+    (
+        (b"<stata_dta>", *(bytes((version, order, 1, 0)) for version in (110, 111, 113, 114, 115) for order in (1, 2))),
+        "a file of Stata: write it as CSV (pandas.read_stata reads it)",
+    ),
     (b"\0" * 12 + b"\xc2\xea\x81\x60", "a file of SAS: write it as CSV (pandas.read_sas reads it)"),
+    (b"HEADER RECORD*******LIB", "a file of SAS: write it as CSV (pandas.read_sas reads it)"),
     (b"MATLAB 5.0 MAT-file", "a file of MATLAB: write its table as CSV (scipy.io.loadmat reads it)"),
     (b"Obj\x01", "an Avro file: write it as Parquet, JSON lines or CSV"),
     (b"\x93NUMPY", "a NumPy array: a cell of a table names it, as in a column of .npy files"),
@@ -49,6 +56,8 @@ _SIGNATURES = (
 _SHEET = "name columns of its sheet (--source COLUMN --target COLUMN), or save it as CSV (UTF-8)"
 _ZIPPED_SHEETS = (".xlsx", ".xlsm", ".xlsb", ".ods")
 _ZIPPED_DOCUMENTS = (".docx", ".odt", ".epub", ".pptx", ".odp")
+_IWORK = {".numbers": "CSV (File, Export To)", ".pages": "Word or plain text (File, Export To)", ".key": "text"}
+_SPSS_MARK = b"ASCII SPSS PORT FILE"
 _TAR_MARK, _MOBI_MARK = slice(257, 262), slice(60, 68)
 
 
@@ -70,6 +79,8 @@ def has_office_suffix(name: str) -> bool:
 
 def is_office_head(name: str, head: bytes) -> bool:
     """Return whether a file with this name, which begins with these bytes, is a document that is read as text."""
+    if Path(name).suffix.lower() in MAIL_SUFFIXES:
+        return head[:4].replace(b"-", b"").isalpha()  # the name of a header, or From
     return has_office_suffix(name) and head.startswith(b"%PDF" if Path(name).suffix.lower() == ".pdf" else b"PK\x03\x04")
 
 
@@ -93,6 +104,8 @@ def describe_binary(data: bytes, name: str) -> str | None:
     """
     if data.startswith(b"PK\x03\x04"):
         return _describe_zip(data[:4096], name)
+    if _SPSS_MARK in data[:512]:
+        return "a portable file of SPSS: write it as CSV (pyreadstat.read_por reads it)"
     if data[_TAR_MARK] == b"ustar" or name.lower().endswith((".tgz", ".tbz2", ".txz")):
         return f"a tar archive: unpack it (tar -xf {shell_argument(name)}), and name what is in it"
     if data[_MOBI_MARK] == b"BOOKMOBI":
@@ -109,6 +122,8 @@ def describe_binary(data: bytes, name: str) -> str | None:
 
 def _describe_zip(data: bytes, name: str) -> str:
     suffix = "." + name.lower().rpartition(".")[2]
+    if suffix in _IWORK or b"Index/Document.iwa" in data:
+        return f"a file of Apple's iWork: export it as {_IWORK.get(suffix, 'CSV or as plain text')}"
     if suffix == ".npz":
         return "an archive of NumPy arrays: give the arrays in Python, or write them as CSV"
     if suffix == ".ods" or b"opendocument.spreadsheet" in data:

@@ -1,8 +1,8 @@
-"""Word and OpenDocument texts, e-books and PDF (`.docx`, `.odt`, `.epub`, `.pdf`) as plain text, and nothing else.
+"""Word and OpenDocument texts, e-books, PDF and e-mail (`.docx`, `.odt`, `.epub`, `.pdf`, `.eml`) as plain text.
 
-All but PDF are zip archives of XML. A paragraph of an office document becomes a line, and one of an e-book is followed by a
-blank line, since stanzas and headings are paragraphs there. Formatting, notes, comments, deleted text, pronunciations above
-words (ruby) and tables of contents are left out.
+All but PDF and e-mail are zip archives of XML. A paragraph of an office document becomes a line, and one of an e-book is
+followed by a blank line, since stanzas and headings are paragraphs there. Formatting, notes, comments, deleted text,
+pronunciations above words (ruby) and tables of contents are left out.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from xml.parsers import expat
 
 from unrolled.errors import DataError
 from unrolled.text.compressed_files import CHUNK_BYTES, DECOMPRESSION_ERRORS, ZipArchive
-from unrolled.text.file_signatures import OFFICE_NOUNS
+from unrolled.text.file_signatures import MAIL_SUFFIXES, OFFICE_NOUNS
 from unrolled.text.html_text import html_lines
+from unrolled.text.mail_files import mail_lines
 from unrolled.text.pdf_files import pdf_lines
 
 MAX_MEMBER_BYTES = 1 << 30
@@ -56,7 +57,9 @@ def office_text(file: Path | IO[bytes], name: str) -> Iterator[str]:
         DataError: It is damaged, encrypted, of another kind, or has no text.
     """
     noun, has_text = OFFICE_NOUNS[Path(name).suffix.lower()], False
-    for line in pdf_lines(file, name) if noun == OFFICE_NOUNS[".pdf"] else _zipped_lines(file, name, noun):
+    suffix = Path(name).suffix.lower()
+    lines = mail_lines(file) if suffix in MAIL_SUFFIXES else pdf_lines(file, name) if suffix == ".pdf" else None
+    for line in _zipped_lines(file, name, noun) if lines is None else lines:
         has_text |= bool(line.strip())
         yield line
     if not has_text:

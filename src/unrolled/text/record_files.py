@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from unrolled.display import counted, plural
+from unrolled.display import counted, plural, shell_argument
 from unrolled.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -76,9 +76,9 @@ def _fasta_parts(name: str, lines: Iterable[bytes], counts: Counter[str]) -> Ite
             counts["comments are left out"] += 1
         elif line:
             if not start:
-                kind = "it looks like FASTQ" if line.startswith(b"@") else "'>' and a name are expected first"
                 raise DataError(
-                    f"Line {number:,} of {name} is not FASTA: {kind}. To learn the file as it is: --tokens characters."
+                    f"Line {number:,} of {name} is not FASTA: {_other_kind(line, name)}. To learn the file as it is: --tokens "
+                    "characters."
                 )
             if other := NOT_A_SEQUENCE.search(b"".join(line.split())):
                 raise DataError(
@@ -88,6 +88,18 @@ def _fasta_parts(name: str, lines: Iterable[bytes], counts: Counter[str]) -> Ite
             parts.append(b"".join(line.split()))
     if start:
         yield start, parts
+
+
+def _other_kind(line: bytes, name: str) -> str:
+    """Return what a file of sequences is that begins with this line, and how it becomes FASTA."""
+    if line.startswith(b"@"):
+        return (
+            f"it looks like FASTQ, of which this keeps the reads: sed -n '1~4s/^@/>/p;2~4p' {shell_argument(name)} > NEW.fasta"
+        )
+    others = {b"LOCUS ": "GenBank", b"ID   ": "EMBL", b"# STOCKHOLM": "an alignment (Stockholm)", b"#NEXUS": "NEXUS"}
+    kind = next((kind for start, kind in others.items() if line.startswith(start)), "")
+    to_do = "Bio.SeqIO.convert of Biopython writes it as FASTA"
+    return f"it looks like {kind}: {to_do}" if kind else "'>' and a name are expected first"
 
 
 def abc_tunes(name: str, lines: Iterable[bytes]) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""SRT and WebVTT subtitles as text: one line per cue, without numbers, times and tags.
+"""Subtitles (SRT, WebVTT, SubStation Alpha) and lyrics with times (LRC) as text: one line per cue, without times and tags.
 
 A cue is `00:00:01,000 --> 00:00:02,000` and lines of text up to the number of the next one (SRT) or a blank line (WebVTT,
 https://www.w3.org/TR/webvtt1/). Its lines are joined by a space, since subtitles are broken where the picture ends; a line that
@@ -19,8 +19,14 @@ from unrolled.text.encodings import display_name
 
 _TIMES = re.compile(r"\s*(?:\d+:)?\d{1,2}:\d{1,2}[,.]\d{1,3}\s*-->\s*(?:\d+:)?\d{1,2}:\d{1,2}[,.]\d{1,3}(?:\s.*)?")
 _TAG = re.compile(
-    r"</?(?:b|c|em|font|i|lang|rt|ruby|s|span|strong|u|v)(?:[\s.][^<>]*)?>|<(?:\d+:)?\d\d:\d\d\.\d{3}>|\{\\[^{}]*\}"
+    r"</?(?:b|c|em|font|i|lang|rt|ruby|s|span|strong|u|v)(?:[\s.][^<>]*)?>|<(?:\d+:)?\d\d:\d\d\.\d{2,3}>|\{\\[^{}]*\}"
 )
+_OVERRIDE, _NEW_LINE = re.compile(r"\{[^{}]*\}"), re.compile(r"\\[Nn]")
+_LYRICS = re.compile(r"(?:\[\d{1,3}:\d\d(?:[.:]\d{1,3})?\])+(?P<text>.*)")
+_KINDS = {
+    ".vtt": ("WebVTT", "00:00:01,000 --> 00:00:02,000"), ".lrc": ("LRC", "[00:12.00]"),
+    ".ass": ("SubStation Alpha", "Dialogue: 0,"), ".ssa": ("SubStation Alpha", "Dialogue: "),
+}  # fmt: skip
 _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _SPEAKER = re.compile(r"\s*[-\u2010-\u2015]")
 
@@ -37,9 +43,10 @@ def subtitle_text(path: Path, suffix_of: Path, lines: Iterable[str], counts: Cou
     Raises:
         DataError: A line has `-->` and no two times, or there is no cue.
     """
-    is_vtt, num_before = inner_suffix(suffix_of) == ".vtt", counts["cues"]
-    last = ""
-    for cue in _cues(path, lines, is_vtt, counts):
+    suffix, num_before = inner_suffix(suffix_of), counts["cues"]
+    is_vtt, last = suffix == ".vtt", ""
+    found = _lyrics(lines, counts) if suffix == ".lrc" else _dialogue(lines, counts) if suffix in (".ass", ".ssa") else None
+    for cue in _cues(path, lines, is_vtt, counts) if found is None else found:
         counts["cues"] += 1
         shown = [text for line in cue if (text := _without_tags(line, is_vtt, counts))]
         spoken = shown[1:] if is_vtt and shown and shown[0] == last else shown  # captions that roll up show it again
@@ -48,11 +55,34 @@ def subtitle_text(path: Path, suffix_of: Path, lines: Iterable[str], counts: Cou
         last = shown[-1] if shown else last
         yield from _joined(spoken)
     if counts["cues"] == num_before:
-        kind = "WebVTT" if is_vtt else "SRT"
-        raise DataError(
-            f"{display_name(path)} has no cue of {kind} subtitles, which begins with a line like 00:00:01,000 --> "
-            "00:00:02,000: name it .txt to read it as it is."
-        )
+        kind, example = _KINDS.get(suffix, ("SRT", "00:00:01,000 --> 00:00:02,000"))
+        problem = f"no cue of {kind} subtitles, which begins with a line like {example}"
+        raise DataError(f"{display_name(path)} has {problem}: name it .txt to read it as it is.")
+
+
+def _dialogue(lines: Iterable[str], counts: Counter[str]) -> Iterator[list[str]]:
+    """Yield the lines of each cue of SubStation Alpha: the last field of those that are no comments."""
+    num_fields, in_events = 10, False
+    for line in lines:
+        kind, _, rest = line.lstrip("\ufeff").partition(":")
+        in_events = line.strip().lower() == "[events]" if line.startswith("[") else in_events
+        if in_events and kind == "Format":
+            num_fields = rest.count(",") + 1
+        elif in_events and kind == "Dialogue" and rest.count(",") >= num_fields - 1:
+            text, num_tags = _OVERRIDE.subn("", rest.split(",", num_fields - 1)[-1])
+            counts["tags"] += num_tags
+            yield _NEW_LINE.split(text.replace("\\h", " "))
+        elif in_events and kind == "Comment":
+            counts["comments"] += 1
+
+
+def _lyrics(lines: Iterable[str], counts: Counter[str]) -> Iterator[list[str]]:
+    """Yield the lines of lyrics with times."""
+    for line in lines:
+        if found := _LYRICS.fullmatch(line.lstrip("\ufeff").rstrip()):
+            yield [found["text"]]
+        else:
+            counts["lines outside cues"] += bool(line.strip())
 
 
 def _cues(path: Path, lines: Iterable[str], is_vtt: bool, counts: Counter[str]) -> Iterator[list[str]]:

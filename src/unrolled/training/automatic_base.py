@@ -49,7 +49,7 @@ def choose_base(request: TrainRequest, task: TextTask, machine: DeviceConfig) ->
     if task.validation is None or not _may_have_base(request, task, machine):
         return request, None
     logger.info("comparing the built-in models with the text, to start from one that reads it well")
-    bases = [pair for name in BASE_MODELS if (pair := _with_base(request, PREFIX + name)) is not None]
+    bases = [_with_base(request, PREFIX + name) for name in BASE_MODELS]
     losses = [_loss_after(0, *base, task, machine) for base in bases]
     best_request, base = bases[int(np.argmin(losses))]
     base_nats, name = min(losses), best_request.training.init_from
@@ -101,11 +101,11 @@ def latin_fraction(ids: Ids, tokenizer: Tokenizer) -> float:
     return float(latin / max(1, sum(count for count, _ in letters)))
 
 
-def _with_base(request: TrainRequest, name: str) -> tuple[TrainRequest, TextModelFile] | None:
-    """Return a request with the settings of the base `name`, and the base; None if the name is that of no base."""
+def _with_base(request: TrainRequest, name: str) -> tuple[TrainRequest, TextModelFile]:
+    """Return a request with the settings of the base `name`, and the base."""
     request = dataclasses.replace(request, training=dataclasses.replace(request.training, init_from=name))
-    base = load_base(request)
-    return None if base is None else (adopt_settings(request, base), base)
+    base = load_base(name)
+    return adopt_settings(request, base), base
 
 
 def _loss_after(num_steps: int, request: TrainRequest, base: TextModelFile, task: TextTask, machine: DeviceConfig) -> float:

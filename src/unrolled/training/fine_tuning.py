@@ -25,9 +25,6 @@ from unrolled.text.unknown_tokens import UnknownTokens
 from unrolled.training.recipe import TextStats, describe_epochs, fill_defaults, threshold_value
 from unrolled.training.schedule import make_budget
 
-NO_BASE = "none"
-"""The value of --from for a network with random weights."""
-
 SHAPE_OPTIONS = ("cell", "layers", "hidden", "embedding", "residual", "two_biases")
 """Settings of the network that are those of the base model."""
 
@@ -47,18 +44,13 @@ MAX_EPOCHS_BY_TOKENS = ((0.0, 4.0), (1e5, 2.0))
 """Passes over a text, by its tokens, after which more training only makes the model forget its language."""
 
 
-def load_base(request: TrainRequest) -> TextModelFile | None:
-    """Return the model that a request names as its base, or None if it names none.
+def load_base(name: str) -> TextModelFile:
+    """Return the model that training starts from: of a file, a run, or the package.
 
     Raises:
         ModelError: It is missing or damaged.
-        UsageError: It is a model of a table, or a setting is for a base and none is named.
+        UsageError: It is a model of a table.
     """
-    name = request.training.init_from
-    if name is None or name == NO_BASE:
-        if request.training.shrink_vocabulary:
-            raise UsageError("--shrink-vocabulary is for --from: it would have no effect, so leave it out.")
-        return None
     model_file = load_model(find_model(Path(name)))
     if not isinstance(model_file, TextModelFile):
         raise UsageError(f"--from {name} is a model of a table, and one of texts is expected: name one, or leave it out.")

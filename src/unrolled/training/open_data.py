@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import os
 from pathlib import Path, PurePath
 
+from unrolled.checkpoints.model_file import TextModelFile
 from unrolled.checkpoints.run_dir import is_table_run
 from unrolled.nn.device import DeviceConfig
 from unrolled.options import TrainRequest
@@ -82,10 +84,10 @@ def open_with_base(
 
     Raises what `load_base` and `adopt_settings` raise.
     """
-    base = load_base(request)
+    base = None if request.base_name is None else load_base(request.base_name)
     if base is not None and not is_table(request):
         request = adopt_settings(request, base)
-    task = open_task(request, process_group)
+    task = open_task(request, process_group, base)
     if not isinstance(task, TextTask):
         if base is not None and isinstance(task, TableTask) and task.spec.dims.base is None:
             request = adopt_encoder(request, base)
@@ -99,7 +101,7 @@ def open_with_base(
     return request, task
 
 
-def open_task(request: TrainRequest, process_group: ProcessGroup) -> TrainingTask:
+def open_task(request: TrainRequest, process_group: ProcessGroup, base: TextModelFile | None = None) -> TrainingTask:
     """Open the data of a request: in the main process before the others, or in all at once if they share the work.
 
     Other processes wait at most half an hour, torch's limit for a collective; encoding a large text may take longer.
@@ -107,14 +109,13 @@ def open_task(request: TrainRequest, process_group: ProcessGroup) -> TrainingTas
     if process_group.world_size > 1:
         is_joint = process_group.broadcast_str(lambda: str(not is_table(request) and TextTask.is_opened_jointly(request)))
         if is_joint == str(True):
-            return _open(request)
-    return process_group.main_process_first(lambda: _open(request))  # type: ignore[no-any-return]
+            return TextTask.open(request)
+    open_data = (
+        functools.partial(open_table_task, request, base) if is_table(request) else functools.partial(TextTask.open, request)
+    )
+    return process_group.main_process_first(open_data)  # type: ignore[no-any-return]
 
 
 def is_table(request: TrainRequest) -> bool:
     """Return whether a request trains on two columns of a table, not on a text, which may be one column."""
     return is_table_run(request.inputs, request.to_dict())
-
-
-def _open(request: TrainRequest) -> TrainingTask:
-    return open_table_task(request) if is_table(request) else TextTask.open(request)

@@ -41,6 +41,7 @@ def date_rules() -> dict[str, Any]:
         "likely": list(map(_in_javascript, date_formats.LIKELY_DIGITS)),
         "weekdays": list(date_formats.WEEKDAYS),
         "monthNames": list(date_formats.MONTH_NAMES),
+        "zones": date_formats.ZONES,
         "centuryPivot": date_formats.CENTURY_PIVOT,
         "minOrderedTimes": step_times.MIN_ORDERED_TIMES,
         "minSpanRatio": step_times.MIN_SPAN_RATIO,

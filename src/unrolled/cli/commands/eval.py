@@ -28,7 +28,7 @@ from unrolled.options import EvaluateOptions, MachineOptions, flag_name, from_di
 
 if TYPE_CHECKING:
     from unrolled.analysis.baselines import Baselines
-    from unrolled.evaluation.language_model import Evaluation
+    from unrolled.evaluation.text_loss import Evaluation
     from unrolled.models.table import TableModel
 
 

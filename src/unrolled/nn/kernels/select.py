@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -44,16 +45,20 @@ def unsupported_reason(name: str, cell: Cell) -> str | None:
     return {"native": native.unsupported_reason, "torch": aten.unsupported_reason}.get(name, lambda _: None)(cell)
 
 
-def available_kernels(model: Network | BaseClassifier, dtype: torch.dtype = torch.float32) -> list[str]:
-    """Return the kernels that can run `model` in `dtype`, the fastest first; the last is the reference."""
+def available_kernels(model: Network | BaseClassifier, dtype: torch.dtype = torch.float32) -> Iterator[str]:
+    """Yield the kernels that can run `model` in `dtype`, the fastest first; the last is the reference."""
     cells: list[GatedCell] = model.cells()
-    names = [name for name in KERNELS if not any(unsupported_reason(name, cell) for cell in cells)]
-    aten_is_faster = dtype == torch.float32 and any(
-        isinstance(cell, LSTMCell) and cell.hidden_size >= MIN_ATEN_UNITS_FLOAT32 for cell in cells
+
+    def can_run(name: str) -> bool:
+        return not any(unsupported_reason(name, cell) for cell in cells)
+
+    aten_is_faster = (dtype == torch.bfloat16 and not native.has_bfloat16()) or (
+        dtype == torch.float32
+        and any(isinstance(cell, LSTMCell) and cell.hidden_size >= MIN_ATEN_UNITS_FLOAT32 for cell in cells)
     )
-    if "native" in names and "torch" in names and (aten_is_faster or (dtype == torch.bfloat16 and not native.has_bfloat16())):
-        names.remove("native")
-    return names
+    for name in KERNELS:
+        if can_run(name) and not (name == "native" and aten_is_faster and can_run("torch")):
+            yield name
 
 
 def set_kernel(model: Network | BaseClassifier, name: str, dtype: torch.dtype = torch.float32) -> str:
@@ -64,7 +69,7 @@ def set_kernel(model: Network | BaseClassifier, name: str, dtype: torch.dtype = 
     Raises `UsageError` if the named kernel cannot run this model.
     """
     if name == "auto":
-        name = available_kernels(model, dtype)[0]
+        name = next(available_kernels(model, dtype))
     for cell in model.cells():
         if reason := unsupported_reason(name, cell):
             raise UsageError(f"--kernels {name} cannot run this model: {reason}.")
@@ -89,11 +94,8 @@ def choose_kernel(
     dtypes = [machine.dtype]
     if options.precision == "auto" and machine.dtype != torch.float32:
         dtypes.append(torch.float32)
-    is_auto, reason = options.kernels == "auto", ""
-    attempts = [
-        (d, name) for d in dtypes for name in (available_kernels(model, d) if is_auto else [set_kernel(model, options.kernels)])
-    ]
-    for dtype, name in attempts:
+    reason, named = "", [] if options.kernels == "auto" else [set_kernel(model, options.kernels)]
+    for dtype, name in ((d, name) for d in dtypes for name in named or available_kernels(model, d)):
         if name == "reference":
             continue
         mismatch = _rounded_memory(model, name, dtype, machine) if options.precision == "auto" else None

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from unrolled.checkpoints.model_file import TextModelFile
+from unrolled.display import shell_argument
 from unrolled.errors import DataError, UsageError
 from unrolled.options import TrainRequest
 from unrolled.tables.base_text import TOKENS, BaseText
@@ -32,7 +33,12 @@ MIN_KNOWN_SHARE = 0.9
 def open_request_table(request: TrainRequest) -> Table:
     """Open the table of a request, as it is in the file."""
     if len(request.inputs) != 1:
-        raise UsageError(f"One table is expected with --source and --target; got {len(request.inputs)} inputs.")
+        both = " ".join(map(shell_argument, request.inputs))
+        paired = f"; if their lines belong together: paste {both} > both.tsv" if len(request.inputs) == 2 else ""
+        parts = "tables with the same columns are one if they are in one folder"
+        raise UsageError(
+            f"One table is expected with --source and --target; got {len(request.inputs)} inputs: {parts}{paired}."
+        )
     options = request.table
     sources = split_source(options.source) if options.source else []
     named = [*sources, *([options.target] if options.target else [])]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from unrolled.checkpoints.model_file import ModelFile, TableModelFile
+from unrolled.checkpoints.model_file import ModelFile, TableModelFile, TextModelFile
 from unrolled.display import plural
 from unrolled.errors import DataError, UsageError
 from unrolled.nn.device import DeviceConfig
@@ -59,17 +59,17 @@ def is_series(request: TrainRequest) -> bool:
     return names_series(request.table.source, request.table.target, request.series)
 
 
-def open_table_task(request: TrainRequest) -> TableTask:
-    """Read the table that a request names."""
+def open_table_task(request: TrainRequest, base: TextModelFile | None) -> TableTask:
+    """Read the table that a request names; `base` is the model that its training starts from."""
     check_table_options(request.model, is_stream=True)
     check_training(request, is_table=True)
     if not is_series(request):
-        return TableTask(request, None)
+        return TableTask(request, None, base=base)
     table = open_request_table(request)
     source, target = resolve_columns(request, table)
     table, spec = series_spec(table, source, target, request.series, request.data.normalize)
     check_series(spec, request.series)
-    return _task_class(spec)(request, None, (table, spec))
+    return _task_class(spec)(request, None, (table, spec), base)
 
 
 def reopen_table_task(request: TrainRequest, origin: dict[str, Any], model_file: ModelFile) -> TableTask:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from unrolled.checkpoints.model_file import ModelFile, TableModelFile
+from unrolled.checkpoints.model_file import ModelFile, TableModelFile, TextModelFile
 from unrolled.display import one_line, plural
 from unrolled.errors import UsageError
 from unrolled.evaluation.calibration import mean_loss, mean_loss_with_error, validation_loss
@@ -37,7 +37,6 @@ from unrolled.tables.table_files import Table
 from unrolled.tables.table_format import FIRST_ROW
 from unrolled.tables.word_tokenizer import WordTokenizer
 from unrolled.training.diagnosis import judge_table
-from unrolled.training.fine_tuning import load_base
 from unrolled.training.grown_model import load_reader
 from unrolled.training.ngram_fit import FittedClassifier, fit_rows
 from unrolled.training.table_recipe import TableStats, choose_table_options
@@ -63,15 +62,24 @@ SAMPLE_ROWS = 6
 class TableTask(TrainingTask):
     """Two columns of a table, split into training, validation and test rows (or validated on another table)."""
 
-    def __init__(self, request: TrainRequest, spec: TableSpec | None, opened: tuple[Table, TableSpec] | None = None) -> None:
-        """Read the table of a request, or take one that is `opened`, with its columns; `spec` are those of a run."""
+    def __init__(
+        self,
+        request: TrainRequest,
+        spec: TableSpec | None,
+        opened: tuple[Table, TableSpec] | None = None,
+        base: TextModelFile | None = None,
+    ) -> None:
+        """Read the table of a request, or take one that is `opened`, with its columns.
+
+        `spec` are the columns of a run that is resumed; `base` is the model that a new training starts from.
+        """
         is_new = spec is None
         self._log_level = logging.INFO if is_new else logging.DEBUG  # a resume repeats nothing
         self.table = open_request_table(request) if opened is None else opened[0]
         for note in self.table.notes:
             logger.log(self._log_level, note)
         source, target = resolve_columns(request, self.table)
-        self.base = load_base(request) if is_new else None
+        self.base = base
         spec = spec or self._new_spec(request, source, target, None if opened is None else opened[1])
         self.dataset = self._encode_rows(self.table, spec)
         self.train_rows, self.validation_rows, self.test_rows = self._split_rows(spec, request)
@@ -79,21 +87,18 @@ class TableTask(TrainingTask):
             spec = self._fit_training(spec)
             for note in dict.fromkeys(number_notes(self.table, spec.source) + number_notes(self.table, spec.target)):
                 logger.info(note)
-        self.validation: PairDataset | None = self.dataset
-        if request.table.validation is not None:
-            self.validation = self._read_validation(spec, request)
+        has_other = request.table.validation is not None
+        self.validation: PairDataset | None = self._read_validation(spec, request) if has_other else self.dataset
         if len(self.validation_rows) == 0:
             self.validation = None
             logger.log(self._log_level, "no rows are left for validation: the last model is kept, not the best")
         spec.check_target(self.table.name, self.dataset.skipped_cells[spec.target.name])
-        train_stats = self._train_stats(spec) if is_new else spec.train_stats
-        self.spec = replace(spec, train_stats=train_stats)
+        self.spec = replace(spec, train_stats=self._train_stats(spec)) if is_new else spec
         self.dataset.spec = self.spec
         self.is_balanced = request.pair.balance
         if self.is_balanced:
             self._balance_labels()
-        base = None if self.base is None else self.base.model
-        self._fitted = fit_rows(self.dataset, self.train_rows, base) if is_new else FittedClassifier()
+        self._fitted = fit_rows(self.dataset, self.train_rows, base.model if base else None) if is_new else FittedClassifier()
         self._throughputs: dict[Any, float] = {}
 
     def _fit_training(self, spec: TableSpec) -> TableSpec:
@@ -134,8 +139,7 @@ class TableTask(TrainingTask):
         unknown = unknown_messages(spec.target, (cell for _, cell in self.validation_cells))
         for message in (*dataset.imputed_messages(), *unknown):
             logger.log(self._log_level, f"{table.name}: {message}")
-        shared = int(np.isin(dataset.source_keys, self.dataset.source_keys).sum())
-        if shared:
+        if shared := int(np.isin(dataset.source_keys, self.dataset.source_keys).sum()):
             rows = plural(len(dataset.source_keys), "validation row")
             logger.log(self._log_level, f"{shared:,} of the {rows} have a source that {self.table.name} has too")
         return dataset
@@ -342,8 +346,7 @@ class TableTask(TrainingTask):
             return ""
         cells = self.validation_cells[:FINAL_EVAL_ROWS]
         _, predictions = self._predict(model, machine, cells, PredictOptions())
-        threshold = choose_threshold(self.spec, cells, predictions)
-        if threshold is None:
+        if (threshold := choose_threshold(self.spec, cells, predictions)) is None:
             return " No threshold was chosen, since the validation rows have one label only."
         self.spec = replace(self.spec, threshold=threshold)
         return f" '{labels[1]}' is predicted from a probability of {threshold:.3g} on, chosen on the validation rows."

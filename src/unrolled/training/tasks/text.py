@@ -20,8 +20,8 @@ from unrolled.checkpoints.run_data import open_text, reopen_corpus
 from unrolled.display import plural, shell_argument
 from unrolled.errors import DataError, UnrolledError, UsageError
 from unrolled.evaluation.calibration import fit_logit_scale
-from unrolled.evaluation.language_model import evaluate_part
 from unrolled.evaluation.ngram import loss_by_order
+from unrolled.evaluation.text_loss import evaluate_part
 from unrolled.generation.sampling import generate
 from unrolled.generation.torch_model import sampling_precision
 from unrolled.network_shapes import embedding_dim

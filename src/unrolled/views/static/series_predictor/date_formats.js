@@ -5,13 +5,14 @@
  * Patterns of dates with named groups: ISO, others, and dates of digits alone that are hardly numbers (`sure`; `epochDigits` are those of
  * seconds since 1970, or of parts of them) or may be counted, too (`likely`).
  * @typedef {{ iso: string, patterns: string[], sure: { pattern: string, epochDigits?: number }[], likely: string[], monthNames: string[],
- *   weekdays: string[], centuryPivot: number }} DateRules
+ *   weekdays: string[], centuryPivot: number, zones: Record<string, number> }} DateRules
  */
 
 /** A date in seconds since 1970 on its own clock, and the offset of that from UTC, if it is known. @typedef {{ clock: number, offset: number | null }} Moment */
 /** @typedef {{ read: (text: string) => Moment | null, write: (date: Moment, like: string) => string }} DateFormat */
 
 const ZONE = /(?<rest>.*\d)(?: ?(?<utc>Z|UTC)| ?(?<sign>[+-])(?<hours>\d\d):?(?<minutes>\d\d))$/;
+const OFFSET = /^(?:GMT|UTC)?([+-])(\d{1,2}?):?(\d\d)?$/;
 const BASIC = String.raw`(?<year>\d{4})-?(?<month>\d\d)-?(?<day>\d\d)[Tt _](?<hour>\d\d)(?::?(?<minute>\d\d)(?::?(?<second>\d\d))?)?`;
 const WEEK = /^(?<year>\d{4})-?W(?<week>\d\d)(?:-?(?<day>[1-7]))?$/;
 const WITH_SECONDS = /[T ]\d{1,2}:\d\d:\d\d/;
@@ -141,7 +142,7 @@ export function createFormats(rules) {
       return written === written.toUpperCase() ? text.toUpperCase() : written === written.toLowerCase() ? text : text[0].toUpperCase() + text.slice(1);
     }
     if (name === "half") return written === written.toUpperCase() ? (hour >= 12 ? "P" : "A") : hour >= 12 ? "p" : "a";
-    if (name === "separator") return written;
+    if (name === "separator" || name === "zone") return written;
     if (name === "fraction") return padded(millionths(clock), 6).slice(0, written.length);
     const year = groups.week ? week.year : date.getUTCFullYear();
     /** @type {Record<string, number>} */
@@ -153,6 +154,13 @@ export function createFormats(rules) {
     return padded(numbers[name], written.length);
   }
 
+  /** Return how many seconds a zone is ahead of UTC, or null if it is not known. @param {string} zone */
+  function offsetOf(zone) {
+    const [, sign, hours, minutes = "0"] = OFFSET.exec(zone) ?? [];
+    if (sign) return Number(`${sign}1`) * (3600 * Number(hours) + 60 * Number(minutes));
+    return zone in rules.zones ? 3600 * rules.zones[zone] : null;
+  }
+
   /** @param {string} source @returns {DateFormat & { pattern: RegExp }} */
   function formatOf(source) {
     const pattern = new RegExp(`^(?:${source})$`, "d");
@@ -161,7 +169,9 @@ export function createFormats(rules) {
       read(text) {
         const found = pattern.exec(text);
         const clock = found && clockOf(found);
-        return clock === null ? null : { clock, offset: null };
+        const zone = found?.groups?.zone;
+        const offset = zone ? offsetOf(zone) : null;
+        return clock === null || (zone && offset === null) ? null : { clock, offset };
       },
       write({ clock }, like) {
         const groups = pattern.exec(like)?.indices?.groups ?? {};

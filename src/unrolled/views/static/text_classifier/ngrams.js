@@ -3,7 +3,9 @@
 
 /**
  * Which n-grams there are: the longest run, the characters of a text of which runs are taken, and the words that are counted.
- * @typedef {{ version: number, maxRun: number, maxCharacters: number, maxWords: number }} NgramRules
+ * From `caseVersion` on, case counts, and short runs are counted.
+ * @typedef {{ version: number, caseVersion: number, maxRun: number, maxCharacters: number, maxWords: number, maxCountedRun: number,
+ *   maxCount: number }} NgramRules
  */
 
 const MASK = (1n << 64n) - 1n;
@@ -60,13 +62,30 @@ function characterRuns(text, maxRun) {
 }
 
 /**
+ * Return a number for each time that a hash occurs again: for its second time, its third, and so on.
+ * @param {bigint[]} hashes
+ * @param {number} maxCount
+ */
+function repeated(hashes, maxCount) {
+  /** @type {Map<bigint, number>} */
+  const times = new Map();
+  return hashes.flatMap((hash) => {
+    const time = times.get(hash) ?? 0;
+    times.set(hash, time + 1);
+    return time > 0 && time < maxCount ? [joined(hash, BigInt(time))] : [];
+  });
+}
+
+/**
  * Return the distinct n-grams of a text as numbers of 32 bits.
  * @param {string} text
  * @param {NgramRules} rules
  */
-export function hashNgrams(text, { version, maxRun, maxCharacters, maxWords }) {
-  const words = (text.toLowerCase().match(WORD) ?? []).map(crc32);
-  const start = Array.from(text).slice(0, maxCharacters).join("").toLowerCase();
+export function hashNgrams(text, { version, caseVersion, maxRun, maxCharacters, maxWords, maxCountedRun, maxCount }) {
+  const hasCase = version >= caseVersion;
+  const plain = (/** @type {string} */ cased) => (hasCase ? cased : cased.toLowerCase());
+  const words = (plain(text).match(WORD) ?? []).map(crc32);
+  const start = plain(Array.from(text).slice(0, maxCharacters).join(""));
   const runs = characterRuns(splitBlanks(start).join(" "), maxRun);
   const pairs = words.slice(1).map((word, index) => joined(words[index], word));
   /** @type {[bigint[], number][]} */
@@ -78,5 +97,7 @@ export function hashNgrams(text, { version, maxRun, maxCharacters, maxWords }) {
   const isMarked = version > 1; // the numbers of what is made of words are even, those of runs odd
   const found = ofWords.flatMap(([values, kind]) => values.map((value) => mix(value, kind)).map((hash) => (isMarked ? (hash & ~1) >>> 0 : hash)));
   found.push(...runs.flatMap((values, index) => values.map((value) => mix(value, index + 2)).map((hash) => (isMarked ? (hash | 1) >>> 0 : hash))));
+  const counted = hasCase ? runs.slice(0, maxCountedRun) : [];
+  found.push(...counted.flatMap((values, index) => repeated(values, maxCount).map((value) => (mix(value, index + 200) | 1) >>> 0)));
   return [...new Set(found)];
 }

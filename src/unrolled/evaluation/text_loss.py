@@ -116,13 +116,15 @@ def evaluate_part(
     """
     tokenizer = corpus.tokenizer
     char_counts = tokenizer.char_counts() if corpus.is_text else None
-    return evaluate(model, machine, ids, tokenizer.eos_id, corpus.longest_document, char_counts=char_counts, **settings)
+    settings |= {"eos_id": tokenizer.eos_id, "max_document_length": corpus.longest_document}
+    return evaluate(model, machine, ids, char_counts=char_counts, **settings)
 
 
 def evaluate(
     model: Network | LanguageModel,
     machine: DeviceConfig | None,
     ids: Ids,
+    *,
     eos_id: int | None = None,
     max_document_length: int | None = None,
     window: int | None = None,

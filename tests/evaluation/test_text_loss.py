@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from unrolled.evaluation import language_model as module
-from unrolled.evaluation.language_model import Evaluation, evaluate
+from unrolled.evaluation import text_loss as module
+from unrolled.evaluation.text_loss import Evaluation, evaluate
 from unrolled.nn.device import DeviceConfig
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions
@@ -75,7 +75,7 @@ def test_documents_start_from_zero_as_rows_and_as_streams(model: RecurrentLM, lo
     random = np.random.default_rng(1)
     documents = [[END], *([*random.integers(0, END, random.integers(1, 12)), END] for _ in range(60))]
     ids = np.concatenate(documents).astype(np.uint8)
-    result = evaluate(model, CPU, ids, END, longest)
+    result = evaluate(model, CPU, ids, eos_id=END, max_document_length=longest)
     assert (result.num_tokens, result.context) == (len(ids) - 1, "document")
     assert result.nats == pytest.approx(by_hand(model, ids, end=END), abs=1e-5)
 
