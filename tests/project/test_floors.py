@@ -100,6 +100,7 @@ ORDER = {
         "onnx_cells", "onnx_graph", "onnx_table", "onnx_export", "numpy_export", "card_export", "exports", "open_job",
         "series_model", "series_c_export", "onnx_series", "series_onnx_export", "series_page_data",
         "series_html_export", "classifier_page_data", "classifier_rounding", "classifier_html_export",
+        "unicode_tables", "text_c_tables", "text_c_export",
         "table_export", "table_card", "export_file",
     ],
     "models": ["base", "text_scoring", "text", "table"],
