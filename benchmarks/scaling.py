@@ -136,7 +136,7 @@ def compare(hidden: int, lanes: int, steps: int, rounds: int = 40) -> list[str]:
     process_group = join()
     if process_group.world_size != 2:
         raise SystemExit("--compare wants two processes: torchrun --nproc-per-node 2")
-    kinds = {f"two, {count} lanes each": learner_of(hidden, count, steps, process_group) for count in (lanes // 2, lanes)}
+    kinds = {f"two, {count} lanes each": train_step_of(hidden, count, steps, process_group) for count in (lanes // 2, lanes)}
     rates: dict[str, list[float]] = {name: [] for name in ("one", *kinds)}
     one = alone(hidden, lanes, steps) if process_group.is_main else None
     for _ in range(rounds):
@@ -145,8 +145,8 @@ def compare(hidden: int, lanes: int, steps: int, rounds: int = 40) -> list[str]:
             one.stdin.flush()
             rates["one"].append(float(one.stdout.readline()))
         process_group.all_reduce_sum([0.0])
-        for name, (learner, batch) in kinds.items():
-            rates[name].append(rate_of(learner, batch, process_group))
+        for name, (train_step, batch) in kinds.items():
+            rates[name].append(rate_of(train_step, batch, process_group))
     if one:
         one.communicate()
     process_group.close()
@@ -160,12 +160,12 @@ def compare(hidden: int, lanes: int, steps: int, rounds: int = 40) -> list[str]:
     return lines
 
 
-def rate_of(learner: "TrainStep", batch: "Batch", process_group: "ProcessGroup", turns: int = 5) -> float:
+def rate_of(train_step: "TrainStep", batch: "Batch", process_group: "ProcessGroup", turns: int = 5) -> float:
     """Return the symbols per second of all processes together: the median of a few steps, after one warm-up step."""
     took = []
     for _ in range(turns + 1):
         started = time.perf_counter()
-        loss, _ = learner.step(batch, 0.0, 0)
+        loss, _ = train_step.step(batch, 0.0, 0)
         process_group.all_reduce_sum([0.0] * 4 + [float(loss)])
         took.append(time.perf_counter() - started)
     return process_group.world_size * batch.num_targets / statistics.median(took[1:])
@@ -182,15 +182,15 @@ def take_turns(hidden: int, lanes: int, steps: int) -> None:
     """Run as the subprocess that `alone` starts."""
     from unrolled.training.distributed import SINGLE_PROCESS
 
-    learner, batch = learner_of(hidden, lanes, steps, SINGLE_PROCESS, threads=2)
+    train_step, batch = train_step_of(hidden, lanes, steps, SINGLE_PROCESS, threads=2)
     for _ in sys.stdin:
-        print(rate_of(learner, batch, SINGLE_PROCESS), flush=True)
+        print(rate_of(train_step, batch, SINGLE_PROCESS), flush=True)
 
 
-def learner_of(
+def train_step_of(
     hidden: int, lanes: int, steps: int, process_group: "ProcessGroup", threads: int = 1
 ) -> "tuple[TrainStep, Batch]":
-    """Return a learner of two layers with `hidden` units, and a batch of `lanes` columns for it."""
+    """Return a training step of two layers with `hidden` units, and a batch of `lanes` columns for it."""
     import numpy as np
     import torch
 
@@ -206,8 +206,8 @@ def learner_of(
     set_kernel(model, "auto")
     options = TrainingOptions(batch=lanes, bptt=steps, optimizer="muon")
     ids = np.random.default_rng(1).integers(65, size=(2, steps, lanes))
-    learner = TrainStep(model, select_device(MachineOptions(threads=threads)), options, lanes, process_group)
-    return learner, Batch(ids[0], ids[1], None, True, ids[0].size)
+    train_step = TrainStep(model, select_device(MachineOptions(threads=threads)), options, lanes, process_group)
+    return train_step, Batch(ids[0], ids[1], None, True, ids[0].size)
 
 
 def measure(hidden: int, lanes: int, steps: int) -> dict[str, dict[str, float]]:
@@ -220,9 +220,9 @@ def measure(hidden: int, lanes: int, steps: int) -> dict[str, dict[str, float]]:
     process_group = join()
     if process_group.world_size != 2:
         raise SystemExit("--measure wants two processes: torchrun --nproc-per-node 2")
-    few, half = learner_of(hidden, lanes // 2, steps, SINGLE_PROCESS)
-    alone, full = learner_of(hidden, lanes, steps, SINGLE_PROCESS)
-    pair, shard = learner_of(hidden, lanes // 2, steps, process_group)
+    few, half = train_step_of(hidden, lanes // 2, steps, SINGLE_PROCESS)
+    alone, full = train_step_of(hidden, lanes, steps, SINGLE_PROCESS)
+    pair, shard = train_step_of(hidden, lanes // 2, steps, process_group)
     squares = torch.randn(16, hidden, hidden)
     gradients = torch.zeros(sum(weight.numel() for weight in alone.model.parameters()))
 

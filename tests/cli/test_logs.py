@@ -177,7 +177,7 @@ def test_unknown_tokens_are_those_of_masked_lines(cli: Cli) -> None:
     )
 
 
-def test_a_labelled_table(cli: Cli, log_run: Path, new_log: Path, tmp_path: Path) -> None:
+def test_a_labeled_table(cli: Cli, log_run: Path, new_log: Path, tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     rows = [*(f'"{line}",ok' for line in new_log.read_text().splitlines()[:100]), f'"{STRANGE}",bad']
     table.write_text("message,label\n" + "\n".join(rows) + "\n")

@@ -114,8 +114,8 @@ def test_every_method_takes_a_path_of_a_text(folder: Path, tmp_path: Path) -> No
             with pytest.raises(DataError, match="No such file: "):
                 method(tmp_path / "nosuch")
     (tmp_path / "labels.txt").write_text("0\n1\n" * 30, "utf-8")
-    labelled = model.alerts(text, labels=tmp_path / "labels.txt", alert_above=1.0)
-    assert labelled.metrics == model.alerts(text, labels=[0, 1] * 30, alert_above=1.0).metrics
+    labeled = model.alerts(text, labels=tmp_path / "labels.txt", alert_above=1.0)
+    assert labeled.metrics == model.alerts(text, labels=[0, 1] * 30, alert_above=1.0).metrics
 
 
 def test_what_is_no_text_and_no_table_is_refused_in_python(folder: Path) -> None:

@@ -64,7 +64,7 @@ def test_an_effect_is_the_change_of_the_log_odds() -> None:
     assert without is not None
     expected = log_odds(prediction.probability) - log_odds(without[int(prediction.values[0])])
     assert column.effect[1] == pytest.approx(expected, abs=1e-4)
-    assert column.effect.argmax() == 1  # the colour decides
+    assert column.effect.argmax() == 1  # the color decides
 
 
 def log_odds(probability: float) -> float:

@@ -308,8 +308,8 @@ def test_gru_reset_before_is_the_published_equation() -> None:
 
 
 def test_the_forget_gate_bias_starts_at_one() -> None:
-    for initialisation in ("scaled", "uniform"):
-        model = RecurrentLM(V, ModelOptions(hidden=H, initialization=initialisation, residual=False))
+    for initialization in ("scaled", "uniform"):
+        model = RecurrentLM(V, ModelOptions(hidden=H, initialization=initialization, residual=False))
         for layer in model.stack.layer_list():
             bias = layer.cell.bias
             assert isinstance(bias, Tensor)

@@ -12,12 +12,12 @@ from support.howto import run_page
 
 @pytest.mark.slow
 def test_the_page_runs(cli: Cli) -> None:
-    trained, alerts, labelled, document, top, page = (result for _, result in run_page("logs.md", cli))
+    trained, alerts, labeled, document, top, page = (result for _, result in run_page("logs.md", cli))
     assert "3,000 lines in" in trained.err
     assert "masked: " in trained.err
     assert re.search(r"line [\d,]+: [\d.]+ bits: 2026-03-01 .* worker: segfault at 0x", alerts.out)
     assert "held-out lines are above it, at most 0.02 of them" in alerts.out
-    assert re.search(r"recall by label: .*unknown 1\.000", labelled.out)
+    assert re.search(r"recall by label: .*unknown 1\.000", labeled.out)
     assert json.loads(document.out)["num_alerts"] > 0
     assert top.out.count("\n") >= 6
     assert "page: heat.html" in page.out

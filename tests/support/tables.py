@@ -15,7 +15,7 @@ COLORS = {"red": "warm", "orange": "warm", "blue": "cold", "green": "cold"}
 
 
 def many_to_one(count: int, seed: int) -> list[dict[str, Any]]:
-    """Sentences, and whether the colour in them is warm."""
+    """Sentences, and whether the color in them is warm."""
     draw = random.Random(seed)
     rows = []
     for _ in range(count):

@@ -207,10 +207,10 @@ def test_training_and_prediction_from_a_folder(tmp_path: Path, cli: Cli) -> None
 
 
 def test_a_folder_of_images_gives_their_paths(tmp_path: Path) -> None:
-    for label, grey in (("dark", 10), ("light", 240)):
+    for label, gray in (("dark", 10), ("light", 240)):
         (tmp_path / label).mkdir()
         for number in range(3):
-            Image.fromarray(np.full((4, 4), grey + number, np.uint8)).save(tmp_path / label / f"{number}.png")
+            Image.fromarray(np.full((4, 4), gray + number, np.uint8)).save(tmp_path / label / f"{number}.png")
     table = open_table(str(tmp_path))
     assert table.columns == ("label", "file")
     line, row = rows_of(table)[0]

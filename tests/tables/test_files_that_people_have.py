@@ -317,9 +317,9 @@ def test_few_chinese_words_are_not_taken_for_cyrillic() -> None:
     assert likely_encoding("Москва, столица России.\n".encode("iso-8859-5") * 20) == "ISO-8859-5"
 
 
-def test_books_with_a_licence_and_notebooks_are_reported(cli: Cli) -> None:
+def test_books_with_a_license_and_notebooks_are_reported(cli: Cli) -> None:
     text = ("--seq-length", 16, *TINY)
     Path("book.txt").write_text("The eBook\n*** START OF THE PROJECT GUTENBERG EBOOK A ***\n" + "a line of it\n" * 50)
-    assert "1 file of Project Gutenberg, whose licence" in cli("train", "book.txt", *text).err
+    assert "1 file of Project Gutenberg, whose license" in cli("train", "book.txt", *text).err
     Path("a.ipynb").write_text(json.dumps({"cells": [{"source": ["print(1)\n"]}] * 30, "nbformat": 4}))
     assert "1 notebook, learned as JSON, with outputs" in cli("train", "a.ipynb", *text).err

@@ -494,8 +494,8 @@ def test_predictions_of_conll_files_are_such_files(cli: Cli) -> None:
         "0",
     )
     cli("train", "t.conllu", "--source", "FORM", "--target", "UPOS", *steps, "--out", "u")
-    Path("unlabelled.conllu").write_text(conllu.replace("\tDET\t", "\t_\t").replace("\tNOUN\t", "\t_\t"))
-    assert cli("predict", "u", "unlabelled.conllu").out == conllu
+    Path("unlabeled.conllu").write_text(conllu.replace("\tDET\t", "\t_\t").replace("\tNOUN\t", "\t_\t"))
+    assert cli("predict", "u", "unlabeled.conllu").out == conllu
     cli("train", "t.conll", "--source", "0", "--target", "-1", *steps, "--out", "c")
     told = cli("predict", "c", "t.conll").out.splitlines()
     assert told[:6] == ["-DOCSTART- O", "", "the O O", "", "the O O", "cat B-X B-X"]

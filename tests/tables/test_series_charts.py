@@ -80,10 +80,10 @@ def test_a_number_or_a_label_at_every_step_is_drawn_beside_the_truth(cli: Cli) -
     unknown = model.explain("new.csv").series[0]
     assert (set(unknown["truth"]), unknown["error"], None in unknown["predicted"]) == ({None}, None, False)
     assert "the true numbers are not known" in model.explain("new.csv").summary()
-    labelled = train(cli, table, "--source", "rain,level", "--target", "state", out="labels").explain().series
-    assert {chart["column"] for chart in labelled} == {"rain", "level"}
-    assert set(labelled[0]["true_label"]) <= {0.0, 1.0}
-    assert 0 <= labelled[0]["error"] <= 1
+    labeled = train(cli, table, "--source", "rain,level", "--target", "state", out="labels").explain().series
+    assert {chart["column"] for chart in labeled} == {"rain", "level"}
+    assert set(labeled[0]["true_label"]) <= {0.0, 1.0}
+    assert 0 <= labeled[0]["error"] <= 1
 
 
 def test_of_a_long_series_the_end_and_the_largest_errors_are_drawn(cli: Cli) -> None:

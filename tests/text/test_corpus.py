@@ -292,7 +292,7 @@ def test_a_small_zstandard_file_cannot_fill_the_memory() -> None:
         assert len(file.raw._decompressed) <= 1 << 25  # type: ignore[attr-defined]  # decompressed bytes in memory
 
 
-# Normalisation, and notes on it
+# Normalization, and notes on it
 
 
 @pytest.mark.parametrize(

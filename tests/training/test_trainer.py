@@ -176,9 +176,9 @@ def test_state_is_carried_and_never_shuffled_between_lanes(book: Path) -> None:
 def test_some_lanes_begin_anew_and_the_seed_says_which() -> None:
     model = RecurrentLM(5, ModelOptions(hidden=4, layers=1))
     machine = DeviceConfig(torch.device("cpu"), torch.float32, 1)
-    learner = TrainStep(model, machine, TrainingOptions(state_reset_prob=0.3), batch_size=1000)
-    learner.carried_state = map_state(torch.ones_like, learner.carried_state)
-    drawn = [state_tensors(learner._randomly_reset_state(seed)) for seed in (1, 1, 2)]
+    train_step = TrainStep(model, machine, TrainingOptions(state_reset_prob=0.3), batch_size=1000)
+    train_step.carried_state = map_state(torch.ones_like, train_step.carried_state)
+    drawn = [state_tensors(train_step._randomly_reset_state(seed)) for seed in (1, 1, 2)]
     for h, c in drawn:
         assert torch.equal(h, c)  # a lane is reset as a whole
         assert (h == h[:, :1]).all()

@@ -310,8 +310,8 @@ def test_the_inside_is_shown(shared: Page) -> None:
     assert "2 grams" in shared.locator("#ngram-samples .sample-box").first.inner_text()
     assert shared.locator("#gate-saturation figure").count() == 3
     spans = shared.locator("#detectors .colored-text > span")
-    colours = [spans.nth(TEXT.index('"') + at).evaluate("e => getComputedStyle(e).backgroundColor") for at in (3, -3)]
-    assert colours == ["rgba(62, 188, 116, 0.95)", "rgba(112, 164, 255, 0.95)"]
+    colors = [spans.nth(TEXT.index('"') + at).evaluate("e => getComputedStyle(e).backgroundColor") for at in (3, -3)]
+    assert colors == ["rgba(62, 188, 116, 0.95)", "rgba(112, 164, 255, 0.95)"]
     assert shared.locator("#detectors tbody tr").count() == 10
     shared.locator("#detectors .more").click()
     assert shared.locator("#detectors tbody tr").count() == 14

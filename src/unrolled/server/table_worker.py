@@ -102,7 +102,7 @@ def _predict(model: TableModel, request: dict[str, Any]) -> dict[str, Any]:
             answer["attention"] = _attention(model, value)
     if request["attention"] and model.spec.mode.output == "aligned" and not model.spec.others:
         for answer, value, prediction in zip(answers, values, predictions, strict=True):
-            answer["steps"] = _labelled_steps(model, value, prediction)
+            answer["steps"] = _labeled_steps(model, value, prediction)
     if not model.spec.is_stream:
         return {"answers": answers}
     return {"answers": answers, **_charts(model, request, [{model.spec.source.name: value} for value in values], predictions)}
@@ -130,7 +130,7 @@ def _to_json(model: TableModel, prediction: Prediction) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _labelled_steps(model: TableModel, value: Any, prediction: Prediction) -> list[list[str]] | None:
+def _labeled_steps(model: TableModel, value: Any, prediction: Prediction) -> list[list[str]] | None:
     """Return each step of the source with its label; None if the target is no label, or the source has no texts."""
     labels = getattr(model.spec.target, "labels", None)
     steps = model.spec.source.cell_tokens(Cell(value, "value", folder=None))

@@ -49,7 +49,7 @@ def _has_names(head: str) -> bool:
     return len(lines) > 1 and not are_entity_tags([lines[0][-1], "B-X"]) and are_entity_tags(line[-1] for line in lines[1:])
 
 
-LabelledLines = Callable[[str, Iterator[Sequence[str]]], Iterator[str]]
+LabeledLines = Callable[[str, Iterator[Sequence[str]]], Iterator[str]]
 """Yields the lines of a file with labels: see `with_labels`."""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from unrolled.errors import UsageError
 from unrolled.tables.arff_files import arff_rows
 from unrolled.tables.arrow_files import arrow_rows, classes_note, columnar_kind
-from unrolled.tables.conll_files import LabelledLines, conll_rows, with_labels
+from unrolled.tables.conll_files import LabeledLines, conll_rows, with_labels
 from unrolled.tables.delimited_files import Dialect, delimited_rows, infer_dialect, with_layout
 from unrolled.tables.fasttext_files import fasttext_rows
 from unrolled.tables.file_kinds import kind_of_file
@@ -40,7 +40,7 @@ class FileRows:
     header: str | None = None
     has_decimal_commas: bool = False
     notes: tuple[str, ...] = ()
-    labelled: LabelledLines | None = None
+    labeled: LabeledLines | None = None
 
 
 def open_rows(path: Path, format: TableFormat, name: str) -> FileRows:
@@ -59,10 +59,10 @@ def open_rows(path: Path, format: TableFormat, name: str) -> FileRows:
         return _delimited(kind, source, dialect, format, [printed.note if printed else "", *notes])
     if kind in ("conll", "lists"):
         reader, header = (conll_rows, None) if kind == "conll" else (list_rows, format.known_header)
-        labelled = functools.partial(with_labels, source, format.known_header) if kind == "conll" else None
+        labeled = functools.partial(with_labels, source, format.known_header) if kind == "conll" else None
         plain = functools.partial(reader, source, format.known_header)
         rows, note = (plain, "") if kind == "conll" else _with_tags(plain, path)
-        return FileRows(kind, rows, header, notes=(note,), labelled=labelled)
+        return FileRows(kind, rows, header, notes=(note,), labeled=labeled)
     if format.header is not None:
         raise UsageError(
             f"--header is for CSV, TSV, CoNLL and lists in JSON, and {name} is {kind}, with a name for each value."

@@ -101,7 +101,7 @@ class PairDataset:
         self.label_weights: Array | None = None
         self.missing_names: set[str] = set()
         self.series, self.unreadable = list[SeriesName](), UnreadableRows()
-        self.num_read = self.num_examples = 0
+        self.num_read = 0
         self._row_values = array("Q"), array("Q"), array("q"), array("q"), array("Q")
 
     def add(self, line: int, source: Cell, target: Cell) -> None:

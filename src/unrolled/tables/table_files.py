@@ -27,14 +27,14 @@ from unrolled.datasets.tables import TABLES, BuiltinTable, Row
 from unrolled.errors import DataError, UsageError, did_you_mean
 from unrolled.tables.arrow_files import columnar_kind
 from unrolled.tables.cell_values import BLANKS, Cell
-from unrolled.tables.conll_files import LabelledLines
+from unrolled.tables.conll_files import LabeledLines
 from unrolled.tables.delimited_files import MAX_LISTED_COLUMNS, is_plain_text, line_rows
 from unrolled.tables.file_kinds import guess_kind
 from unrolled.tables.file_rows import JSON_KINDS, open_rows
 from unrolled.tables.header_rows import looks_like_header
 from unrolled.tables.json_files import inner_rows_hint, nested_keys, nested_value, only_row_note
 from unrolled.tables.kept_data import shown_name
-from unrolled.tables.labelled_files import open_archive, open_folder
+from unrolled.tables.labeled_files import open_archive, open_folder
 from unrolled.tables.printed_tables import find_printed_table
 from unrolled.tables.spreadsheet_files import is_spreadsheet
 from unrolled.tables.table_folders import Parts, find_parts
@@ -90,7 +90,7 @@ class Table:
     """Whether it is a text of which each line is a row; it then has the column that was asked for."""
 
     notes: tuple[str, ...] = ()
-    labelled: LabelledLines | None = dataclasses.field(default=None, compare=False, repr=False)
+    labeled: LabeledLines | None = dataclasses.field(default=None, compare=False, repr=False)
     """Writes the file with labels for each token, if it is of that kind."""
 
     owned: Any = dataclasses.field(default=None, compare=False, repr=False)
@@ -208,7 +208,7 @@ def _open_input(name: str, format: TableFormat, open_path: Callable[[Path, Table
     standard input.
 
     A folder of tables with the same columns is one table (see `find_parts`). Another folder, or a zip archive of several files
-    that are no tables, is a table of its own (see `LabelledFiles`).
+    that are no tables, is a table of its own (see `LabeledFiles`).
     """
     if name == "-":
         copy = TemporaryFolder()
@@ -217,8 +217,8 @@ def _open_input(name: str, format: TableFormat, open_path: Callable[[Path, Table
     elif parts := find_parts(Path(name)) if Path(name).is_dir() else []:
         tables = [open_path(existing_file(str(part)), format, str(part)) for part in parts]
         table = _join_parts(Parts(Path(name), parts, [each.columns for each in tables], [each.rows for each in tables]), tables)
-    elif _has_labelled_files(Path(name)):
-        table = _open_labelled(Path(name), format)
+    elif _has_labeled_files(Path(name)):
+        table = _open_labeled(Path(name), format)
     else:
         file, sheet = split_sheet(name)
         path = existing_file(file)
@@ -235,18 +235,18 @@ def _join_parts(parts: Parts, tables: Sequence[Table]) -> Table:
         rows=parts.rows,
         digest=functools.partial(fingerprint, parts.paths),
         notes=(parts.note, *tables[0].notes),
-        labelled=None,
+        labeled=None,
     )
 
 
-def _has_labelled_files(path: Path) -> bool:
+def _has_labeled_files(path: Path) -> bool:
     if not is_archive_of_several(path):
         return path.is_dir()
     names = contents(path)
     return len(names) > 1 and not all(map(has_table_suffix, names))
 
 
-def _open_labelled(path: Path, format: TableFormat) -> Table:
+def _open_labeled(path: Path, format: TableFormat) -> Table:
     if format.header is not None:
         raise UsageError(f"--header is for files with columns, and those of {path} are text, label and file: leave it out.")
     encoding = None if format.encoding is None else check_encoding(format.encoding)
@@ -328,7 +328,7 @@ def _open_file(path: Path, format: TableFormat, name: str) -> Table:
         file.has_decimal_commas,
         header=file.header,
         notes=tuple(notes),
-        labelled=file.labelled,
+        labeled=file.labeled,
     )
 
 

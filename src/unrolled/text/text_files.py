@@ -64,7 +64,7 @@ ODD_SIGNS = (
 
 ESCAPES_NOTE = "colors of a terminal, learned as text: remove them (sed 's/\\x1b\\[[0-9;]*m//g')"
 
-GUTENBERG_NOTE = "files of Project Gutenberg, whose licence, before *** START and after *** END, is learned too: remove it"
+GUTENBERG_NOTE = "files of Project Gutenberg, whose license, before *** START and after *** END, is learned too: remove it"
 NOTEBOOK_NOTE = "notebooks, learned as JSON, with outputs (jupyter nbconvert --to script writes the code)"
 
 GUTENBERG_MARK = b"*** START OF TH"

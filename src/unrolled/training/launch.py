@@ -32,7 +32,7 @@ from unrolled.training.distributed import ProcessGroup, ShardedBatches, join
 from unrolled.training.open_data import is_table, open_with_base, with_recognized_tokens
 from unrolled.training.recipe import fill_defaults
 from unrolled.training.resume import apply_resume_changes, check_environment, environment, run_config
-from unrolled.training.tasks.base import FinalEvaluation, TrainingTask
+from unrolled.training.tasks.base import FinalEvaluation, TrainingSetup, TrainingTask
 from unrolled.training.tasks.series import reopen_table_task
 from unrolled.training.tasks.text import TextTask
 from unrolled.training.thread_control import ThreadControl
@@ -97,13 +97,11 @@ MIN_REPORTED_SCALE_CHANGE = 0.03
 
 
 class TrainingRun:
-    """A trainer and what it was built from. `start_run` and `resume_run` return one; `train` runs it."""
+    """A trainer, and the evaluation after it. `start_run` and `resume_run` return one; `train` runs it."""
 
-    def __init__(
-        self, request: TrainRequest, task: TrainingTask, machine: DeviceConfig, kernels: str, trainer: Trainer
-    ) -> None:
-        self.request, self.task, self.machine, self.kernels, self.trainer = request, task, machine, kernels, trainer
-        self.process_group = trainer.process_group
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer, self.process_group = trainer, trainer.process_group
+        self.request, self.task, self.machine = trainer.request, trainer.task, trainer.machine
 
     def train(self) -> TrainResult:
         """Train until the budget is used or a signal comes; everything is saved either way."""
@@ -134,7 +132,7 @@ class TrainingRun:
             parameters=sum(weight.numel() for weight in self.trainer.model.parameters()),
             device=str(self.machine.device),
             precision=self.machine.precision,
-            kernels=self.kernels,
+            kernels=self.trainer.setup.kernels,
             seed=self.request.training.seed,
             stop_signal=stop_signal,
             diagnosis=final.diagnosis,
@@ -148,7 +146,7 @@ class TrainingRun:
         model_file = load_model(run.model_path)
         machine = prediction_device(self.machine, self.task.loss_unit)
         model = model_file.model.to(machine.device)
-        set_kernel(model, self.kernels, machine.dtype)
+        set_kernel(model, self.trainer.setup.kernels, machine.dtype)
         epochs = state.used.tokens / self.trainer.batches.tokens_per_epoch
         best_fraction = state.best_step / max(1, state.used.steps)
         final = self.task.final_eval(model, machine, self.request.run.eval_tokens, best_fraction, epochs)
@@ -199,7 +197,7 @@ def start_run(request: TrainRequest, callback: ProgressCallback) -> TrainingRun:
     machine, kernels = choose_kernel(model, machine, request.machine, request.training)
     run = _create_run(path, request, run_config(request, task, environment(machine, kernels, task)), process_group)
     try:
-        return _build_run(request, task, machine, kernels, model, run, callback, process_group)
+        return _build_run(TrainingSetup(request, task, model, machine, kernels), run, callback, process_group)
     except BaseException:
         run.unlock()
         raise
@@ -253,7 +251,8 @@ def _resume(
     machine, kernels = choose_kernel(model, machine, machine_options, request.training)
     current_environment = environment(machine, kernels, task)
     check_environment(run.config.get("environment"), current_environment, set(changes), allow_change)
-    training_run = _build_run(request, task, machine, kernels, model, run, callback, process_group)
+    setup = TrainingSetup(request, task, model, machine, kernels)
+    training_run = _build_run(setup, run, callback, process_group)
     training_run.trainer.restore(tensors, metadata)
     if process_group.is_main:
         run.write_config(run_config(request, task, current_environment))
@@ -275,34 +274,22 @@ def _keep_kernel(model: Network, options: MachineOptions, run: Run) -> MachineOp
     return dataclasses.replace(options, kernels=name)
 
 
-def _build_run(
-    request: TrainRequest,
-    task: TrainingTask,
-    machine: DeviceConfig,
-    kernels: str,
-    model: Network,
-    run: Run,
-    callback: ProgressCallback,
-    process_group: ProcessGroup,
-) -> TrainingRun:
-    """Build the trainer from task, model and run folder."""
-    batches = _shardable_batches(task, request, process_group)
-    if isinstance(batches, StreamBatches) and (batches.batch_size, batches.seq_len) != (
-        request.training.batch,
-        request.training.bptt,
-    ):
+def _build_run(setup: TrainingSetup, run: Run, callback: ProgressCallback, process_group: ProcessGroup) -> TrainingRun:
+    """Build the trainer, and log what it trains."""
+    request, task, machine, kernels = setup.request, setup.task, setup.machine, setup.kernels
+    batches, chosen = _shardable_batches(task, request, process_group), (request.training.batch, request.training.bptt)
+    if isinstance(batches, StreamBatches) and (batches.batch_size, batches.seq_len) != chosen:
         logger.info(f"the text is short: batch {batches.batch_size} of {plural(batches.seq_len, 'step')}")
     control = _thread_control(request, task, machine, kernels)
     threads = plural(machine.threads, "thread") if control is None else f"up to {plural(control.max_threads, 'thread')}"
     logger.info(
-        f"{sum(weight.numel() for weight in model.parameters()):,} parameters on {machine.device}, {machine.precision}, "
+        f"{sum(weight.numel() for weight in setup.model.parameters()):,} parameters on {machine.device}, {machine.precision}, "
         f"{threads}, {kernels} kernels, {request.training.optimizer}, seed {request.training.seed}"
     )
     if request.run.log_to == "tensorboard" and process_group.is_main:
         TensorBoardWriter(run)
     sharded = batches if process_group.world_size == 1 else ShardedBatches(batches, process_group)
-    trainer = Trainer(task, request, model, sharded, machine, run, callback, process_group, control)
-    return TrainingRun(request, task, machine, kernels, trainer)
+    return TrainingRun(Trainer(setup, sharded, run, callback, process_group, control))
 
 
 def _thread_control(request: TrainRequest, task: TrainingTask, machine: DeviceConfig, kernels: str) -> ThreadControl | None:

@@ -19,15 +19,13 @@ from torch import Tensor
 from unrolled.checkpoints.model_file import ModelFile
 from unrolled.checkpoints.run_dir import Run
 from unrolled.errors import DivergedError, Interrupted, ModelError
-from unrolled.nn.device import DeviceConfig, gc_frozen
-from unrolled.nn.sequence_model import Network
-from unrolled.options import TrainRequest
+from unrolled.nn.device import gc_frozen
 from unrolled.text.batching import AnyBatch, BatchSource
 from unrolled.training.callbacks import LOG_EVERY, Progress, ProgressCallback, TrainerState, is_record_of_stop
 from unrolled.training.distributed import SINGLE_PROCESS, ProcessGroup
 from unrolled.training.schedule import Budget, eval_fractions, learning_rate, make_budget
 from unrolled.training.signals import STOP_SIGNALS, StopSignals
-from unrolled.training.tasks.base import TrainingTask
+from unrolled.training.tasks.base import TrainingSetup
 from unrolled.training.thread_control import ThreadControl
 from unrolled.training.train_step import TrainStep
 
@@ -45,7 +43,7 @@ STOPPING = "stopping: this step is finished and saved; a second signal exits at 
 
 
 class Trainer:
-    """Trains the model of a task on its batches and writes the run folder.
+    """Trains a model on batches and writes the run folder.
 
     `batches` are the task's, or this process's shard of them. `thread_control` chooses the threads of each step; without it,
     their number is fixed. `train` runs to the end of the budget or to a stop signal.
@@ -53,25 +51,23 @@ class Trainer:
 
     def __init__(
         self,
-        task: TrainingTask,
-        request: TrainRequest,
-        model: Network,
+        setup: TrainingSetup,
         batches: BatchSource,
-        machine: DeviceConfig,
         run: Run,
         callback: ProgressCallback,
         process_group: ProcessGroup = SINGLE_PROCESS,
         thread_control: ThreadControl | None = None,
     ) -> None:
-        self.task, self.request, self.model, self.batches, self.machine = task, request, model, batches, machine
-        self.options, self.run_options, self.run, self.callback = request.training, request.run, run, callback
-        self.train_step = TrainStep(model, machine, self.options, batches.batch_size, process_group)
+        self.setup, self.batches, self.run, self.callback = setup, batches, run, callback
+        self.task, self.request, self.model, self.machine = setup.task, setup.request, setup.model, setup.machine
+        self.options, self.run_options = self.request.training, self.request.run
+        self.train_step = TrainStep(self.model, self.machine, self.options, batches.batch_size, process_group)
         self.process_group, self.thread_control = process_group, thread_control
         self.budget: Budget = make_budget(self.options, batches.tokens_per_epoch)
         self._eval_fractions = eval_fractions(self.budget)
         self.state = TrainerState()
         self.lr = 0.0
-        self._running_sums = torch.zeros(3, dtype=torch.float64, device=machine.device)  # loss, tokens, gradient norm
+        self._running_sums = torch.zeros(3, dtype=torch.float64, device=self.machine.device)  # loss, tokens, gradient norm
         self._last_save_time = time.monotonic()
         self._last_save_step = -1
         self._stop_signal: int | None = None

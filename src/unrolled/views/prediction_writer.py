@@ -30,9 +30,9 @@ PREDICTED_COLUMN, PROBABILITY_COLUMN = "predicted", "probability"
 
 def write_csv(out: IO[str], table: Table, spec: TableSpec, rows: PredictedRows, options: PredictOptions) -> None:
     """Write the table with its predictions, row by row; a CoNLL file with a label for each token as such a file."""
-    if table.labelled is not None and spec.target.kind == "labels" and options.count == 1:
+    if table.labeled is not None and spec.target.kind == "labels" and options.count == 1:
         names = spec.target.labels
-        out.writelines(table.labelled(spec.target.name, ([names[i] for i in found.values.tolist()] for _, found in rows)))
+        out.writelines(table.labeled(spec.target.name, ([names[i] for i in found.values.tolist()] for _, found in rows)))
         return
     writer = csv.writer(out, lineterminator="\n")
     if spec.long is not None and spec.is_stream:

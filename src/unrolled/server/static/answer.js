@@ -73,7 +73,7 @@ function pictureOf(answer, target) {
  * Return the steps of a row with their labels under them; adjacent characters with the same label are one, words are not.
  * @param {[string, string][]} steps
  */
-function labelledText(steps) {
+function labeledText(steps) {
   const isSpaced = steps.some(([step]) => [...step].length > 1);
   /** @type {[string[], string][]} */
   const runs = [];
@@ -84,7 +84,7 @@ function labelledText(steps) {
   }
   const parts = runs.map(([texts, label]) => element("ruby", {},
     write(element("span", { className: "code" }), texts.join(""), { max: 2000 }), write(element("rt"), label, { max: 40 })));
-  return element("p", { className: "labelled" }, ...parts.flatMap((part) => [part, " "]));
+  return element("p", { className: "labeled" }, ...parts.flatMap((part) => [part, " "]));
 }
 
 /**
@@ -94,7 +94,7 @@ function labelledText(steps) {
  * @param {Column} [target]
  */
 export function showAnswer(container, answer, asked, target) {
-  const shown = answer.steps?.length ? labelledText(answer.steps) : pictureOf(answer.answer, target) ?? answerBox(answer.answer, "answer-text");
+  const shown = answer.steps?.length ? labeledText(answer.steps) : pictureOf(answer.answer, target) ?? answerBox(answer.answer, "answer-text");
   /** @type {HTMLElement[]} */
   const parts = [write(element("p", { className: "muted small" }), asked, { max: 120 }), shown];
   if (isNumber(answer.probability) && target?.kind !== "image") parts.push(element("p", { className: "muted number", textContent: `probability ${percent(answer.probability)}` }));

@@ -117,3 +117,14 @@ class TrainingTask(ABC):
     @abstractmethod
     def origin(self) -> dict[str, Any]:
         """Content hash and cache key of the data, which a resume compares."""
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """What is trained, and how: all settings, the data, the network, the device, and the kernel of the recurrent layers."""
+
+    request: TrainRequest
+    task: TrainingTask
+    model: Network
+    machine: DeviceConfig
+    kernels: str

@@ -71,12 +71,12 @@ export function chartsOf(data, series, answers) {
     const truth = truthOf(series, place, table, model).slice(first);
     const predicted = labels.length ? [] : [...none, ...drawn.map(({ point }) => point[place])];
     const edges = [0, model.levels.length - 1].map((level) => [...none, ...drawn.flatMap(({ bands }) => (bands ? [bands[level][place]] : []))]);
-    const labelled = labels.length ? { label: drawn.map(({ probabilities }) => bestOf(probabilities ?? [])), true_label: trueLabels(series, labels).slice(first) } : {};
+    const labeled = labels.length ? { label: drawn.map(({ probabilities }) => bestOf(probabilities ?? [])), true_label: trueLabels(series, labels).slice(first) } : {};
     const note = first ? (horizon ? "" : "the last steps") : "";
     return {
       series: series.name, column, note, ...axis, truth: [...truth, ...new Array(ahead).fill(null)], predicted, low: edges[0], high: edges[1],
       levels: [model.levels[0], model.levels[model.levels.length - 1]], labels, horizon, starts: horizon ? [shown] : [],
-      error: labels.length ? wrongShare(labelled) : rootMeanSquare(predicted, truth), ...labelled,
+      error: labels.length ? wrongShare(labeled) : rootMeanSquare(predicted, truth), ...labeled,
     };
   });
 }

@@ -1,5 +1,5 @@
 // @ts-check
-// Texts to be labelled: one in each line, or a column of a table.
+// Texts to be labeled: one in each line, or a column of a table.
 
 import { findColumn, TableError } from "../shared/columns.js";
 import { parseRows, separatorOf } from "../shared/csv.js";

@@ -28,7 +28,7 @@ TEXT, LABEL, FILE = "text", "label", "file"
 
 
 @dataclass(frozen=True)
-class LabelledFiles:
+class LabeledFiles:
     """The files of a folder or an archive that become rows.
 
     `names` are their paths within it, sorted; `prefix` is what they begin with and is no label; `notes` say what is left out.
@@ -115,7 +115,7 @@ def label_of(name: str, prefix: str) -> str:
     return PurePosixPath(name.removeprefix(prefix)).parts[0]
 
 
-def open_folder(root: Path, encoding: str | None) -> LabelledFiles:
+def open_folder(root: Path, encoding: str | None) -> LabeledFiles:
     """Return the files of a folder. Raises `DataError` if it has none."""
     with ReadErrors(root):
         found = files_in(root)
@@ -125,7 +125,7 @@ def open_folder(root: Path, encoding: str | None) -> LabelledFiles:
     return replace(files, notes=(*files.notes, found.note)) if found.note else files
 
 
-def open_archive(root: Path, encoding: str | None) -> LabelledFiles:
+def open_archive(root: Path, encoding: str | None) -> LabeledFiles:
     """Return the files of a zip archive with several. Raises `DataError` if it is damaged or has no texts."""
     names = archive_names(root)
     tops = {name.partition("/")[0] for name in names}
@@ -138,7 +138,7 @@ def open_archive(root: Path, encoding: str | None) -> LabelledFiles:
     return _choose(root, names, texts, prefix, encoding)
 
 
-def _choose(root: Path, names: list[str], texts: Sequence[str], prefix: str, encoding: str | None) -> LabelledFiles:
+def _choose(root: Path, names: list[str], texts: Sequence[str], prefix: str, encoding: str | None) -> LabeledFiles:
     """Return the files that become rows: the texts if there are some, and of them those in folders if some are."""
     chosen = list(texts or names)
     has_labels = any("/" in name.removeprefix(prefix) for name in chosen)
@@ -153,4 +153,4 @@ def _choose(root: Path, names: list[str], texts: Sequence[str], prefix: str, enc
         notes.append(f"{plural(left_out, 'file')} left out that {agree(left_out, 'are')} empty or no text")
     if outside := len(chosen) - len(in_folders):
         notes.append(f"{plural(outside, 'file')} left out that {agree(outside, 'are')} in no folder of a label")
-    return LabelledFiles(root, tuple(in_folders), columns, prefix, encoding, tuple(notes))
+    return LabeledFiles(root, tuple(in_folders), columns, prefix, encoding, tuple(notes))
