@@ -220,6 +220,9 @@ def test_what_has_no_c_form_is_refused(cli: Cli, monkeypatch: pytest.MonkeyPatch
     model_file = classifier(tokens="characters")
     model_file.spec.source.tokenizer = ByteTokenizer(False)
     assert "the C file reads words and characters, and 'text' has the tokens bytes" in str(unsupported_text_in_c(model_file))
+    cased = classifier(tokens="characters")
+    cased.spec.source.ngram_version = ngrams.CASE_VERSION
+    assert "keep case and are counted, and those of the C file do not" in str(unsupported_text_in_c(cased))
     save_model(Path("m.safetensors"), classifier())
     assert "--weights is int4; the page or C file" in cli("export", "m.safetensors", "--to", "c", "--weights", "int4").err
     monkeypatch.setattr(text_c_export, "find_compiler", lambda: None)
