@@ -49,7 +49,7 @@ def unsupported_text_in_c(model_file: TableModelFile) -> str | None:
         return f"the C file reads words and characters, and '{spec.source.name}' has the tokens {tokens:.99}"
     if spec.source.ngram_buckets and spec.source.ngram_version >= CASE_VERSION:
         why = f"the n-grams of '{spec.source.name}' keep case and are counted, and those of the C file do not"
-        return f"{why}: the page (--to html) and --to onnx have them, or train with --no-ngrams"
+        return f"{why}: a page and ONNX have them, or train without (--no-ngrams)"
     base = spec.source.base
     for name in (cell, *([base.options.cell] if base else [])):
         if name not in CELLS:
