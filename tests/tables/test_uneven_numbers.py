@@ -1,5 +1,6 @@
 """Numbers of a source that are very unevenly spread, such as incomes, are read by their place among quantiles."""
 
+import logging
 import random
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,18 @@ def test_other_columns_and_targets_are_scaled_as_before() -> None:
     for column in (even, target, few):
         assert set(column.to_dict()) == {"mean", "scale"}
     assert even.encode(cells_of([5.0])[0])[0, 0] == pytest.approx((5 - even.to_dict()["mean"][0]) / even.to_dict()["scale"][0])
+
+
+def test_a_source_that_numbers_the_rows_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Of rows that are sorted by their label, an `id` made 0.9 of the held-out rows right."""
+    with caplog.at_level(logging.INFO, "unrolled"):
+        NumberColumn.fit("id", cells_of(list(range(100, 200))), {"is_source": True})
+    assert "'id' numbers the rows (100, 101, ...), which says where a row stands in this file" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "unrolled"):
+        NumberColumn.fit("age", cells_of([i * 7 % 90 for i in range(100)]), {"is_source": True})
+        NumberColumn.fit("y", cells_of(list(range(100))), {"is_source": False})
+    assert "numbers the rows" not in caplog.text
 
 
 @pytest.mark.parametrize(

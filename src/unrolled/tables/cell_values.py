@@ -120,10 +120,19 @@ def parse_text(cell: Cell) -> str:
         return json.dumps(value.item() if isinstance(value, np.generic) else value)
     if value is None:
         return ""
+    if isinstance(value, list) and (parts := _parts_of_text(value)):
+        return "".join(parts)
     hint = "; name one of its keys, as in COLUMN.KEY, or in a list COLUMN.0.KEY" if isinstance(value, dict) else ""
     if isinstance(value, list):
         hint = "; texts, or one list of texts, are read; name one value in it by its place, as in COLUMN.0"
     raise DataError(f"{cell.location}: a text is expected, and this is {_short_repr(value)}{hint}.")
+
+
+def _parts_of_text(value: list[Any]) -> list[str]:
+    """Return the texts of a list of them with objects between that have a text too, as messages of Telegram with links are."""
+    parts = [part.get("text") if isinstance(part, dict) and "type" in part else part for part in value]
+    texts = [part for part in parts if isinstance(part, str)]
+    return texts if len(texts) == len(value) and texts != value else []
 
 
 def parse_label(cell: Cell) -> str:

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from unrolled.display import agree
-from unrolled.errors import UsageError
+from unrolled.errors import DataError, UsageError
 from unrolled.options import DataOptions
 from unrolled.tables.cell_values import is_empty, parse_text
+from unrolled.tables.row_tally import UnreadableRows
 from unrolled.tables.spec_inference import parse_column, split_kind
 from unrolled.tables.table_files import Table, open_table_or_lines
 from unrolled.tables.table_format import TableFormat
@@ -45,9 +46,10 @@ def column_tokens(source: str, options: DataOptions) -> tuple[str, str]:
 
 
 def require_column(inputs: Sequence[str], source: str, options: DataOptions, header: str | None = None) -> None:
-    """Raise `UsageError` if one of the inputs to learn from has no such column, such as a text."""
+    """Raise `UsageError` if one of the inputs to learn from has no such column, such as a text; standard input is read once,
+    later."""
     column, _ = column_tokens(source, options)
-    for name in inputs:
+    for name in inputs if "-" not in inputs else ():
         table = open_table_or_lines(name, column, TableFormat(header, options.encoding), learning=True)
         parse_column(column, "source", None if table.is_lines else table)
         if table.is_lines:
@@ -65,13 +67,21 @@ def write_column(name: str, column: str, format: TableFormat) -> Path:
 
 
 def _texts(table: Table, column: str) -> Iterator[str]:
-    num_rows = num_empty = 0
+    num_rows, num_empty, unreadable = 0, 0, UnreadableRows()
     for line, row in table.rows():
         cell = table.cell(line, row, column)
         num_rows += 1
         if is_empty(cell.value):
             num_empty += 1
-        else:
-            yield parse_text(cell)
+            continue
+        try:
+            text = parse_text(cell)
+        except DataError as error:
+            unreadable.add(error)
+            continue
+        yield text
+    unreadable.require_few(num_rows - num_empty)
     if num_empty:
         logger.info(f"{num_empty:,} of {num_rows:,} rows {agree(num_empty, 'are left out')}, since '{column}' is empty there")
+    if note := unreadable.message(num_rows, "are left out"):
+        logger.info(note)

@@ -39,6 +39,9 @@ MAX_DEVIATION = 1e9
 NUM_QUANTILES = 33
 """Quantiles of a source column: the least, the largest, and those between them at equal shares of the rows."""
 
+MIN_NUMBERED_ROWS, MIN_NUMBERED_SHARE = 30, 0.95
+"""Rows, at least, and the share of them that are one more than the row above, for a source column to number the rows."""
+
 MIN_DIFFERENT_NUMBERS, MIN_EVEN_SPREAD = 20, 0.5
 """Different numbers of a source column, at least, for its quantiles to be read, and the part of its standard deviation that
 the middle half of it is less wide than: 1.35 of a normal distribution, 0.67 and 0.26 of one whose logarithm is normal with a
@@ -265,6 +268,9 @@ class NumberColumn(_NumericColumn):
         kept = list(cells)
         column = cast(NumberColumn, super().fit(name, kept, config))
         numbers = np.concatenate(list(readable(kept, column.read_values)))[:, 0]
+        if len(numbers) >= MIN_NUMBERED_ROWS and (np.diff(numbers) == 1).mean() >= MIN_NUMBERED_SHARE:
+            why = "which says where a row stands in this file and nothing about others: leave it out, if it is no measure"
+            logger.info(f"'{name}' numbers the rows ({numbers[0]:g}, {numbers[1]:g}, ...), {why}")
         low, high = np.quantile(numbers, (0.25, 0.75))
         if high - low < MIN_EVEN_SPREAD * column.scale[0] and len(np.unique(numbers)) >= MIN_DIFFERENT_NUMBERS:
             quantiles, scores = normal_scores(numbers)
