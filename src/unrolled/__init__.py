@@ -55,7 +55,10 @@ _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names
 
 _ELSEWHERE = {
     "fit": "train(text) and train_table(table, source, target) return a trained model",
-    "from_pretrained": "load(run) and load_table(run) return a model",
+    "Trainer": "train(text) and train_table(table, source, target) return a trained model",
+    "resume": "train(resume=run) and train_table(resume=run) go on with a run",
+    "serve": "it is a command, unrolled serve",
+    **dict.fromkeys(("from_pretrained", "load_model", "pipeline", "AutoModel"), "load(run) and load_table(run) return a model"),
     "predict": "load_table(run).predict(values)",
     **{name: f"load(run).{name}(...)" for name in ("sample", "score", "evaluate", "explain", "report", "export")},
 }

@@ -67,7 +67,8 @@ def with_keywords(message: str) -> str:
         name, value = match["name"].replace("-", "_"), (match["value"] or "")[1:]
         name = fields.get(f"--{match['name']}", name)
         rest = f" {value}" if value else ""
-        if name in switches and value == "was":  # a setting, and not what to say
+        is_refused = value == "is" and "; expected true or false" in match.string[match.end() :]
+        if name in switches and (value == "was" or is_refused):  # a setting, and not what to say
             return f"{name}{rest}"
         if match["no"] or name in switches:
             return f"{name}={not match['no']}{rest}"

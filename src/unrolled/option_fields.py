@@ -159,13 +159,22 @@ def _unknown_setting(origin: str, name: str, names: Collection[str]) -> UsageErr
 
 
 def present_names(values: Mapping[str, Any], option_classes: Iterable[type]) -> dict[str, Any]:
-    """Return `values` with underscores for dashes in each name, and with old names replaced by the present ones."""
+    """Return `values` with underscores for dashes in each name, and with old names replaced by the present ones.
+
+    Raises `UsageError` if a setting has two values, by two of its names.
+    """
     if not isinstance(values, Mapping):  # a damaged or hand-written file
         raise UsageError(f"The settings are {str(values)[:40]!r}; expected names with values.")
     fields = [field for option_class in option_classes for field in dataclasses.fields(option_class)]
     new_names = {old: field.name for field in fields for old in field.metadata["old_names"]}
     new_names |= {field.name: field.name for field in fields}  # a present name wins over the same word as an old name
-    return {new_names.get(name, name): value for name, value in ((k.replace("-", "_"), v) for k, v in values.items())}
+    present: dict[str, Any] = {}
+    for given, value in values.items():
+        name = new_names.get(given.replace("-", "_"), given.replace("-", "_"))
+        if name in present and present[name] != value:
+            raise UsageError(f"{given} is another name of {name}, and both are given: leave one out.")
+        present[name] = value
+    return present
 
 
 def _plain_setting(value: Any) -> Any:

@@ -50,13 +50,13 @@ def alone(model: LanguageModel, lines: list[str], keys: list[str]) -> list[float
     bits = []
     for line, key in zip(lines, keys, strict=True):
         sessions[key] += line + "\n"
-        ids = np.append(EOS, TOKENIZER.encode(sessions[key])[0])
+        ids = np.append(EOS, TOKENIZER.encode(sessions[key]))
         bits.append(float(token_bits(model, from_ids(TOKENIZER, "session", ids))[-len(line) - 1 :].sum()))
     return bits
 
 
 def scored(scorer: SessionScorer, lines: list[str], keys: Sequence[str | None]) -> list[float]:
-    ids = [TOKENIZER.encode(line + "\n")[0].astype(np.int32) for line in lines]
+    ids = [TOKENIZER.encode(line + "\n").astype(np.int32) for line in lines]
     return [float(nats.sum()) / math.log(2) for nats in scorer.score(ids, keys)]
 
 

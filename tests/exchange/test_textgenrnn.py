@@ -89,7 +89,7 @@ def test_its_probabilities_are_those_of_the_equations(is_cudnn: bool, is_bidirec
     imported = import_file(path, ImportOptions())
     assert isinstance(imported.model_file, TextModel)
     network, tokenizer = imported.model_file.network, imported.model_file.tokenizer
-    ids = [V - 1, *tokenizer.encode("abc. fed, gab hgf")[0].tolist(), V - 1, *tokenizer.encode("dad")[0].tolist()]
+    ids = [V - 1, *tokenizer.encode("abc. fed, gab hgf").tolist(), V - 1, *tokenizer.encode("dad").tolist()]
     resets = np.array(ids) == V - 1
     model = WindowModel(network)
     logits, _ = model.unroll(np.array(ids)[:, None], model.initial_state(1), resets[:, None])
@@ -230,7 +230,7 @@ def test_a_model_of_words_reads_marks_apart(tmp_path: Path) -> None:
     assert isinstance(model_file, TextModel)
     assert model_file.documents == "line"
     ids = [0, *(words.index(word) + 1 for word in ("the", "end", ".", "dog", ",", "fox"))]
-    assert [0, *model_file.tokenizer.encode("The END. dog, cat fox")[0].tolist()] == ids
+    assert [0, *model_file.tokenizer.encode("The END. dog, cat fox").tolist()] == ids
     ids[0] = V - 1
     model = WindowModel(model_file.network)
     logits, _ = model.unroll(np.array(ids)[:, None], model.initial_state(1))

@@ -163,7 +163,7 @@ def test_torch_rnn_writes_bytes_above_127_in_brackets(tmp_path: Path) -> None:
     layer = (random.normal(size=(4, 8)), random.normal(size=8))
     path = write_torch7(tmp_path / "cp.t7", torch_rnn_checkpoint("nn.LSTM", tokens, random.normal(size=(4, 2)), [layer], head))
     imported = import_file(path, ImportOptions())
-    assert text_model(imported).tokenizer.encode("\u00e9a")[0].tolist() == [195, 169, 97]
+    assert text_model(imported).tokenizer.encode("\u00e9a").tolist() == [195, 169, 97]
     assert "the vocabulary is of 4 bytes (UTF-8); the 252 other bytes get the probability zero" in imported.notes
 
 

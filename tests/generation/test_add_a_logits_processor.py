@@ -20,7 +20,7 @@ from unrolled.runtime.native_decoder import unsupported_reason
 from unrolled.text.tokenizer import CharTokenizer
 
 TOKENIZER = CharTokenizer("\n abcde")
-FORBIDDEN = int(TOKENIZER.encode("a")[0][0])
+FORBIDDEN = int(TOKENIZER.encode("a")[0])
 
 
 Doubles = npt.NDArray[np.float64]
@@ -81,7 +81,7 @@ def test_the_command_line_applies_an_appended_processor(cli: Cli, tmp_path: Path
 
     run = tmp_path / "run"
     assert cli("train", book, "--steps", 3, "--out", run, *TINY_RUN).code == 0
-    e_id = int(unrolled.load(run).tokenizer.encode("e")[0][0])
+    e_id = int(unrolled.load(run).tokenizer.encode("e")[0])
     command = ("sample", run, "--length", 400)
     assert "e" in cli(*command).out
     sampling.LOGITS_PROCESSORS.append(forbid_e)

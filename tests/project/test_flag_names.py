@@ -24,6 +24,7 @@ FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
         ("--minutes is 0; expected a number", "minutes= is 0; expected a number"),
         ("add --group-by id --order-by time, or not", "add group_by='id' order_by='time', or not"),
         ("leave out --int8.", "leave out int8=True."),
+        ("--residual is 'no'; expected true or false.", "residual is 'no'; expected true or false."),
         ("--no-residual is for texts", "residual=False is for texts"),
         ("as in --header text,label.", "as in header='text,label'."),
         ("--header NAME,NAME) or --alert-rate 0.001.", "header=NAME,NAME) or alert_rate=0.001."),

@@ -53,7 +53,8 @@ def test_the_name_of_a_file_is_not_scored_as_a_text(model: unrolled.Model) -> No
 @pytest.mark.parametrize(
     ("name", "hint"),
     [("generate", "sample(prompt"), ("fit", "unrolled.train"), ("save_pretrained", "export()"), ("state_dict", "network"),
-     ("perplexity", "evaluate()"), ("smaple", "")],
+     ("perplexity", "evaluate()"), ("logits", "trace(text)"), ("eval", "evaluate()"), ("finetune", "init_from=model.path"),
+     ("train", "unrolled.train"), ("predict", "score(text)"), ("smaple", "")],
 )  # fmt: skip
 def test_attributes_of_other_libraries_are_hinted_at(model: unrolled.Model, name: str, hint: str) -> None:
     with pytest.raises(AttributeError, match=f"'Model' object has no attribute '{name}'") as caught:
@@ -70,6 +71,9 @@ def test_a_model_of_a_table_is_evaluated_not_scored() -> None:
 
 def test_functions_of_other_libraries_are_hinted_at() -> None:
     module: Any = unrolled
+    for name in ("resume", "serve", "pipeline", "load_model", "Trainer"):
+        with pytest.raises(AttributeError, match=f"module 'unrolled' has no attribute '{name}': "):
+            getattr(module, name)
     with pytest.raises(AttributeError, match=r"no attribute 'fit': train\(text\)"):
         module.fit("book.txt")
     with pytest.raises(AttributeError, match=r"no attribute 'sample': load\(run\).sample"):
@@ -81,3 +85,19 @@ def test_settings_of_other_libraries_are_hinted_at() -> None:
         options: dict[str, Any] = {name: 1}
         with pytest.raises(unrolled.UnrolledError, match=f"unknown setting '{name}'; did you mean '{here}'"):
             unrolled.train(text="abc" * 9, **options)
+
+
+def test_what_is_hinted_at_for_texts_is_there(model: unrolled.Model) -> None:
+    assert model.trace("the cat").logits.shape == (7, model.tokenizer.vocab_size)
+    ids = model.tokenizer.encode("the cat")
+    assert (model.tokenizer.decode(ids), len(ids)) == ("the cat", 7), "ids alone, as of the tokenizers of Hugging Face"
+    assert len(model.tokenizer) == model.tokenizer.vocab_size
+    started = unrolled.train(text="the cat sat\n" * 60, init_from=model.path, steps=1, out="started", progress=False)
+    assert started.info()["network"] == model.info()["network"]
+
+
+def test_one_setting_by_two_names_is_refused() -> None:
+    with pytest.raises(
+        unrolled.UnrolledError, match=r"^learning_rate is another name of lr, and both are given: leave one out"
+    ):
+        unrolled.train(text="the cat sat\n" * 60, lr=1e-3, learning_rate=0.1, steps=1)  # type: ignore[call-arg]

@@ -138,9 +138,9 @@ def test_a_file_comes_back_with_the_answers_of_the_server(browser: Browser, tmp_
             page.click("text=Download the answers (CSV)")
         assert download.value.suggested_filename == "answers-my rows.csv"
         assert download.value.path().read_bytes().decode() == CSV
-        assert page.locator("#answers th").all_inner_texts() == ["place", "text", "predicted", "probability"]
+        assert page.locator("#answers th").all_inner_texts() == ["predicted", "probability", "place", "text"]
         assert page.locator("#answers td").all_text_contents() == [
-            "here", 'a "b"\n c', "warm", "0.7", "there", "=1", "cold", "1e-05"
+            "warm", "0.7", "here", 'a "b"\n c', "cold", "1e-05", "there", "=1"
         ]  # fmt: skip
         assert page.inner_text("#answers > p:last-child") == "1 row <b> of 2 has no text"
     assert sent == [

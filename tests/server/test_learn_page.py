@@ -251,6 +251,25 @@ def test_tables_and_texts_in_files_are_learned(browser: Browser, page_server: Li
     shutil.rmtree(page_server.runs / "from-a-file")
 
 
+def test_the_columns_that_the_server_suggests_are_chosen(browser: Browser, tmp_path: Path) -> None:
+    """Until a person chooses others, which stay."""
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("id,label,text\n", "utf-8")
+    table = {"upload": "up", "columns": ["id", "label", "text"], "source": "text", "target": "label"}
+    with open_served(browser, answers([]) | {"POST /api/uploads": table}, "#learn") as page:
+
+        def chosen() -> list[str]:
+            return [page.input_value(f"#train-{name}") for name in ("source", "target", "time")]
+
+        page.set_input_files("#train-file", tmp_path / "a.csv")
+        page.wait_for_selector("#train-source option >> nth=2", state="attached")
+        assert chosen() == ["text", "label", ""]
+        page.select_option("#train-target", "id")
+        page.set_input_files("#train-file", tmp_path / "b.csv")
+        page.wait_for_selector("#train-note:empty", state="attached")
+        assert chosen() == ["text", "id", ""]
+
+
 def test_a_table_that_cannot_be_read_has_no_columns(browser: Browser, tmp_path: Path) -> None:
     (tmp_path / "right.csv").write_text("a,b\n1,2\n", "utf-8")
     (tmp_path / "wrong.csv").write_text("?", "utf-8")

@@ -282,9 +282,24 @@ def test_refusals_name_the_settings_of_the_request(fresh: RunningServer) -> None
 
     assert message(hidden=0) == "hidden= is 0; expected a finite number of at least 1 and of at most 65,536."
     assert message(steps=1, minutes=1).startswith("minutes= and steps= are given")
+    assert message(residual="no") == "residual is 'no'; expected true or false."
+    assert message(out="/tmp/x") == "options: out cannot be set here; the field name is the name of the run."
+    assert message(threads=2) == "options: threads cannot be set here; the server's command line has it."
+    assert message(validation="v.csv").endswith("it names files of the server, and clients name none: leave it out.")
     run = fresh.client.post("/api/train", json={"text": "abc"}).json()["run"]
     error = wait_for(fresh, run, ("dead",))["error"]
     assert error == "The text has 3 tokens, and at least 10 are needed to learn from: give more text."
+
+
+def test_two_trainings_without_a_name_have_two(fresh: RunningServer) -> None:
+    """The second one comes before the first one has a folder."""
+    body = {"text": sentences(30), "options": {"steps": 1, "hidden": 4, "layers": 1, "seed": -1}}
+    runs = [fresh.client.post("/api/train", json=body).json()["run"] for _ in range(2)]
+    processes = [training.process for training in fresh.services.trainings._started.values()]
+    assert runs == ["text", "text-2"]
+    assert [process.wait(60) for process in processes] == [0, 0]
+    for run in runs:
+        wait_for(fresh, run, ("finished",))
 
 
 def test_uploads_that_no_run_has_used_are_removed_after_a_day(fresh: RunningServer, tmp_path: Path) -> None:
@@ -442,6 +457,20 @@ def test_the_columns_of_an_uploaded_table_are_named(fresh: RunningServer, name: 
     else:
         assert response.json()["error"]["message"].startswith(answer)
         assert not list(work.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("content", "source", "target"),
+    [
+        ("id,label,text\n1,a,the red dog\n2,b,the blue cat\n3,a,a red fox\n", "text", "label"),  # not the first two
+        ("text,from,mood\nwell done,web,yes\nnot so good,web,no\n", "text", "mood"),  # not the one that is always the same
+        ("de,en\nhund,dog\nkatze,cat\n", "de", "en"),
+        ("text\none\ntwo\n", None, None),
+    ],
+)  # fmt: skip
+def test_a_source_and_a_target_are_suggested(fresh: RunningServer, content: str, source: str, target: str) -> None:
+    answer = fresh.client.post("/api/uploads?name=a.csv&columns=1", content=content.encode()).json()
+    assert (answer.get("source"), answer.get("target")) == (source, target)
 
 
 @pytest.mark.slow

@@ -227,6 +227,16 @@ def test_unknown_characters_a_model_that_is_gone_and_a_broken_connection_are_rep
         page.wait_for_selector(IDLE)
 
 
+@pytest.mark.parametrize(("steps", "chosen"), [((0, 5), "two"), ((0, 0), "one"), ((None, 5), "one"), ((7, 5), "one")])
+def test_a_model_that_has_learned_is_chosen_first(browser: Browser, steps: tuple[int | None, int], chosen: str) -> None:
+    """An imported model has no steps, and has learned elsewhere."""
+    model = {"kind": "text", "tokens": "characters", "layers": 1, "hidden": 4, "cell": "lstm", "parameters": 9}
+    models = [{"id": name, "steps": number, **model} for name, number in zip(("one", "two"), steps, strict=True)]
+    with open_served(browser, {"GET /v1/models": {"data": models}}, "#write") as page:
+        page.wait_for_selector("#write-model option >> nth=1", state="attached")
+        assert page.input_value("#write-model") == chosen
+
+
 def tokens_of(*texts: str) -> dict[str, Any]:
     """Return a frame with tokens, each of them two bits."""
     guesses: dict[str, Any] = {"token_logprobs": [-2 * math.log(2)] * len(texts), "top_logprobs": [{}] * len(texts)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import torch
 
 from unrolled.checkpoints.model_file import TableModelFile, TextModelFile
@@ -13,7 +14,9 @@ from unrolled.nn.encoder_decoder import EncoderDecoder
 from unrolled.nn.language_model import RecurrentLM
 from unrolled.options import ModelOptions, PairOptions
 from unrolled.tables.base_text import BaseText
+from unrolled.tables.column import Column
 from unrolled.tables.label_columns import LabelColumn, LabelsColumn
+from unrolled.tables.numeric_columns import NumberColumn
 from unrolled.tables.spec import TableSpec
 from unrolled.tables.text_column import TextColumn
 from unrolled.tables.word_tokenizer import WordTokenizer, split_words
@@ -52,13 +55,15 @@ def classifier(
     tokens: str = "words", cell: Any = "lstm", ngrams: int = 1024, labels: int = 3, spaces: bool = True, **pair: Any
 ) -> TableModelFile:
     """Return a model of a text and a label; `base` of `pair` helps it. With `tags`, `words` or `characters`, each token has a
-    label."""
+    label; with `number`, the target is one."""
     column, max_length = text_column(tokens, spaces), pair.pop("max_length", None)
     column.base = pair.pop("base", None)
     column.ngram_buckets, column.ngram_version = 0 if "tags" in pair else ngrams, pair.pop("version", 2)
     column.normalization = pair.pop("normalization", "none")
     names, tags = [f"label {number}" for number in range(labels)], pair.pop("tags", None)
-    target = LabelsColumn("labels", ["B", "I", "O"], tags) if tags else LabelColumn("label", names)
+    target: Column = LabelsColumn("labels", ["B", "I", "O"], tags) if tags else LabelColumn("label", names)
+    if pair.pop("number", False):
+        target = NumberColumn("price", np.array([70.0]), np.array([12.5]))
     spec = TableSpec(column, target, max_length=max_length, threshold=pair.pop("threshold", None))
     torch.manual_seed(0)
     options = ModelOptions(cell=cell, hidden=13, layers=2, two_biases=cell.startswith("gru"))
@@ -71,7 +76,7 @@ def classifier(
             for buffer in (model.ngrams.table, model.ngrams.bias):
                 buffer.normal_()
             model.ngrams.weights.uniform_(0.0, 3.0)[-1] = 0
-            model.ngrams.share.fill_(2.0)
+            model.ngrams.share.fill_(0.3 if spec.target.kind == "number" else 2.0)
         if model.base is not None:
             _make_noisy(model.base)
     return TableModelFile(model, spec)

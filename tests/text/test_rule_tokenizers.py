@@ -68,13 +68,12 @@ def test_decoding_inverts_encoding(name: str) -> None:
     texts = [*AWKWARD, *MOLECULES, *MOLECULES, "two words, two words 12 1234"]
     tokenizer = fitted(name, texts)
     for text in [*texts, "".join(texts)]:
-        ids, num_unknown = tokenizer.encode(text)
-        assert num_unknown == 0
+        ids = tokenizer.encode(text)
         assert tokenizer.decode(ids) == text
         assert "".join(tokenizer.texts_of(tokenizer.code_points(text))) == text
         assert tokenizer.char_counts()[ids].sum() == len(text)
     again = tokenizer_from_json(json.loads(json.dumps(tokenizer.to_json())))
-    assert again.encode(text)[0].tolist() == ids.tolist()
+    assert again.encode(text).tolist() == ids.tolist()
     assert again.to_json() == tokenizer.to_json()
 
 
@@ -91,7 +90,7 @@ def test_parts_of_words_are_learned_and_read_without_the_package(monkeypatch: py
     assert "west" in tokenizer.tokens
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     again = tokenizer_from_json(tokenizer.to_json())
-    ids = again.encode("slowest newest" + "low" * 500)[0]
+    ids = again.encode("slowest newest" + "low" * 500)
     assert again.decode(ids) == "slowest newest" + "low" * 500
     assert len(ids) < 1100  # of 1,514 characters
     with pytest.raises(DataError, match="needs the package tokenizers"):
@@ -101,9 +100,9 @@ def test_parts_of_words_are_learned_and_read_without_the_package(monkeypatch: py
 def test_unknown_tokens_are_spelled_and_unknown_characters_are_unknown() -> None:
     tokenizer = fitted("smiles", ["[Se]C[Na]C[Na]"])
     assert tokenizer.texts_of(tokenizer.code_points("[Se][Na]Q")) == ["[", "S", "e", "]", "[Na]", "Q"]
-    assert tokenizer.encode("[Se][Na]Q")[1] == 1
+    assert len(tokenizer.encode("[Se][Na]Q")) == 5, "Q is left out"
     assert tokenizer.code_points("\U000f0000").tolist() == [NO_CHARACTER]
-    assert tokenizer.encode_prompt("[Na]\U000f0000")[0][0] == tokenizer.encode("[Na]")[0][0]
+    assert tokenizer.encode_prompt("[Na]\U000f0000")[0][0] == tokenizer.encode("[Na]")[0]
 
 
 def test_chunks_do_not_change_the_tokens() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -70,9 +69,11 @@ class Baselines(Displayed):
         }
 
     def other_orders(self) -> str:
-        """Return the losses of the other orders in one line; an empty text if there is only one."""
-        others = [f"{n}: {nats:.3f}" for n, nats in self.ngram_nats.items() if n != self.best_ngram[0]]
-        return f"n-grams of other orders, in nats: {', '.join(others)}" if others else ""
+        """Return the losses of the orders next to the best one in one line; an empty text if there is only one."""
+        best, orders = self.best_ngram[0], sorted(self.ngram_nats)
+        others = [f"{n}: {self.ngram_nats[n]:.3f}" for n in orders if abs(n - best) == 1]
+        measured = f"({orders[0]} to {orders[-1]} were measured)"
+        return f"n-grams of other orders, in nats: {', '.join(others)} {measured}" if others else ""
 
     def to_text(self, model_nats: float) -> str:
         """Return a table of all losses and that of the model."""
@@ -87,7 +88,7 @@ class Baselines(Displayed):
         )
         lines = [f"{'':38} {'nats':>8} {'bits':>8}  per character{counted_note}"]
         lines += [f"{name:38} {row_nats:8.4f} {row_nats / math.log(2):8.4f}" for name, row_nats in rows]
-        return "\n".join([*lines, *textwrap.wrap(self.other_orders(), 80, subsequent_indent="  ")])
+        return "\n".join([*lines, *filter(None, [self.other_orders()])])
 
 
 def measure_baselines(

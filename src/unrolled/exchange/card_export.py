@@ -47,7 +47,7 @@ def card_facts(job: ExportJob) -> dict[str, Any]:
         "xz -9, given the training text": baselines.xz,
     }
     drawn = next(generate(job.reference, tokenizer, SampleOptions(length=MEMORY_TOKENS), 1, precision=None))
-    ids, _ = tokenizer.encode(drawn.text)
+    ids = tokenizer.encode(drawn.text)
     lengths = matching_statistics(job.train_text, np.asarray(ids))
     covered = np.zeros(len(lengths) + 1, dtype=np.int64)
     for start in np.flatnonzero(lengths >= COPY_LENGTH):

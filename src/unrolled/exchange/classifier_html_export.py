@@ -93,8 +93,11 @@ def export_classifier_html(
     return ExportResult({out: page.encode()}, [check_in_node(page, SCRIPT, REPLAY, checked)], facts)
 
 
-def vectors_data(model_file: TableModelFile) -> dict[str, Any]:
-    """Return test vectors as JSON values: texts with the logits of PyTorch, of short ones with the effects of their parts."""
+def vectors_data(model_file: TableModelFile, has_effects: bool = True) -> dict[str, Any]:
+    """Return test vectors as JSON values: texts with the logits of PyTorch, or scaled numbers, and the effects of their parts.
+
+    The effects are those of short texts that get a label, and of `has_effects`.
+    """
     model, spec = model_file.model, model_file.spec
     machine = select_device(MachineOptions(device="cpu", precision="float32", threads=1))
     predictor = Predictor(model, spec, machine, PredictOptions())
@@ -107,10 +110,11 @@ def vectors_data(model_file: TableModelFile) -> dict[str, Any]:
         with torch.inference_mode():
             logits = model.logits(predictor.collate([source]))[:, 0].numpy()
         effects: Any = None
-        if spec.labels_one_text and len(source) <= MAX_EXPLAINED_STEPS:  # each part is a reading of the text
+        if has_effects and spec.labels_one_text and len(source) <= MAX_EXPLAINED_STEPS:  # each part is a reading of the text
             parts = occlude(predictor, cell, predictor.predict([cell])[0])
             effects = parts[0].effect if parts else []
-        cases.append({"text": text, "logits": logits[:, : max(1, logits.shape[1] - 1)].ravel(), "effects": effects})
+        known = logits if spec.target.kind == "number" else logits[:, : max(1, logits.shape[1] - 1)]
+        cases.append({"text": text, "logits": known.ravel(), "effects": effects})
     largest = max(float(np.abs(case["logits"]).max()) for case in cases)
     vectors: dict[str, Any] = to_json_value({"tolerance": TOLERANCE * max(1.0, largest), "cases": cases})
     return vectors

@@ -39,10 +39,10 @@ def export_file(path: Path, options: ExportOptions, given: Collection[str]) -> E
     if not is_table_model(path):
         return export_model(open_job(path, options), options.to, options.force)
     job = open_table_job(path, options)
-    has_weights = options.to == "html" and not job.model_file.spec.is_stream
+    has_weights = options.to in ("c", "html") and not job.model_file.spec.is_stream
     refuse_unused(options, given, {name: reason for name, reason in FOR_TEXTS.items() if name != "weights" or not has_weights})
     if options.weights == "int4" and has_weights:
-        raise UsageError("--weights is int4; the page of a model that labels texts has int8 or float32.")
+        raise UsageError("--weights is int4; the page or C file of a model of a table has int8 or float32.")
 
     def export() -> ExportResult:
         return export_table_card(job) if options.to == "card" else export_table(job, options.to)

@@ -17,7 +17,8 @@ class ExportOptions:
     )
     out: str | None = option(None, "The file (default: named as the run, in this folder).", writes="new")
     weights: Literal["int8", "int4", "float32"] = option(
-        "int8", "Number format of the weights of a text model, for --to c; int8 or float32 of a page that labels texts."
+        "int8",
+        "Number format of the weights of a text model, for --to c; int8 or float32 of a page or C file of a table's texts.",
     )
     float16: bool = option(False, "Half precision, for --to onnx.")
     text: str | None = option(

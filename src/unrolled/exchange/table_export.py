@@ -24,12 +24,16 @@ from unrolled.exchange.onnx_table import build_table_graph
 from unrolled.exchange.series_c_export import export_series, unsupported_in_c
 from unrolled.exchange.series_html_export import export_series_html, unsupported_series_in_page
 from unrolled.exchange.series_onnx_export import export_series_onnx, unsupported_series_in_onnx
+from unrolled.exchange.text_c_export import export_text_reader, unsupported_text_in_c
 from unrolled.output_paths import check_outputs
 from unrolled.runtime.portable import Weights
 
 if TYPE_CHECKING:
     from unrolled.checkpoints.model_file import TableModelFile
     from unrolled.tables.column import Column
+
+TABLE_FORMATS = ("c", "html", "onnx", "card")
+"""The formats that models of tables and series have."""
 
 PADDING = 5
 """Steps of padding that are added to a batch, to see that no row depends on them."""
@@ -48,7 +52,7 @@ class TableExportJob:
     """What the run was trained on, in words, for its card."""
 
     weights: Weights = "int8"
-    """Number format of the weights of the page of a model that labels texts."""
+    """Number format of the weights of the page or C file of a model that reads a text."""
 
 
 def is_table_model(path: Path) -> bool:
@@ -68,13 +72,12 @@ def open_table_job(path: Path, options: ExportOptions) -> TableExportJob:
     model_path = find_model(path)
     model_file = load_table_model(model_path)
     is_series = model_file.spec.is_stream
-    forms = ("c", "html", "onnx", "card") if is_series else ("html", "onnx", "card")
-    if options.to not in forms:
-        what, known = "series" if is_series else "table", " or ".join(f"--to {form}" for form in forms)
+    if options.to not in TABLE_FORMATS:
+        what, known = "series" if is_series else "table", " or ".join(f"--to {form}" for form in TABLE_FORMATS)
         raise UsageError(f"{model_path} is a model of a {what}, which has no form as {options.to}: use {known}.")
     reasons = {
         "onnx": unsupported_reason,
-        "c": unsupported_in_c,
+        "c": unsupported_in_c if is_series else unsupported_text_in_c,
         "html": unsupported_series_in_page if is_series else unsupported_classifier,
     }
     reason = reasons.get(options.to, lambda _: None)(model_file)
@@ -113,6 +116,8 @@ def unsupported_reason(model_file: TableModelFile) -> str | None:
 
 def export_table(job: TableExportJob, to: str = "onnx") -> ExportResult:
     """Return the file of a model in ONNX, C or HTML, checked. Raises `ExportError` if it computes something else."""
+    if to == "c" and not job.model_file.spec.is_stream:
+        return export_text_reader(job.model_file, job.title, job.out, job.weights, job.path)
     if to == "c":
         return export_series(job.model_file, job.title, job.out)
     if to == "html" and job.model_file.spec.is_stream:

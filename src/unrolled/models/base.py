@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from unrolled.checkpoints.run_dir import is_run_dir
 from unrolled.checkpoints.run_summary import loss_curve
@@ -36,6 +37,12 @@ METHODS_ELSEWHERE = {
     "classes_": "spec.target.labels has the labels",
     "score": "evaluate(table) has the metrics, such as the accuracy, next to baselines",
     "fit": "unrolled.train and unrolled.train_table return a trained model; their resume= goes on with one",
+    "train": "unrolled.train and unrolled.train_table train; their resume= goes on with a run, init_from= starts from a model",
+    "eval": "it is always in evaluation mode; evaluate() returns the loss or the metrics",
+    "num_parameters": "parameters is their number, and network is the torch.nn.Module",
+    "config": "info() returns what it is",
+    "device": "machine.device is the one that it computes on",
+    "plot": "loss_curve() has the losses by step, and pandas.DataFrame(model.loss_curve()).plot(x='step') draws them",
     "save": "it is saved already, as the file path; export() writes other formats",
     "save_pretrained": "it is saved already, as the file path; export() writes other formats",
     "from_pretrained": "unrolled.load(path) and unrolled.load_table(path) return a model",
@@ -46,7 +53,7 @@ METHODS_ELSEWHERE = {
     "perplexity": "evaluate() returns the loss, nats per character, of which exp is the perplexity",
     "log_history": "loss_curve() has the losses by step",
 }
-"""What other libraries have as methods of a model, and what is here instead."""
+"""What other libraries have as methods of a model, and what is here instead, for texts and tables."""
 
 
 class TrainedModel(ABC):
@@ -68,6 +75,7 @@ class TrainedModel(ABC):
     machine: DeviceConfig
     kernels: str
     _unused_in_report: tuple[str, ...] = ()
+    _methods_elsewhere: ClassVar[Mapping[str, str]] = METHODS_ELSEWHERE
 
     def __init__(self, path: Path, history: dict[str, Any], parameters: int) -> None:
         self.path, self.history, self.parameters = path, history, parameters
@@ -161,7 +169,7 @@ class TrainedModel(ABC):
     if not TYPE_CHECKING:  # type checkers know the attributes
 
         def __getattr__(self, name: str) -> Any:
-            hint = f": {METHODS_ELSEWHERE[name]}" if name in METHODS_ELSEWHERE else ""
+            hint = f": {self._methods_elsewhere[name]}" if name in self._methods_elsewhere else ""
             raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'{hint}", name=name, obj=self)
 
     @abstractmethod

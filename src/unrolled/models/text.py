@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from unrolled.checkpoints.run_dir import run_of_model
 from unrolled.errors import UsageError
 from unrolled.generation.sampling import Sample, encode_prompt, resolve_seed, sampling_backend, stream_text
 from unrolled.keyword_docs import keyword_arguments
 from unrolled.keywords import EvaluateKwargs, ExplainKwargs, SampleKwargs
+from unrolled.models.base import METHODS_ELSEWHERE
 from unrolled.models.text_scoring import ScoringModel, file_name, file_name_or_none
 from unrolled.nn.unit_clamp import parse_clamp
 from unrolled.option_rules import check_adaptation, refuse_unused
@@ -45,6 +46,14 @@ NOT_IN_SAMPLE = {"prompt": "", "count": "samples(count=...) draws several"}
 NOT_IN_STREAMS = {**NOT_IN_SAMPLE, "novel_only": NOT_IN_STREAM, "keep_if": NOT_IN_STREAM}
 """Settings of `unrolled sample` that a method does not have, and what to use instead."""
 
+TRACED = "trace(text) has h, c, gates and logits of each token, and bits()"
+METHODS_OF_TEXTS = {
+    **dict.fromkeys(("logits", "activations", "hidden_states", "embed", "probabilities", "log_prob", "loss", "bits"), TRACED),
+    "predict": "sample(prompt) draws a text, and score(text) has the bits of each token",
+    **dict.fromkeys(("finetune", "fine_tune"), "unrolled.train(text, init_from=model.path) starts from this model"),
+}
+"""What other libraries have as methods of a language model, and what is here instead."""
+
 
 class Model(ScoringModel):
     """A trained language model of texts. `train` and `load` return it.
@@ -52,6 +61,8 @@ class Model(ScoringModel):
     Attributes:
         tokenizer: Converts text to token ids and back; `tokenizer.vocab_size` is the number of tokens.
     """
+
+    _methods_elsewhere: ClassVar[Mapping[str, str]] = {**METHODS_ELSEWHERE, **METHODS_OF_TEXTS}
 
     def __init__(self, path: Path, text_model: TextModel, machine: MachineOptions | None = None) -> None:
         from unrolled.analysis.text_session import TextSession

@@ -46,12 +46,13 @@ class ModelEntry:
         options = self.header.get("options")
         options = options if isinstance(options, dict) else {}
         tokenizer = self.header.get("tokenizer")
+        history = self.header.get("history")
         return {
             "id": self.id, "object": "model", "created": self.created, "owned_by": "unrolled", "kind": self.kind,
             "tokens": tokenizer.get("kind") if isinstance(tokenizer, dict) else None,
             "documents": self.header.get("documents", "none") if self.kind == "text" else None,
             "layers": options.get("layers"), "hidden": options.get("hidden"), "cell": options.get("cell"),
-            "parameters": self.parameters,
+            "parameters": self.parameters, "steps": history.get("steps") if isinstance(history, dict) else None,
         }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ PARAMETERS: dict[str, dict[str, str]] = {
     "/api/runs/{id}/samples": {"last": "number of samples"},
     "/api/events": {"run": "id of a run; may be repeated; without it, all runs"},
     "/tokenizer_info": {"model": "id of a model; without it, the only one"},
-    "/api/uploads": {"name": "name of the file", "columns": "1: it is a table, and the names of its columns are wanted"},
+    "/api/uploads": {"name": "name of the file", "columns": "1: a table, whose columns are wanted, and a source and a target"},
 }
 """Query parameters by path."""
 

@@ -237,5 +237,7 @@ def _refusal(message: str) -> ApiError:
         return ApiError(400, f"{name} is no field{where} here: {advice}.", known[1] if known else name)
     expectation = _PLACE.sub("", message).replace("`", "")
     path = place[1].removeprefix("$").removeprefix(".") if place else "The body"
+    if name in ADVICE and expectation.endswith(("<= 0", "<= 0.0")):  # it is here for clients that send it empty
+        return ApiError(400, f"{name} is not supported: {ADVICE[name]}.", name)
     advice = f": {ADVICE[name]}" if name in ADVICE else ""
     return ApiError(400, f"{path or 'The body'}: {expectation[:1].lower()}{expectation[1:]}{advice}.", name)

@@ -22,7 +22,7 @@ MIN_FREE_BYTES = 256 << 20
 
 async def upload(request: Request) -> Response:
     """Answer `POST /api/uploads?name=NAME`: the body is written to a file as it comes. With `&columns=1` it is a table, and the
-    answer has the names of its columns."""
+    answer has the names of its columns, and which may be source and target."""
     services: Services = request.app.state.services
     name = request.query_params.get("name", "text.txt")
     length = request.headers.get("content-length", "")
@@ -39,7 +39,7 @@ async def upload(request: Request) -> Response:
             raise storage_error(error, path, "write") from error
     columns = {}
     if request.query_params.get("columns") == "1":
-        columns["columns"] = await asyncio.to_thread(services.trainings.columns, upload_id)
+        columns = await asyncio.to_thread(services.trainings.columns, upload_id)
     return JSONResponse({"upload": upload_id, "bytes": size, "name": path.name, **columns})
 
 

@@ -41,6 +41,14 @@ NOT_OVER_HTTP = {field.name for field in _FIELDS if field.metadata["reads"] or f
 }  # fmt: skip
 """Settings that name files, or belong to the machine of the server; `threads` and `device` are those of the server."""
 
+INSTEAD_OVER_HTTP = {
+    "out": "the field name is the name of the run",
+    "encoding": "send the text or table as UTF-8",
+    "glob": "it chooses files of a folder, and one file is sent",
+    **dict.fromkeys(("threads", "device"), "the server's command line has it"),
+}
+"""What to do instead of some of these settings."""
+
 MAX_LOG_BYTES = 65536
 END_SECONDS = 20.0
 ENDED_WELL = (None, 0, 130, 143)
@@ -100,12 +108,18 @@ class Trainings:
         self.uploads = Uploads(folder)
         self._started: dict[str, Training] = {}
 
-    def columns(self, upload_id: str) -> list[str]:
-        """Return the columns of an uploaded table. What is none that can be read is removed, and an `ApiError`."""
+    def columns(self, upload_id: str) -> dict[str, Any]:
+        """Return the columns of an uploaded table, and which are suggested as source and target, if there are two.
+
+        What is no table that can be read is removed, and an `ApiError`.
+        """
+        from unrolled.tables.suggested_columns import suggest_columns
         from unrolled.tables.table_files import open_table
 
         try:
-            return list(open_table(str(self.uploads.path(upload_id).resolve())).columns[:MAX_COLUMNS])
+            table = open_table(str(self.uploads.path(upload_id).resolve()))
+            suggested = suggest_columns(table) or ()
+            return {"columns": list(table.columns[:MAX_COLUMNS]), **dict(zip(("source", "target"), suggested, strict=False))}
         except UnrolledError as error:
             self.uploads.remove(upload_id)
             message = without_upload_folder(with_keywords(str(error)), self.folder / WORK_FOLDER)
@@ -210,7 +224,7 @@ class Trainings:
         if not is_id(base):
             raise ApiError(400, f"name is the name of a run folder: it has {ID_RULE}.", "name")
         number, run_id = 1, base
-        while name is None and (self.folder / run_id).exists():
+        while name is None and ((self.folder / run_id).exists() or run_id in self._started):  # one that starts has no folder
             number += 1
             run_id = f"{base}-{number}"
         if run_id in self._started and self._started[run_id].is_alive:
@@ -271,10 +285,9 @@ def training_flags(options: dict[str, Any]) -> list[str]:
     options = {name: value for name, value in present_names(options, OPTION_CLASSES).items() if value is not None}
     refused = next((name for name in options if name in NOT_OVER_HTTP), None)
     if refused is not None:
-        raise UsageError(f"options: {refused} cannot be set here; the server's command line has it.")
-    request = TrainRequest.build((), options, "options").check()
-    if request.training.seed < 0:
-        raise UsageError("options: seed is -1; leave it out.")
+        to_do = INSTEAD_OVER_HTTP.get(refused, "it names files of the server, and clients name none: leave it out")
+        raise UsageError(f"options: {refused} cannot be set here; {to_do}.")
+    TrainRequest.build((), options, "options").check()
     flags = []
     for name, value in options.items():
         flag = flag_name(name, value)

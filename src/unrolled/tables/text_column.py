@@ -121,9 +121,9 @@ class TextColumn(Column):
             for position in np.flatnonzero(ids < 0).tolist():
                 replacement = tokenizer.nearest_known(chr(code_points[position]))
                 is_char = len(replacement) == 1 and replacement.strip()
-                ids[position] = tokenizer.encode(replacement)[0][0] if is_char else self.unk_id
+                ids[position] = tokenizer.encode(replacement)[0] if is_char else self.unk_id
             return ids
-        return tokenizer.encode(text)[0].astype(np.int64)
+        return tokenizer.encode(text).astype(np.int64)
 
     def cell_tokens(self, cell: Cell) -> Sequence[str]:
         text, tokenizer = self.read_text(cell), self.tokenizer

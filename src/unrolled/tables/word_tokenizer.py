@@ -89,10 +89,9 @@ class WordTokenizer(Tokenizer):
         """Return whether a word, as it is or in lower case, has a token of its own."""
         return word in self._token_to_id or word.lower() in self._token_to_id
 
-    def encode(self, text: str) -> tuple[Ids, int]:
+    def encode(self, text: str) -> Ids:
         ids = [self.lookup(word) for word in split_words(text, self.spaces)]
-        known_ids = [i for i in ids if i is not None]
-        return np.array(known_ids, dtype=np.int64), len(ids) - len(known_ids)
+        return np.array([i for i in ids if i is not None], dtype=np.int64)
 
     def decode_stream(self) -> DecodeStream:
         return _WordDecodeStream(self)
@@ -147,8 +146,8 @@ class BPETokenizer(Tokenizer):
         tokenizer.train_from_iterator(map(_replace_surrogates, texts), trainer)
         return BPETokenizer(tokenizer.to_str())
 
-    def encode(self, text: str) -> tuple[Ids, int]:
-        return np.array(self._tokenizer.encode(_replace_surrogates(text)).ids, dtype=np.int64), 0
+    def encode(self, text: str) -> Ids:
+        return np.array(self._tokenizer.encode(_replace_surrogates(text)).ids, dtype=np.int64)
 
     def decode(self, ids: Iterable[int]) -> str:
         return str(self._tokenizer.decode([int(i) for i in ids]))

@@ -93,8 +93,20 @@ class Tokenizer:
         """Return a text in the normal form that this tokenizer was fitted to, masked as its texts were."""
         return normalize(self.line_format.apply(text), self.normalization)
 
-    def encode(self, text: str) -> tuple[Ids, int]:
-        """Return the ids of `text` as an array `(N,)`, and how many unknown tokens were left out."""
+    def __len__(self) -> int:
+        """The number of ids."""
+        return self.vocab_size
+
+    def __bool__(self) -> bool:
+        return True
+
+    def encode(self, text: str) -> Ids:
+        """Return the ids of `text` as an array `(N,)`; unknown tokens are left out (`encode_prompt` replaces them).
+
+        Example:
+            >>> CharTokenizer(" abc").encode("cab!").tolist()
+            [3, 1, 2]
+        """
         raise NotImplementedError
 
     def decode_stream(self) -> DecodeStream:
@@ -234,10 +246,9 @@ class CharTokenizer(Tokenizer):
     def token_strings(self) -> list[str]:
         return self.tokens + [""] * (self.eos_id is not None)
 
-    def encode(self, text: str) -> tuple[Ids, int]:
-        ids = self.id_of_code_point[self.code_points(self.normalize(text))]
-        known_ids = ids[ids >= 0]
-        return known_ids, len(ids) - len(known_ids)
+    def encode(self, text: str) -> Ids:
+        ids: Ids = self.id_of_code_point[self.code_points(self.normalize(text))]
+        return ids[ids >= 0]
 
     def decode_stream(self) -> DecodeStream:
         return CharDecodeStream(self._code_points, self.eos_id is not None)
@@ -314,8 +325,8 @@ class ByteTokenizer(Tokenizer):
     def token_strings(self) -> list[str]:
         return [chr(byte) if byte < 0x80 else f"\\x{byte:02x}" for byte in range(256)] + [""] * (self.eos_id is not None)
 
-    def encode(self, text: str) -> tuple[Ids, int]:
-        return self.code_points(self.normalize(text)).astype(np.int64), 0
+    def encode(self, text: str) -> Ids:
+        return self.code_points(self.normalize(text)).astype(np.int64)
 
     def decode_stream(self) -> DecodeStream:
         return ByteDecodeStream()

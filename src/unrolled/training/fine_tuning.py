@@ -161,7 +161,7 @@ def refuse_new_tokens(corpus: Corpus, base: Tokenizer) -> None:
         return
     ids, known = np.asarray(corpus.ids), set(base.tokens)
     is_new = np.array([token not in known for token in tokenizer.tokens] + [False])
-    end_ids = [tokenizer.eos_id] if tokenizer.eos_id is not None else list(tokenizer.encode("\n")[0])
+    end_ids = [tokenizer.eos_id] if tokenizer.eos_id is not None else list(tokenizer.encode("\n"))
     is_line = corpus.documents in ("none", "line")
     unknown = UnknownTokens(base, "line" if is_line else "document")
     positions = np.flatnonzero(is_new[ids])

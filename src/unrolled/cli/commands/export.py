@@ -3,8 +3,8 @@
 Each format is run and compared with the model before it is written, at
 several lengths, batch sizes and states. What it writes needs no unrolled.
 A model of a table that predicts a label, labels or a number: --to onnx;
-one that labels a text: --to html, too; one of a series, numbers at every
-step: --to onnx, html or c.
+one that labels a text: --to html and c, too; one of a text and a number: --to
+c, too; one of a series, numbers at every step: --to onnx, html or c.
 
 Examples:
   unrolled export runs/book --to c --out book.c

@@ -5,7 +5,7 @@ import { createEventParser } from "./event_parser.js";
 import { inUtf8 } from "./shared/encoded_text.js";
 
 /** @typedef {import("./event_parser.js").ServerEvent} ServerEvent */
-/** @typedef {{ upload: string, columns?: string[] }} Upload */
+/** @typedef {{ upload: string, columns?: string[], source?: string, target?: string }} Upload */
 /** @typedef {{ method?: string, body?: unknown, signal?: AbortSignal }} RequestOptions a Blob is sent as it is, anything else as JSON */
 
 const KEY_NAME = "unrolled-api-key";

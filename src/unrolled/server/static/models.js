@@ -6,7 +6,7 @@ import { plainText } from "./report/format.js";
 import { request } from "./api.js";
 
 /**
- * @typedef {{ id: string, kind: "text" | "table", tokens: string | null, layers: number, hidden: number, cell: string, parameters: number }} Model
+ * @typedef {{ id: string, kind: "text" | "table", tokens: string | null, layers: number, hidden: number, cell: string, parameters: number, steps?: number | null }} Model
  */
 
 /** Return the list of models, which tells its listeners when it changes. */
@@ -53,13 +53,14 @@ export function createModels() {
 /** @typedef {ReturnType<typeof createModels>} Models */
 
 /**
- * Let a field offer the models of a kind; the chosen one stays chosen.
+ * Let a field offer the models of a kind; the chosen one stays chosen, and first it is one that has learned something.
  * @param {HTMLSelectElement} field
  * @param {Model[]} models
  * @param {string | undefined} wanted
  */
 export function offerModels(field, models, wanted) {
-  const chosen = models.find((model) => model.id === field.value) ?? models.find((model) => model.id === wanted) ?? models[0];
+  const chosen = models.find((model) => model.id === field.value) ?? models.find((model) => model.id === wanted)
+    ?? models.find((model) => model.steps !== 0) ?? models[0];
   field.replaceChildren(...models.map((model) => element("option", { value: model.id, textContent: plainText(model.id, { max: 60 }) })));
   field.disabled = !models.length;
   field.value = chosen?.id ?? "";

@@ -148,9 +148,12 @@ export function setUpTables(app) {
     const sent = await upload(file, name);
     const { csv, notes, charts = [], note: drawn = "" } = await post("/api/predict", { model: model.value, upload: sent.upload, charts: true });
     const [names = [], ...rows] = parseRows(csv, ",");
+    const first = series ? 0 : Math.max(0, names.lastIndexOf("predicted"));
+    /** What was asked for stands first: behind a long text, it is off a small screen. @param {string[]} cells */
+    const answersFirst = (cells) => [...cells.slice(first), ...cells.slice(0, first)];
     return () => {
       byId("answer").append(...chartsOf(charts, drawn));
-      byId("answers").replaceChildren(...rowsTable(names, rows, name, csv), ...notes.map((/** @type {string} */ text) => paragraph(text, "muted small")));
+      byId("answers").replaceChildren(...rowsTable(answersFirst(names), rows.map(answersFirst), name, csv), ...notes.map((/** @type {string} */ text) => paragraph(text, "muted small")));
     };
   }
 

@@ -49,24 +49,26 @@ export function setUpTrainForm(app, onStarted) {
     const own = send();
     table = own;
     note.textContent = "Reading the table ...";
-    const names = await own.then(({ columns = [] }) => columns).finally(() => {
+    const read = await own.finally(() => {
       if (table === own) note.textContent = "";
     }).catch((error) => {
-      if (table !== own) return [];
+      if (table !== own) return null;
       table = null;
-      offer([]);
+      offer({});
       throw error;
     });
-    if (table === own) offer(names);
+    if (read && table === own) offer(read);
   }
 
-  /** @param {string[]} names */
-  function offer(names) {
+  /** @param {Partial<Upload>} table that was read: its columns, and those that the server suggests */
+  function offer({ columns: names = [], ...suggested }) {
+    const [first = "", second = first] = names;
+    const defaults = [suggested.source ?? first, suggested.target ?? second, "", ""];
     for (const [index, field] of [source, target, time, series].entries()) {
       const [before, isOptional] = [field.value, index > 1];
       const options = names.map((name) => element("option", { value: name, textContent: plainText(name, { max: 40 }) }));
       field.replaceChildren(...(isOptional ? [element("option", { value: "", textContent: "none" })] : []), ...options);
-      field.value = names.includes(before) ? before : isOptional ? "" : names[Math.min(index, names.length - 1)] ?? "";
+      field.value = names.includes(before) ? before : defaults[index];
     }
     offerKnown();
   }

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import logging
 import math
 import os
-from collections import Counter
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -30,6 +28,7 @@ from unrolled.nn.language_model import RecurrentLM
 from unrolled.option_rules import TABLE_OPTIONS, check_training
 from unrolled.options import DataOptions, SampleOptions, TrainingOptions, TrainRequest, flag_name
 from unrolled.tables.column_text import require_column
+from unrolled.tables.suggested_columns import suggest_columns
 from unrolled.tables.table_files import open_table
 from unrolled.tables.table_format import BINARY_KINDS, has_table_suffix, suffix_kind
 from unrolled.text.batching import MAX_ROW_LENGTH, BatchSource, DocumentBatches, StreamBatches
@@ -53,7 +52,7 @@ from unrolled.training.throughput import measure_throughput
 
 logger = logging.getLogger(__name__)
 
-MAX_SHOWN_COLUMNS, MAX_HINT_ROWS = 12, 20
+MAX_SHOWN_COLUMNS = 12
 
 SAMPLE_DOCUMENTS = 8
 """Documents in a live sample."""
@@ -306,23 +305,16 @@ def _check_options(request: TrainRequest) -> None:
 
 
 def _table_hint(name: str) -> str:
-    """Return what to type to learn a table as a table: its columns, and a command: the longest cells to the fewest values."""
+    """Return what to type to learn a table as a table: its columns, and a command with two of them."""
     columns: tuple[str, ...] = ()
-    lengths: Counter[str] = Counter()
-    values: dict[str, set[str]] = {}
+    suggested = None
     with contextlib.suppress(UnrolledError):
         table = open_table(name)
         columns = table.columns
-        with contextlib.closing(table.rows()) as rows:
-            for _, row in itertools.islice(rows, MAX_HINT_ROWS):
-                for column in columns:
-                    lengths[column] += len(str(row.get(column, "")))
-                    values.setdefault(column, set()).add(str(row.get(column, "")))
-    if len(columns) < 2:
+        suggested = suggest_columns(table)
+    if suggested is None:
         return "to learn one of its columns from another: --source COLUMN --target COLUMN"
     shown = ", ".join(columns[:MAX_SHOWN_COLUMNS]) + (", ..." if len(columns) > MAX_SHOWN_COLUMNS else "")
-    target = min(reversed(columns), key=lambda column: len(values.get(column, ())))
-    source = max((column for column in columns if column != target), key=lengths.__getitem__)
-    typed, source, target = (shell_argument(word) for word in (name, source, target))
+    typed, source, target = (shell_argument(word) for word in (name, *suggested))
     command = f"unrolled train {typed} --source {source} --target {target}"
     return f"the columns of {PurePath(name).name} are {shown}; to learn one of them from another: {command}"
