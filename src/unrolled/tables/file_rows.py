@@ -18,8 +18,8 @@ from unrolled.tables.json_files import comments_note, json_array, json_columns, 
 from unrolled.tables.json_lists import list_rows
 from unrolled.tables.printed_tables import find_printed_table
 from unrolled.tables.span_rows import find_spans, rows_with_tags
-from unrolled.tables.spreadsheet_files import is_spreadsheet, open_sheet
-from unrolled.tables.table_format import FIRST_ROW, NumberedRows, Source, TableFormat
+from unrolled.tables.spreadsheet_files import open_sheet
+from unrolled.tables.table_format import FIRST_ROW, NumberedRows, Source, TableFormat, suffix_kind
 
 TABLE_READERS: dict[str, Callable[[Source], NumberedRows]] = {
     "jsonl": json_lines, "json": json_array, "columns": json_columns, "parquet": arrow_rows, "arrow": arrow_rows,
@@ -45,7 +45,7 @@ class FileRows:
 
 def open_rows(path: Path, format: TableFormat, name: str) -> FileRows:
     """Open a file by its format. Raises `DataError` for what is no table, `UsageError` for a header where names are known."""
-    if is_spreadsheet(path):
+    if suffix_kind(path) == "spreadsheet":
         sheet = open_sheet(path, format.sheet)
         dialect, notes = with_layout(Dialect("\t", "doubled"), sheet, format.known_header == FIRST_ROW)
         return _delimited("spreadsheet", sheet, dialect, format, [sheet.note, *notes])

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from unrolled.display import agree, plural, shell_argument
 from unrolled.errors import DataError, first_line
-from unrolled.tables.table_format import HEAD_BYTES, MAX_WHOLE_BYTES, TABLE_SUFFIXES, Source, suffix_kind, whole_file
+from unrolled.tables.table_format import HEAD_BYTES, MAX_WHOLE_BYTES, TABLE_SUFFIXES, Source, whole_file
 from unrolled.text.compressed_files import ZipArchive
 from unrolled.text.encodings import display_name
 
@@ -21,11 +21,6 @@ SUFFIXES = tuple(suffix for suffix, kind in TABLE_SUFFIXES.items() if kind == "s
 _SPANNED = re.compile(rb'table:number-rows-spanned="([0-9]{1,7})"')
 MAX_EXACT = 1e15
 """Whole numbers below are written without a point and an exponent: a spreadsheet has no others than floating-point numbers."""
-
-
-def is_spreadsheet(path: Path) -> bool:
-    """Return whether the suffix of a file is that of a spreadsheet."""
-    return suffix_kind(path) == "spreadsheet"
 
 
 @dataclass(frozen=True)

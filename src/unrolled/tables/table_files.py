@@ -36,7 +36,6 @@ from unrolled.tables.json_files import inner_rows_hint, nested_keys, nested_valu
 from unrolled.tables.kept_data import shown_name
 from unrolled.tables.labeled_files import open_archive, open_folder
 from unrolled.tables.printed_tables import find_printed_table
-from unrolled.tables.spreadsheet_files import is_spreadsheet
 from unrolled.tables.table_folders import Parts, find_parts
 from unrolled.tables.table_format import (
     FIRST_ROW,
@@ -371,7 +370,7 @@ def _open_builtin(name: str, split: str) -> Table:
 
 def _reject_archives(path: Path) -> None:
     """Raise `DataError` for a file that is no text, such as an Excel workbook, or an archive that is not named `.zip`."""
-    if is_compressed(path) or is_spreadsheet(path) or columnar_kind(path) is not None:
+    if is_compressed(path) or suffix_kind(path) == "spreadsheet" or columnar_kind(path) is not None:
         return
     with ReadErrors(path), open(path, "rb") as file:
         found = describe_binary(file.read(SIGNATURE_BYTES), str(path))

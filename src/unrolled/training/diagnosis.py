@@ -179,6 +179,7 @@ def judge_table(
     epochs: float,
     num_validation: int,
     better_baseline: str = "",
+    *,
     is_series: bool = False,
     is_number: bool = False,
 ) -> str:

@@ -335,8 +335,8 @@ class TableTask(TrainingTask):
             diagnosis += f" The validation rows have one label only, '{label}': these figures say nothing about the others."
         else:
             num_rows = self.validation.count(self.validation_rows)
-            is_number = self.spec.loss_unit == "number"
-            diagnosis += judge_table(train, val, best_fraction, epochs, num_rows, better, self.spec.is_stream, is_number)
+            kinds = {"is_series": self.spec.is_stream, "is_number": self.spec.loss_unit == "number"}
+            diagnosis += judge_table(train, val, best_fraction, epochs, num_rows, better, **kinds)
         return self._with_test(FinalEvaluation(val, diagnosis), model, machine)
 
     def _choose_threshold(self, model: EncoderDecoder, machine: DeviceConfig) -> str:
