@@ -42,8 +42,7 @@ ORDER = {
         "table_folders", "span_rows", "file_kinds",
         "file_rows", "table_files", "suggested_columns", "frames", "series",
         "source_columns", "step_notation", "long_series", "long_table", "model_dims", "spec", "spec_inference", "series_spec",
-        "column_text",
-        "row_tally", "padding", "pair_batching", "row_splits", "series_rows",
+        "row_tally", "column_text", "padding", "pair_batching", "row_splits", "series_rows",
     ],
     "nn": [
         "unit_clamp", "cells", "stack", "cell_wrappers", "number_loss", "ngram_classifier", "language_model",
