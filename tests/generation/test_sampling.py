@@ -158,7 +158,7 @@ def test_prompts_are_mapped_to_known_characters_and_start_documents() -> None:
     assert encode_prompt(lines, "")[0] == [lines.eos_id]
     assert encode_prompt(lines, "ab")[0][0] == lines.eos_id
     text = CharTokenizer(LETTERS)
-    assert encode_prompt(text, "")[0] == [text.encode("\n")[0][0]]
+    assert encode_prompt(text, "")[0] == [text.encode("\n")[0]]
     ids, replaced = encode_prompt(text, "\u00c9\u00e8D\u65e5")
     assert (text.decode(ids), replaced) == ("\u00e9ed ", {"\u00c9": "\u00e9", "\u00e8": "e", "D": "d", "\u65e5": " "})
 
