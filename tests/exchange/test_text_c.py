@@ -33,6 +33,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "characters": {"tokens": "characters", "bidirectional": False, "pool": "last"},
     "without n-grams": {"ngrams": 0, "pool": "max"},
     "old n-grams": {"version": 1, "pool": "mean", "bidirectional": False},
+    "n-grams with case": {"version": ngrams.CASE_VERSION, "tokens": "characters"},
     "the last step, both ways": {"pool": "last", "cell": "gru"},
     "long texts are cut": {"max_length": 12},
     "long texts with blanks are cut": {"max_length": 12, "spaces": False},
@@ -52,7 +53,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "rnn": {"cell": "rnn"},
     "gru-reset-before": {"cell": "gru-reset-before"},
 }
-QUICK = ("words", "characters", "a language model helps", "a label for each word", "a number")
+QUICK = ("words", "characters", "n-grams with case", "a language model helps", "a label for each word", "a number")
 COMPILERS = [
     (["gcc", "-O0"], None),
     (["gcc", "-O3"], None),
@@ -114,12 +115,7 @@ int main(void) {
         for (int j = 0; j < steps; j++) printf(j ? " %%d" : "%%d", model.ids[j]);
         printf("|");
 #if RNN_NGRAMS
-        int size = 0, start = 0;
-        for (int j = 0; j < model.num_text; j++) {
-            size += lower_case(model.text[j], model.lower + size);
-            if (j < RNN_NGRAM_CHARACTERS) start = size;
-        }
-        int count = steps ? hash_runs(&model, start, hash_words(&model, size)) : 0;
+        int count = steps ? hash_text(&model) : 0;
         for (int j = 0; j < count; j++) printf(j ? " %%u" : "%%u", model.hashes[j]);
 #endif
         printf("\\n");
@@ -132,7 +128,14 @@ int main(void) {
 @needs_compiler
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"spaces": False, "version": 1}, {"tokens": "characters"}, {"max_length": 7}, {"max_length": 7, "spaces": False}],
+    [
+        {},
+        {"spaces": False, "version": 1},
+        {"tokens": "characters"},
+        {"tokens": "characters", "version": ngrams.CASE_VERSION},
+        {"max_length": 7},
+        {"max_length": 7, "spaces": False},
+    ],
 )
 def test_texts_are_read_as_in_python(settings: dict[str, Any], tmp_path: Path) -> None:
     """The ids of the tokens and the hashes of the n-grams are equal, of odd texts, too."""
@@ -220,9 +223,6 @@ def test_what_has_no_c_form_is_refused(cli: Cli, monkeypatch: pytest.MonkeyPatch
     model_file = classifier(tokens="characters")
     model_file.spec.source.tokenizer = ByteTokenizer(False)
     assert "the C file reads words and characters, and 'text' has the tokens bytes" in str(unsupported_text_in_c(model_file))
-    cased = classifier(tokens="characters")
-    cased.spec.source.ngram_version = ngrams.CASE_VERSION
-    assert "keep case and are counted, and those of the C file do not" in str(unsupported_text_in_c(cased))
     save_model(Path("m.safetensors"), classifier())
     assert "--weights is int4; the page or C file" in cli("export", "m.safetensors", "--to", "c", "--weights", "int4").err
     monkeypatch.setattr(text_c_export, "find_compiler", lambda: None)

@@ -20,6 +20,7 @@ from unrolled.errors import DataError, UsageError
 from unrolled.interpret.activations import Activations, record_activations
 from unrolled.interpret.intervention import InterventionEffect, measure_effect, unit_importance
 from unrolled.interpret.probes import Probe, ProbeReport, probe_units, too_short_to_probe
+from unrolled.nn.language_model import RecurrentLM
 from unrolled.nn.unit_clamp import Clamp, parse_clamp
 from unrolled.options import ExplainOptions, SampleOptions
 from unrolled.output_paths import check_outputs
@@ -32,7 +33,10 @@ logger = logging.getLogger(__name__)
 MAX_CLAMPED_DETECTORS = 3
 """Without --clamp, this many detectors are clamped: each to zero, and to its typical value where its feature is on."""
 
-IMPORTANCE_TOKENS = 1000
+MIN_IMPORTANCE_TOKENS, IMPORTANCE_TOKENS, IMPORTANCE_WORK = 250, 1000, 5e11
+"""Tokens on which the importance of each unit is measured: so many that tokens times units times weights of the layers are
+`IMPORTANCE_WORK`, which are 1,000 tokens for two layers of 256 units."""
+
 SAMPLE_TOKENS = 400
 SAMPLE_TEMPERATURE = 0.7
 CLAMP_PERCENTILE = 95
@@ -183,7 +187,7 @@ def explain_text(session: TextSession, name: str | None, options: ExplainOptions
     if options.terminal:
         return write_outputs(result, options)
     logger.info("measuring the importance of each unit, and the effect of interventions")
-    importance = unit_importance(session.model, tokenized.head(IMPORTANCE_TOKENS))
+    importance = unit_importance(session.model, tokenized.head(_importance_tokens(session.model)))
     chosen_clamps = clamps or _detector_clamps(probe_report, activations)
     sample_options = SampleOptions(length=SAMPLE_TOKENS, temperature=SAMPLE_TEMPERATURE, seed=options.seed)
     bits = activations.bits()
@@ -228,6 +232,13 @@ def probe_text(activations: Activations, seed: int) -> ProbeReport | None:
         return None
     logger.info(f"searching for detectors on {len(tokenized):,} tokens")
     return probe_units(activations, tokenized.one_char_per_token(), seed)
+
+
+def _importance_tokens(model: RecurrentLM) -> int:
+    """Return on how many tokens the importance of each unit is measured."""
+    num_weights = sum(parameter.numel() for parameter in model.stack.parameters())
+    work = num_weights * model.options.hidden * len(model.cells())
+    return max(MIN_IMPORTANCE_TOKENS, min(IMPORTANCE_TOKENS, int(IMPORTANCE_WORK / work)))
 
 
 def _detector_clamps(probe_report: ProbeReport | None, activations: Activations) -> list[Clamp]:

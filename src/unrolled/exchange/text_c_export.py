@@ -25,7 +25,6 @@ from unrolled.exchange.unicode_tables import c_string
 from unrolled.runtime.portable import Weights
 from unrolled.tables.cell_values import Cell
 from unrolled.tables.label_columns import LabelsColumn
-from unrolled.tables.ngrams import CASE_VERSION
 from unrolled.tables.text_column import TextColumn
 
 if TYPE_CHECKING:
@@ -47,9 +46,6 @@ def unsupported_text_in_c(model_file: TableModelFile) -> str | None:
     if not isinstance(spec.source, TextColumn) or not reads_plain_tokens(spec.source):
         tokens = spec.source.tokenizer.setting if spec.source.tokenizer else ""
         return f"the C file reads words and characters, and '{spec.source.name}' has the tokens {tokens:.99}"
-    if spec.source.ngram_buckets and spec.source.ngram_version >= CASE_VERSION:
-        why = f"the n-grams of '{spec.source.name}' keep case and are counted, and those of the C file do not"
-        return f"{why}: a page and ONNX have them, or train without (--no-ngrams)"
     base = spec.source.base
     for name in (cell, *([base.options.cell] if base else [])):
         if name not in CELLS:

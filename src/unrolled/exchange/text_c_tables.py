@@ -130,6 +130,8 @@ def _linear_macros(store: _Weights, model_file: TableModelFile, known: slice) ->
     linear, base, reader = model.ngrams, model.base, source.base
     macros: dict[str, Any] = {"BUCKETS": 0 if linear is None else source.ngram_buckets, "BASE": 0, "BASE_LAYERS": 0}
     if linear is not None:
+        is_counted = source.ngram_version >= ngrams.CASE_VERSION
+        counted_run = ngrams.MAX_COUNTED_RUN if is_counted else 0
         store.define("NGRAM_TABLE", linear.table[:-1, known])
         tables.add("NGRAM_WEIGHTS", array_of(linear.weights)[:-1])
         tables.add("NGRAM_BIAS", array_of(linear.bias)[known])
@@ -138,7 +140,11 @@ def _linear_macros(store: _Weights, model_file: TableModelFile, known: slice) ->
             "NGRAM_SCALE": repr(SCALE),
             "MIN_SQUARES": repr(MIN_SQUARES),
             "NGRAM_VERSION": source.ngram_version,
+            "KEEPS_CASE": int(is_counted),
+            "COUNTED_RUN": counted_run,
+            "MAX_COUNT": ngrams.MAX_COUNT,
             "MAX_RUN": ngrams.MAX_CHARACTER_NGRAM,
+            "RUN_HASHES": ngrams.MAX_CHARACTER_NGRAM + counted_run,
             "MAX_WORDS": ngrams.MAX_WORDS_COUNTED,
         }
     if base is not None and reader is not None:
@@ -227,7 +233,7 @@ def _base_tables(tables: Tables, base: BaseText) -> dict[str, Any]:
 def ram_bytes(macros: dict[str, Any], steps: int, text: int) -> int:
     """Return the size of the C struct that reads texts."""
     hidden, units = macros["HIDDEN"], macros["UNITS"]
-    hashes = 6 * (2 * macros["NGRAM_CHARACTERS"] + 2) + 3 * text + 2 if macros["BUCKETS"] else 1
+    hashes = macros["RUN_HASHES"] * (2 * macros["NGRAM_CHARACTERS"] + 2) + 3 * text + 2 if macros["BUCKETS"] else 1
     words = (text + 2) + (2 * text + 2) + hashes + steps + 2
     floats = steps * hidden + (steps if macros["BOTH_WAYS"] else 1) * hidden + hidden + steps
     floats += 2 * macros["STATES"] * units + macros["WIDTH"] + 2 * macros["GATES"]

@@ -29,10 +29,10 @@
 #define RNN_NGRAMS (RNN_BUCKETS > 0) /* -DRNN_NGRAMS=0 leaves them out: less flash, and other answers */
 #endif
 #define RNN_VALUES (RNN_ANSWERS * (RNN_TAGGER ? RNN_STEPS : 1))
-#define RNN_NUM_HASHES (RNN_NGRAMS ? 6 * (2 * RNN_NGRAM_CHARACTERS + 2) + 3 * RNN_TEXT + 2 : 1)
+#define RNN_NUM_HASHES (RNN_NGRAMS ? RNN_RUN_HASHES * (2 * RNN_NGRAM_CHARACTERS + 2) + 3 * RNN_TEXT + 2 : 1)
 
 typedef struct {
-    uint32_t text[RNN_TEXT + 2], lower[2 * RNN_TEXT + 2], hashes[RNN_NUM_HASHES];
+    uint32_t text[RNN_TEXT + 2], ngram_text[2 * RNN_TEXT + 2], hashes[RNN_NUM_HASHES];
     int ids[RNN_STEPS], num_text, num_steps;
     float x[RNN_STEPS][RNN_HIDDEN], normed[RNN_BOTH_WAYS ? RNN_STEPS : 1][RNN_HIDDEN], pooled[RNN_HIDDEN], scores[RNN_STEPS];
     float h[RNN_STATES][RNN_UNITS], c[RNN_STATES][RNN_UNITS];
@@ -291,12 +291,12 @@ static int hash_words(rnn_model *model, int size) {
     uint64_t last = 0, first = 0;
     int count = 0, words = 0;
     for (int place = 0, end; place < size; place = end) {
-        int class = class_of(model->lower[place]);
+        int class = class_of(model->ngram_text[place]);
         end = place + 1;
         if (class & BLANK) continue;
         if (class & WORD)
-            while (end < size && class_of(model->lower[end]) & WORD) end++;
-        uint64_t hash = crc_of(model->lower + place, end - place), pair = last * MULTIPLIER + hash;
+            while (end < size && class_of(model->ngram_text[end]) & WORD) end++;
+        uint64_t hash = crc_of(model->ngram_text + place, end - place), pair = last * MULTIPLIER + hash;
         hashes[count++] = mix(hash, 0) & even;
         if (words) hashes[count++] = mix(pair, 1) & even;
         if (words == 1) first = pair;
@@ -307,35 +307,57 @@ static int hash_words(rnn_model *model, int size) {
     return count;
 }
 
+static uint32_t at(const uint32_t *text, int place, int length) { return place < 0 || place >= length ? ' ' : text[place]; }
+
+/* How often the run of `size` characters at `start` has occurred before. */
+static int earlier_runs(const uint32_t *text, int length, int start, int size) {
+    int times = 0;
+    for (int other = -1; other < start; other++) {
+        int i = 0;
+        while (i < size && at(text, other + i, length) == at(text, start + i, length)) i++;
+        times += i == size;
+    }
+    return times;
+}
+
 /* Runs of characters, a space before and after the text, and one for the blanks between words. */
 static int hash_runs(rnn_model *model, int size, int count) {
-    uint32_t *text = model->lower, odd = RNN_NGRAM_VERSION > 1;
+    uint32_t *text = model->ngram_text, odd = RNN_NGRAM_VERSION > 1;
     int length = 0;
     for (int i = 0; i < size; i++) {
         if (!(class_of(text[i]) & BLANK)) text[length++] = text[i];
         else if (length && text[length - 1] != ' ') text[length++] = ' ';
     }
     if (length && text[length - 1] == ' ') length--;
-    for (int start = 0; start < length + 2; start++) {
+    for (int start = -1; start <= length; start++) {
         uint64_t hash = 0;
-        for (int i = 0; i < RNN_MAX_RUN && start + i < length + 2; i++) {
-            int place = start + i - 1;
-            hash = hash * MULTIPLIER + (place < 0 || place >= length ? ' ' : text[place]);
+        for (int i = 0; i < RNN_MAX_RUN && start + i <= length; i++) {
+            hash = hash * MULTIPLIER + at(text, start + i, length);
             model->hashes[count++] = mix(hash, (uint64_t)i + 2) | odd;
+            if (i >= RNN_COUNTED_RUN) continue;
+            int times = earlier_runs(text, length, start, i + 1);
+            uint64_t again = hash * MULTIPLIER + (uint64_t)times;
+            if (times && times < RNN_MAX_COUNT) model->hashes[count++] = mix(again, (uint64_t)i + 200) | odd;
         }
     }
     return count;
 }
 
+/* The n-grams of the text that was read. */
+static int hash_text(rnn_model *model) {
+    int size = 0, start = 0;
+    for (int i = 0; i < model->num_text; i++) {
+        if (RNN_KEEPS_CASE) model->ngram_text[size++] = model->text[i];
+        else size += lower_case(model->text[i], model->ngram_text + size);
+        if (i < RNN_NGRAM_CHARACTERS) start = size;
+    }
+    return hash_runs(model, start, hash_words(model, size));
+}
+
 /* Add the logits of the linear classifier of n-grams, or take a weighted mean of numbers. */
 static void add_ngrams(rnn_model *model, const float *helped) {
     double sums[RNN_ANSWERS] = {0}, squares = 0;
-    int size = 0, start = 0;
-    for (int i = 0; i < model->num_text; i++) {
-        size += lower_case(model->text[i], model->lower + size);
-        if (i < RNN_NGRAM_CHARACTERS) start = size;
-    }
-    int count = hash_runs(model, start, hash_words(model, size));
+    int count = hash_text(model);
     sort(model->hashes, count);
     for (int i = 0; i < count; i++) {
         if (i && model->hashes[i] == model->hashes[i - 1]) continue;
