@@ -129,9 +129,9 @@ def _linear_macros(store: _Weights, model_file: TableModelFile, known: slice) ->
     model, source, tables = model_file.model, cast(TextColumn, model_file.spec.source), store.tables
     linear, base, reader = model.ngrams, model.base, source.base
     macros: dict[str, Any] = {"BUCKETS": 0 if linear is None else source.ngram_buckets, "BASE": 0, "BASE_LAYERS": 0}
+    is_counted = source.ngram_version >= ngrams.CASE_VERSION
+    counted_run = ngrams.MAX_COUNTED_RUN if is_counted else 0
     if linear is not None:
-        is_counted = source.ngram_version >= ngrams.CASE_VERSION
-        counted_run = ngrams.MAX_COUNTED_RUN if is_counted else 0
         store.define("NGRAM_TABLE", linear.table[:-1, known])
         tables.add("NGRAM_WEIGHTS", array_of(linear.weights)[:-1])
         tables.add("NGRAM_BIAS", array_of(linear.bias)[known])
@@ -144,7 +144,6 @@ def _linear_macros(store: _Weights, model_file: TableModelFile, known: slice) ->
             "COUNTED_RUN": counted_run,
             "MAX_COUNT": ngrams.MAX_COUNT,
             "MAX_RUN": ngrams.MAX_CHARACTER_NGRAM,
-            "RUN_HASHES": ngrams.MAX_CHARACTER_NGRAM + counted_run,
             "MAX_WORDS": ngrams.MAX_WORDS_COUNTED,
         }
     if base is not None and reader is not None:
@@ -158,7 +157,7 @@ def _linear_macros(store: _Weights, model_file: TableModelFile, known: slice) ->
         tables.add("BASE_SCALES", array_of(base.scales))
         store.define("BASE_TABLE", base.table.T[known])
         macros |= {"BASE": options.hidden, "BASE_LAYERS": options.layers, "BASE_CHARACTERS": MAX_CHARACTERS}
-    return macros | {"NGRAM_CHARACTERS": ngrams.MAX_CHARACTERS}
+    return macros | {"NGRAM_CHARACTERS": ngrams.MAX_CHARACTERS, "RUN_HASHES": ngrams.MAX_CHARACTER_NGRAM + counted_run}
 
 
 def reader_tables(tables: Tables, column: TextColumn) -> dict[str, Any]:
