@@ -13,7 +13,7 @@ import pytest
 from support.cli import Cli
 from support.series import LAYER_FAULTS, MODELS, TRAINING, model_with_start, right_and_wrong, series_model, write_valve
 from support.tables import rows_of
-from unrolled.exchange import series_c_export
+from unrolled.exchange import c_export, series_c_export
 from unrolled.exchange.c_export import find_compiler, run_c_test
 from unrolled.exchange.export_job import ExportError
 from unrolled.exchange.series_c_export import series_source
@@ -109,5 +109,5 @@ def test_what_has_no_c_form_is_refused(cli: Cli, monkeypatch: pytest.MonkeyPatch
     assert "--center and --scale need the other numbers" in str(series_c_export.unsupported_in_c(centered))
     assert "the cell mingru is not in the C file" in str(series_c_export.unsupported_in_c(series_model("mingru")))
     model_file = series_model()
-    monkeypatch.setattr(series_c_export, "find_compiler", lambda: None)
+    monkeypatch.setattr(c_export, "find_compiler", lambda: None)
     assert "there is no C compiler here" in series_c_export.export_series(model_file, "m", Path("m.c")).checks[0]

@@ -16,7 +16,7 @@ from support.classifiers import RARE, WORDS, base_text, classifier
 from support.cli import Cli
 from support.tables import many_to_one, rows_of, write_csv
 from unrolled.checkpoints.model_file import TableModelFile, save_model
-from unrolled.exchange import text_c_export
+from unrolled.exchange import c_export, text_c_export
 from unrolled.exchange.c_export import find_compiler, run_c_test
 from unrolled.exchange.export_job import ExportError
 from unrolled.exchange.text_c_export import text_reader_source, unsupported_text_in_c
@@ -225,5 +225,5 @@ def test_what_has_no_c_form_is_refused(cli: Cli, monkeypatch: pytest.MonkeyPatch
     assert "the C file reads words and characters, and 'text' has the tokens bytes" in str(unsupported_text_in_c(model_file))
     save_model(Path("m.safetensors"), classifier())
     assert "--weights is int4; the page or C file" in cli("export", "m.safetensors", "--to", "c", "--weights", "int4").err
-    monkeypatch.setattr(text_c_export, "find_compiler", lambda: None)
+    monkeypatch.setattr(c_export, "find_compiler", lambda: None)
     assert "there is no C compiler here" in text_c_export.export_text_reader(classifier(), "m", Path("m.c")).checks[0]

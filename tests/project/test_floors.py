@@ -33,7 +33,7 @@ ORDER = {
         "base_text", "word_tokenizer", "metric_report", "entities", "metrics",
         "column", "text_column", "label_columns", "sound_delay", "wav_files", "step_arrays", "series_baselines",
         "series_metrics", "scaling",
-        "month_names", "date_formats", "clock_times", "step_times", "time_columns", "time_features",
+        "month_names", "date_formats", "clock_times", "step_times", "step_gaps", "time_columns", "time_features",
         "known_covariates", "numbers_column", "numeric_columns", "image_column", "columns", "modes",
         "column_profile", "column_notes", "type_inference", "other_formats", "table_format", "kept_data",
         "json_files", "header_rows", "delimited_layout", "delimiters", "commented_names", "printed_tables",

@@ -328,7 +328,7 @@ def test_long_rows_are_cut_for_the_ngrams_too() -> None:
 
 
 def test_case_counts_where_it_is_more_than_that_of_sentences() -> None:
-    """In lower case, a chlorine and a carbon beside lithium, or an aromatic and another carbon, were one."""
+    """In lower case, a chlorine and a carbon next to lithium, or an aromatic and another carbon, were one."""
     assert set(hash_ngrams("Cc", CASE_VERSION)) != set(hash_ngrams("cC", CASE_VERSION))
     assert set(hash_ngrams("Cc")) == set(hash_ngrams("cC"))
     assert len(set(hash_ngrams("ab", CASE_VERSION)) - set(hash_ngrams("ab"))) == 1, "a blank at both ends"

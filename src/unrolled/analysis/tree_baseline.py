@@ -56,16 +56,15 @@ def predict_from_columns(
 
     features, is_category = _features(spec.sources, [row[0] for row in rows], sources)
     is_label = isinstance(spec.target, LabelColumn)
-    read = spec.target.encode if is_label else spec.target.read_values  # type: ignore[attr-defined]
+    read = spec.target.read_values if isinstance(spec.target, NumberColumn) else spec.target.encode
     targets = np.array([np.ravel(read(row[1]))[0] for row in rows])
     classes = np.unique(targets) if is_label else targets[:1]
     if len(np.unique(targets)) < 2:
         return np.repeat(targets[:1], len(sources)), None
     work = float(features.shape[1] * len(rows) * (len(classes) if len(classes) > 2 else 1))
     num_iterations = int(np.clip(MAX_WORK / work, MIN_ITERATIONS, NUM_ITERATIONS))
-    keep = np.linspace(0, len(rows) - 1, max(1, min(len(rows), int(len(rows) * MAX_WORK / (work * num_iterations))))).astype(
-        int
-    )
+    num_kept = max(1, min(len(rows), int(len(rows) * MAX_WORK / (work * num_iterations))))
+    keep = np.linspace(0, len(rows) - 1, num_kept).astype(int)
     kind = HistGradientBoostingClassifier if is_label else HistGradientBoostingRegressor
     trees = kind(max_iter=num_iterations, categorical_features=is_category, random_state=0)
     with warnings.catch_warnings(), threadpool_limits(1 if work < MAX_ONE_THREAD_WORK else None, user_api="openmp"):

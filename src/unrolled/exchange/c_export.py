@@ -19,14 +19,21 @@ def export(job: ExportJob) -> ExportResult:
     portable = PortableNetwork(job.model.network, job.weights)
     checks, facts = check_rounding(job, portable)
     source, flash, ram = c_source(portable, job.model.tokenizer, f"{job.title}: {job.description}", job.out.name)
-    compiler = find_compiler()
-    if compiler is None:
-        checks.append("not compiled: there is no C compiler here. Compile it with -DTEST to replay its test vectors")
-    else:
-        replies = [run_c_test(compiler, source, optimization) for optimization in OPTIMIZATIONS]
-        checks.append(f"{Path(compiler).name} {' and '.join(OPTIMIZATIONS)}: {replies[0]}, the same bits")
+    checks.append(check_c_source(source, ", the same bits"))
     facts |= {"weights": job.weights, "flash_bytes": flash, "ram_bytes": ram}
     return ExportResult({job.out: source.encode()}, checks, facts)
+
+
+def check_c_source(source: str, result: str = "") -> str:
+    """Compile a C file at each of `OPTIMIZATIONS` and replay its test vectors, if there is a compiler; return what was checked.
+
+    Raises `ExportError` if it computes something else. `result` is what the test shows besides what it prints.
+    """
+    compiler = find_compiler()
+    if compiler is None:
+        return "not compiled: there is no C compiler here. Compile it with -DTEST to replay its test vectors"
+    replies = [run_c_test(compiler, source, optimization) for optimization in OPTIMIZATIONS]
+    return f"{Path(compiler).name} {' and '.join(OPTIMIZATIONS)}: {replies[0]}{result}"
 
 
 def find_compiler() -> str | None:

@@ -15,7 +15,7 @@ import torch
 from unrolled.command_options import PredictOptions
 from unrolled.display import plural
 from unrolled.evaluation.predictor import Predictor
-from unrolled.exchange.classifier_page_data import page_data, reads_plain_tokens
+from unrolled.exchange.classifier_page_data import page_data, unsupported_reader
 from unrolled.exchange.classifier_rounding import rounded_classifier, rounding_cost
 from unrolled.exchange.export_job import SHAPES, TOLERANCE, ExportResult
 from unrolled.exchange.html_export import check_in_node
@@ -54,20 +54,11 @@ MAX_LONG_STEPS = 300
 
 def unsupported_classifier(model_file: TableModelFile) -> str | None:
     """Say why a model of a table has no page, or return None if it has one."""
-    spec, cell = model_file.spec, model_file.model.options.cell
+    spec = model_file.spec
     if not spec.labels_one_text and not spec.labels_each_token:
         what = f"this one has {spec.mode.name}: {spec.columns_text}"
         return f"a page is for a text that gets a label, or one for each token, besides series and models of texts, and {what}"
-    if not isinstance(spec.source, TextColumn) or not reads_plain_tokens(spec.source):
-        tokens = spec.source.tokenizer.setting if spec.source.tokenizer else ""
-        return f"a page reads words and characters, and '{spec.source.name}' has the tokens {tokens:.99}"
-    base = spec.source.base
-    for name in (cell, *([base.options.cell] if base else [])):
-        if name not in CELL_STEPS:
-            return f"the cell {name} is not in the page; these are: {', '.join(CELL_STEPS)}"
-    if base is not None and base.tokenizer.line_format.mask:
-        return f"a language model reads '{spec.source.name}' too, with --mask, and a page does not mask"
-    return None
+    return unsupported_reader(model_file, CELL_STEPS, "the page")
 
 
 def export_classifier_html(

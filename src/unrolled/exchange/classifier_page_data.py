@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, cast
 
 from unrolled.exchange.export_job import array_of
@@ -27,6 +28,21 @@ if TYPE_CHECKING:
 def reads_plain_tokens(column: TextColumn) -> bool:
     """Return whether a text is read as words or characters, which a page can find."""
     return type(column.tokenizer) in (WordTokenizer, CharTokenizer)
+
+
+def unsupported_reader(model_file: TableModelFile, cells: Collection[str], subject: str) -> str | None:
+    """Say what of a model's source `subject`, such as "the page", cannot read with these cells, or return None if it can."""
+    source, cell = model_file.spec.source, model_file.model.options.cell
+    if not isinstance(source, TextColumn) or not reads_plain_tokens(source):
+        tokens = source.tokenizer.setting if source.tokenizer else ""
+        return f"{subject} reads words and characters, and '{source.name}' has the tokens {tokens:.99}"
+    base = source.base
+    for name in (cell, *([base.options.cell] if base else [])):
+        if name not in cells:
+            return f"the cell {name} is not in {subject}; these are: {', '.join(cells)}"
+    if base is not None and base.tokenizer.line_format.mask:
+        return f"a language model reads '{source.name}' too, with --mask, and {subject} does not mask"
+    return None
 
 
 def page_data(model_file: TableModelFile, title: str, matrix: type[TableMatrix]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from unrolled import __version__
 from unrolled.display import shell_argument
-from unrolled.exchange.c_export import OPTIMIZATIONS, find_compiler, run_c_test
+from unrolled.exchange.c_export import check_c_source
 from unrolled.exchange.c_source import Tables, c_prefix, wrap_lines
 from unrolled.exchange.export_job import TOLERANCE, ExportResult, array_of
 from unrolled.exchange.series_model import SeriesModel, unsupported_series
@@ -43,12 +43,7 @@ def unsupported_in_c(model_file: TableModelFile) -> str | None:
 def export_series(model_file: TableModelFile, title: str, out: Path) -> ExportResult:
     """Return the C file of a model of series, checked. Raises `ExportError` if it computes something else."""
     source, flash, ram = series_source(model_file, title, out.name)
-    compiler, checks = find_compiler(), []
-    if compiler is None:
-        checks.append("not compiled: there is no C compiler here. Compile it with -DTEST to replay its test vectors")
-    else:
-        replies = [run_c_test(compiler, source, optimization) for optimization in OPTIMIZATIONS]
-        checks.append(f"{Path(compiler).name} {' and '.join(OPTIMIZATIONS)}: {replies[0]}")
+    checks = [check_c_source(source)]
     facts = {"weights": "float32", "flash_bytes": flash, "ram_bytes": ram, "mode": model_file.spec.mode_text}
     return ExportResult({out: source.encode()}, checks, facts)
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from unrolled import __version__
 from unrolled.display import shell_argument
-from unrolled.exchange.c_export import OPTIMIZATIONS, find_compiler, run_c_test
+from unrolled.exchange.c_export import check_c_source
 from unrolled.exchange.c_source import Tables, c_prefix, number_literal, wrap_lines
 from unrolled.exchange.classifier_html_export import vectors_data
-from unrolled.exchange.classifier_page_data import reads_plain_tokens
+from unrolled.exchange.classifier_page_data import unsupported_reader
 from unrolled.exchange.classifier_rounding import rounded_classifier, rounding_cost
 from unrolled.exchange.export_job import ExportResult
 from unrolled.exchange.text_c_tables import CELLS, ram_bytes, reader_tables, weight_tables
@@ -37,22 +37,13 @@ MAX_STEPS, MAX_TEXT = 512, 4096
 
 def unsupported_text_in_c(model_file: TableModelFile) -> str | None:
     """Say why a model of a table has no C form, or return None if it has one."""
-    spec, cell = model_file.spec, model_file.model.options.cell
+    spec = model_file.spec
     if not spec.reads_one_text and not spec.labels_each_token:
         return (
             "a C file reads a text that gets a label, a number, or a label for each token, or a series, and this model has "
             f"{spec.mode.name}: {spec.columns_text}"
         )
-    if not isinstance(spec.source, TextColumn) or not reads_plain_tokens(spec.source):
-        tokens = spec.source.tokenizer.setting if spec.source.tokenizer else ""
-        return f"the C file reads words and characters, and '{spec.source.name}' has the tokens {tokens:.99}"
-    base = spec.source.base
-    for name in (cell, *([base.options.cell] if base else [])):
-        if name not in CELLS:
-            return f"the cell {name} is not in the C file; these are: {', '.join(CELLS)}"
-    if base is not None and base.tokenizer.line_format.mask:
-        return f"a language model reads '{spec.source.name}' too, with --mask, and the C file does not mask"
-    return None
+    return unsupported_reader(model_file, CELLS, "the C file")
 
 
 def export_text_reader(
@@ -64,12 +55,7 @@ def export_text_reader(
     at `path`.
     """
     source, flash, ram = text_reader_source(model_file, title, out.name, weights)
-    compiler, checks = find_compiler(), []
-    if compiler is None:
-        checks.append("not compiled: there is no C compiler here. Compile it with -DTEST to replay its test vectors")
-    else:
-        replies = [run_c_test(compiler, source, optimization) for optimization in OPTIMIZATIONS]
-        checks.append(f"{Path(compiler).name} {' and '.join(OPTIMIZATIONS)}: {replies[0]}")
+    checks = [check_c_source(source)]
     facts: dict[str, Any] = {"weights": weights, "flash_bytes": flash, "ram_bytes": ram, "mode": model_file.spec.mode.name}
     if weights == "int8" and model_file.spec.target.kind != "number":
         facts["rounding"] = None if path is None else rounding_cost(model_file, rounded_classifier(model_file), path)

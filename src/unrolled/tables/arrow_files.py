@@ -74,7 +74,7 @@ def _open(path: Path, kind: str) -> tuple[Any, Iterator[Any]]:
 
 
 def _class_names(schema: Any) -> dict[str, list[str]]:
-    """Return the names of the classes of columns, as `datasets` stores them beside the numbers."""
+    """Return the names of the classes of columns, as `datasets` stores them with the numbers."""
     try:
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
         found = {name: _names_of(feature) for name, feature in features.items()}

@@ -17,7 +17,8 @@ from unrolled.tables.date_formats import CLOCK, lacks_year
 from unrolled.tables.month_names import has_languages
 from unrolled.tables.source_columns import split_source
 from unrolled.tables.step_arrays import NO_COVARIATES, NO_TIMES
-from unrolled.tables.step_times import follows_clock, next_times, series_keys, steps_note, time_keys, to_seconds
+from unrolled.tables.step_gaps import steps_note
+from unrolled.tables.step_times import follows_clock, next_times, series_keys, time_keys, to_seconds
 from unrolled.tables.table_files import Table
 from unrolled.tables.time_columns import join_times
 

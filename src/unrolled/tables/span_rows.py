@@ -1,6 +1,6 @@
 """Places in a text with labels, as tools for annotation write them, as one label for each word: `B-PER`, `I-PER`, `O`.
 
-Read are the JSON of doccano, Prodigy, Label Studio and spaCy: a list of spans beside a text, each `[start, end, label]` or an
+Read are the JSON of doccano, Prodigy, Label Studio and spaCy: a list of spans with a text, each `[start, end, label]` or an
 object with these, counted in characters. The column of the spans gets the labels, for the words between blanks, or for the
 characters of texts without blanks, as Chinese ones.
 """
@@ -66,8 +66,8 @@ def find_spans(rows: Callable[[], NumberedRows]) -> SpanColumn | None:
 
 
 def rows_with_tags(rows: Callable[[], NumberedRows], column: SpanColumn, path: object, reported: set[str]) -> NumberedRows:
-    """Yield rows with labels in the place of spans. What cannot be shown is counted, and told once: `reported` has the notes of
-    earlier passes."""
+    """Yield rows with labels in the place of spans. What cannot be shown is counted, and reported once: `reported` has the
+    notes of earlier passes."""
     counts = Counter[str]()
     for number, row in rows():
         text, spans = _text_at(row, column.text), _spans_of(row.get(column.spans))

@@ -21,7 +21,7 @@ from unrolled.text.folder_files import files_in
 _OTHER_FILES = re.compile(
     r"_SUCCESS|_(?:common_)?metadata|(?:dataset_infos?|state)\.json|(?:readme|licen[cs]e)\b.*|.*\.crc", re.IGNORECASE
 )
-"""Files beside the parts that describe them."""
+"""Files that describe the parts, in the same folder."""
 
 _SPLIT = re.compile(r"(?:.*[-_.])?(train|test|valid(?:ation)?|dev|eval)(?:[-_.].*|ing.*)?", re.IGNORECASE)
 """Names of files that are a split of a data set."""
